@@ -1,0 +1,10 @@
+"""The one exception that is meant for the person at the keyboard."""
+
+
+class InputError(ValueError):
+    """Something the user can put right.
+
+    The message is ONE line that names the cause and the cure, for example "data/x.tgz is cut short;
+    delete it and run `make data`". The command line prints that line alone and exits non-zero; any
+    other exception is a defect of the program and keeps its traceback.
+    """

@@ -1,0 +1,73 @@
+"""Layers that quantize their own input and weight, and pad with the least value that their input can take."""
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .errors import InputError
+from .quantizers import Quantizer
+
+
+class _Quantized:
+    """What the two layers share: an input quantizer and a weight quantizer, each possibly None (float)."""
+
+    input_quantizer: Quantizer | None
+    weight_quantizer: Quantizer | None
+
+    def quantized(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The input and the weight as this layer uses them."""
+        x = x if self.input_quantizer is None else self.input_quantizer(x)
+        weight = self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
+        return x, weight
+
+
+class QuantConv2d(_Quantized, nn.Conv2d):
+    """A convolution with quantizers on its input and its weight.
+
+    Input (N, C, H, W), float.  ``pad_value`` is what the border is filled with: the floor of the input (-3/8 after
+    h-swish), which is code 0 of the input quantizer, so that padding is a level of the grid ("negative padding",
+    PROFIT section 4.2 and supplement).  Zero padding takes the plain path.
+    """
+
+    pad_value: float = 0.0
+
+    @classmethod
+    def from_float(cls, conv: nn.Conv2d) -> "QuantConv2d":
+        """A QuantConv2d that shares ``conv``'s parameters and quantizes nothing yet."""
+        if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+            raise InputError(f"only convolutions with numeric zero padding can be quantized, got padding="
+                             f"{conv.padding!r}, padding_mode={conv.padding_mode!r}: pad before the layer instead")
+        return _adopt(cls, conv, in_channels=conv.in_channels, out_channels=conv.out_channels,
+                      kernel_size=conv.kernel_size, stride=conv.stride, padding=conv.padding,
+                      dilation=conv.dilation, groups=conv.groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, weight = self.quantized(x)
+        padding = self.padding
+        if self.pad_value and any(padding):
+            x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]), value=self.pad_value)
+            padding = 0
+        return F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (f", pad_value={self.pad_value:g}" if self.pad_value else "")
+
+
+class QuantLinear(_Quantized, nn.Linear):
+    """A fully connected layer with quantizers on its input (..., in_features) and its weight."""
+
+    @classmethod
+    def from_float(cls, linear: nn.Linear) -> "QuantLinear":
+        """A QuantLinear that shares ``linear``'s parameters and quantizes nothing yet."""
+        return _adopt(cls, linear, in_features=linear.in_features, out_features=linear.out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, weight = self.quantized(x)
+        return F.linear(x, weight, self.bias)
+
+
+def _adopt(cls, layer: nn.Module, **shape):
+    new = cls(**shape, bias=layer.bias is not None, device="meta")
+    new.weight, new.bias = layer.weight, layer.bias
+    new.input_quantizer = new.weight_quantizer = None
+    return new.train(layer.training)

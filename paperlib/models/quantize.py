@@ -1,0 +1,155 @@
+"""From a Scheme, which is plain data, to a quantized network; and the network's plan, one row per layer."""
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from .. import quantizers
+from ..errors import InputError
+from ..layers import QuantConv2d, QuantLinear
+from .ranges import input_floors
+
+FLOAT = 32
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What each layer gets.  Bits are 1 to 8, or 32 for float.
+
+    The precision map is PROFIT's (supplement, section 5): ``w_bits``/``a_bits`` everywhere except an 8-bit input to
+    the first convolution and 8-bit activations in squeeze-and-excite; the identity path is never quantized.  With
+    ``a_bits=32`` those two exceptions are float as well.
+    """
+
+    weight: str = "duq"
+    activation: str = "duq"
+    w_bits: int = 4
+    a_bits: int = 4
+    first_input_bits: int = 8
+    se_bits: int = 8
+    negative_padding: bool = True
+    weight_options: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("w_bits", "a_bits", "first_input_bits", "se_bits"):
+            bits = getattr(self, name)
+            if isinstance(bits, bool) or bits not in (*quantizers.BITS, FLOAT):
+                raise InputError(f"{name} must be a whole number from 1 to 8, or 32 for float, got {bits!r}")
+        for role, method in (("weight", self.weight), ("activation", self.activation)):
+            if method not in quantizers.names(role):
+                raise InputError(f"{method!r} does not quantize {role}s: "
+                                 f"choose from {', '.join(quantizers.names(role))}")
+
+
+def _kind(net: nn.Module, name: str, first: bool) -> str:
+    layer, parts = net.get_submodule(name), name.split(".")
+    parents = [net.get_submodule(".".join(parts[:i])) for i in range(1, len(parts))]
+    if any("squeeze" in type(p).__name__.lower() for p in parents):
+        return "se"
+    if isinstance(layer, nn.Linear):
+        return "linear"
+    if first:
+        return "first"
+    if layer.groups > 1 and layer.groups == layer.in_channels:
+        return "depthwise"
+    if layer.kernel_size == (1, 1):
+        return "expand" if layer.out_channels > layer.in_channels else "project"
+    return "conv"
+
+
+def _quantizer(old, **wanted):
+    """The old quantizer where it is already the wanted one; else a new one, with the old one's range if it fits."""
+    options = {k: v for k, v in wanted.items() if k not in ("method", "role", "bits", "signed", "floor")}
+    new = quantizers.build(wanted["method"], **{k: v for k, v in wanted.items() if k != "method"})
+    if type(old) is not type(new) or old.signed != new.signed or old.floor != new.floor:
+        return new
+    if old.grid == new.grid and not options:
+        return old
+    new.load_state_dict(old.state_dict())
+    return new
+
+
+def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
+    """A copy of ``net`` in which every Conv2d and Linear has the quantizers that ``scheme`` gives it.
+
+    ``net`` is float or already quantized; quantizers that the new scheme keeps, and ranges where only the bit-width
+    changes, are carried over, new ones wait for :func:`calibrate`.  InputError if the network has no such layer or
+    cannot be traced.
+    """
+    net = copy.deepcopy(net)
+    floors = input_floors(net)
+    if not floors:
+        raise InputError(f"{type(net).__name__} has no Conv2d or Linear layer: there is nothing to quantize")
+    device = next(net.parameters()).device
+    for index, (name, floor) in enumerate(floors.items()):
+        layer = net.get_submodule(name)
+        if not isinstance(layer, (QuantConv2d, QuantLinear)):
+            wrapper = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
+            layer = wrapper.from_float(layer)
+            net.set_submodule(name, layer)
+        layer.kind = _kind(net, name, first=index == 0)
+        a_bits = scheme.a_bits
+        if a_bits != FLOAT:
+            a_bits = {"first": scheme.first_input_bits, "se": scheme.se_bits}.get(layer.kind, a_bits)
+        signed, floor = floor == -math.inf, (0.0 if floor == -math.inf else min(floor, 0.0))
+        layer.input_quantizer = None if a_bits == FLOAT else _quantizer(
+            layer.input_quantizer, method=scheme.activation, role="activation", bits=a_bits, signed=signed, floor=floor)
+        layer.weight_quantizer = None if scheme.w_bits == FLOAT else _quantizer(
+            layer.weight_quantizer, method=scheme.weight, role="weight", bits=scheme.w_bits, **scheme.weight_options)
+        if isinstance(layer, QuantConv2d):
+            grid_floor = floor if layer.input_quantizer is None else layer.input_quantizer.grid.floor
+            layer.pad_value = grid_floor if scheme.negative_padding else 0.0
+    return net.to(device)
+
+
+def _layers(net: nn.Module):
+    found = [(n, m) for n, m in net.named_modules() if isinstance(m, (QuantConv2d, QuantLinear))]
+    if not found:
+        raise InputError("this network is not quantized: call models.quantize(net, scheme) first")
+    return found
+
+
+@torch.no_grad()
+def calibrate(net: nn.Module, x: Tensor) -> nn.Module:
+    """Give every quantizer that has no range yet one from a batch of images ``x`` (N, C, H, W); returns ``net``.
+
+    One forward pass in evaluation mode.  Each layer sees inputs that the layers before it have already quantized.
+    """
+    def set_ranges(layer, inputs):
+        for quantizer, tensor in ((layer.input_quantizer, inputs[0]), (layer.weight_quantizer, layer.weight)):
+            if quantizer is not None and not quantizer.calibrated:
+                quantizer.calibrate(tensor)
+
+    was_training = net.training
+    hooks = [layer.register_forward_pre_hook(set_ranges) for _, layer in _layers(net)]
+    try:
+        net.eval()(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        net.train(was_training)
+    return net
+
+
+def plan(net: nn.Module) -> pd.DataFrame:
+    """One row per quantized layer, in the network's order: kind, shape, bits, methods, levels, floor, padding."""
+    def describe(q):
+        return (FLOAT, "float", None) if q is None else (q.bits, type(q).__name__, q.grid.n_levels)
+
+    rows = []
+    for name, layer in _layers(net):
+        (a_bits, activation, a_levels), (w_bits, weight, w_levels) = map(
+            describe, (layer.input_quantizer, layer.weight_quantizer))
+        rows.append({
+            "layer": name, "kind": layer.kind, "weight_shape": "x".join(map(str, layer.weight.shape)),
+            "w_bits": w_bits, "weight": weight, "w_levels": w_levels,
+            "a_bits": a_bits, "activation": activation, "a_levels": a_levels,
+            "input": None if layer.input_quantizer is None else
+                     "signed" if layer.input_quantizer.signed else f">= {layer.input_quantizer.floor:g}",
+            "pad_value": layer.pad_value if any(getattr(layer, "padding", ())) else None})
+    return pd.DataFrame(rows)

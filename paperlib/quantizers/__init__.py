@@ -1,0 +1,11 @@
+"""Quantizers by name: ``build("duq", role="weight", bits=4)``, ``names()``.  One file per method."""
+import importlib
+import pkgutil
+
+from .base import BITS, Quantizer
+from .registry import build, names, register
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["BITS", "Quantizer", "build", "names", "register"]

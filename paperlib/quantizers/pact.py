@@ -1,0 +1,53 @@
+"""PACT: activations clipped at a learned value."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .base import Quantizer
+from .functional import fake_quantize
+from .registry import register
+
+
+@register("pact")
+class PACT(Quantizer):
+    """Parameterized clipping activation, for activations only (its authors pair it with SAWB for weights).
+
+    *Forward*::  y = round(clip(x, 0, alpha) * K / alpha) * alpha / K,   K = 2**bits - 1
+
+    *Gradient*: dy/dx = 1 strictly between 0 and alpha, else 0; dy/dalpha = 1 for x >= alpha, else 0.
+
+    *Initialisation*: the 99th percentile of the positive part of x; alpha then learns at the weights' own rate with
+    L2 on it, as in the paper.
+
+    *Reference*: Choi et al., PACT, 2018 (arXiv 1805.06085).
+
+    *Differences*: the paper starts alpha at a constant, here data set it.  A range that starts below 0 is beyond
+    the method: ``floor`` is accepted and ignored, so what h-swish puts below 0 becomes 0.  ``signed=True``, for inputs
+    with both signs such as images and linear bottlenecks, clips at -alpha and alpha (2**bits - 1 levels) with
+    dy/dalpha = -1 for x <= -alpha; the paper has no such case.
+
+    >>> q = PACT(role="activation", bits=2).calibrate(torch.linspace(0, 3, 301))
+    >>> q.levels().shape
+    torch.Size([4])
+    """
+
+    roles = ("activation",)
+    lr_scale = 1.0
+    weight_decay = True
+
+    def __init__(self, *, floor: float = 0.0, **settings):
+        super().__init__(**settings)
+        self.grid = self.symmetric_or_unsigned_grid()
+        self.alpha = nn.Parameter(torch.tensor(1.0))
+
+    def scales(self) -> tuple[Tensor, Tensor]:
+        alpha = self.alpha.clamp_min(1e-6)      # training may push alpha through 0; a grid needs a positive step
+        return alpha, alpha.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._require_calibrated()
+        return fake_quantize(x, *self.scales(), self.grid, clip_gradient=True)
+
+    def set_range(self, x: Tensor) -> None:
+        self.alpha.copy_(self.positive_percentile(x, 99))

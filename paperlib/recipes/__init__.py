@@ -1,0 +1,5 @@
+"""Recipes: an experiment as a list of phases, plain data that prints as a table."""
+from .baselines import activations_then_weights
+from .recipe import Recipe
+
+__all__ = ["Recipe", "activations_then_weights"]

@@ -1,0 +1,40 @@
+"""Recipes without PROFIT's freezing: what it is compared with, and what single figures need."""
+from __future__ import annotations
+
+from .. import profiles
+from ..errors import InputError
+from ..models import Scheme
+from ..training.phases import Phase
+from .recipe import Recipe
+
+METHODS = {
+    "duq": ("DuQ + negative padding", Scheme(weight="duq", activation="duq")),
+    # 15 levels, the number that DuQ has; SAWB's own default at 4 bits is 16 levels without a zero
+    "pact": ("PACT + SAWB", Scheme(weight="sawb", activation="pact", negative_padding=False,
+                                   weight_options={"levels": 15})),
+}
+
+
+def activations_then_weights(method: str, *, model: str = "mobilenet_v3_large", bits: int = 4,
+                             profile: str = "laptop", seed: int = 0) -> Recipe:
+    """A float network, then its activations in ``bits`` bits, then its weights too (PROFIT, supplement Fig. 2).
+
+    ``method``: "duq" (DuQ with negative padding) or "pact" (PACT with SAWB weights).  Both start from the same float
+    network, with zero padding, and see the same batches.
+    """
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
+    label, scheme = METHODS[method]
+    recorded = profiles.get(profile).plays
+    scale = profiles.get(recorded or profile)
+    settings = {**scheme.__dict__, "a_bits": bits}
+    if method == "pact" and bits != 4:
+        settings["weight_options"] = {}
+    short = {"warmup_epochs": 0.5} if scale.stage_epochs < 10 else {}
+    phases = (
+        Phase("float", scale.float_epochs, lr=0.4, weight_decay=5e-4, warmup_epochs=1, bn_momentum=0.1),
+        Phase("activations", scale.stage_epochs, lr=0.04, scheme=Scheme(**{**settings, "w_bits": 32}), **short),
+        Phase("weights", scale.stage_epochs, lr=0.04, scheme=Scheme(**{**settings, "w_bits": bits}), **short),
+    )
+    return Recipe(label, model, scale.width, scale.data, scale.train_images, scale.test_images, scale.batch_size,
+                  seed, scale.threads, phases, recorded=bool(recorded))

@@ -1,0 +1,31 @@
+"""Progress bars: one line per run that trains, in a terminal as in a notebook."""
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A bar per run, fed with the events that ``Trainer.run`` reports plus ``run`` (a title), ``phase`` and
+    ``done``/``total`` (batches of the whole run).  Use as a context manager."""
+
+    def __init__(self):
+        self.bars: dict[str, tqdm] = {}
+
+    def __call__(self, *, run, phase, done, total, epoch, batch, batches, loss, accuracy, images_per_s):
+        if run not in self.bars:
+            self.bars[run] = tqdm(total=total, initial=done - 1, desc=run, unit="batch", file=sys.stderr, leave=True,
+                                  position=len(self.bars), mininterval=0.5, dynamic_ncols=True,
+                                  bar_format="{desc} {percentage:3.0f}%|{bar:12}| {elapsed}<{remaining}{postfix}")
+        bar = self.bars[run]
+        bar.set_postfix_str(f"{phase} epoch {epoch}: loss {loss:.3f}, accuracy {accuracy:.1f} %, "
+                            f"{images_per_s:.0f} images/s", refresh=False)
+        bar.update(done - bar.n)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for bar in self.bars.values():
+            bar.close()
