@@ -26,6 +26,7 @@ class Batches:
         if batch_size < 1 or not len(images):
             raise InputError(f"cannot batch {len(images)} images by {batch_size}; both must be at least 1")
         self.images, self.batch_size, self.train, self.seed = images, batch_size, train, seed
+        self.device = torch.device(device)
         pixels = images.x.to(device).permute(0, 2, 3, 1)
         self._y = images.y.to(device)
         if train:

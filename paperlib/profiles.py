@@ -36,7 +36,7 @@ _ALL = [
             data="subset", train_images=1000, test_images=500, width=0.25, batch_size=100, threads=1,
             float_epochs=2, stage_epochs=2, conclusive=False),
     Profile("laptop", "minutes on 2 CPU cores: real CIFAR-10, 10 000 images, a third of the width",
-            train_images=10_000, test_images=5_000, width=0.35, threads=1, float_epochs=12, stage_epochs=6),
+            train_images=10_000, test_images=5_000, width=0.35, threads=1, float_epochs=12, stage_epochs=5),
     Profile("cifar10", "all of CIFAR-10 at full width: hours on a CPU, meant for one GPU", seeds=3),
     Profile("recorded", "no training: the runs in data/recorded/", plays="laptop", seeds=3),
 ]

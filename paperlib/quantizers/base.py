@@ -23,8 +23,7 @@ class Quantizer(nn.Module):
     """
 
     roles: tuple[str, ...] = ("weight", "activation")
-    lr_scale = 0.01         # learning rate of the parameters relative to the weights' (released recipe of PROFIT)
-    weight_decay = False    # whether L2 applies to the parameters
+    weight_decay = False    # whether training applies L2 to the parameters
 
     def __init__(self, *, role: str, bits: int, signed: bool | None = None, floor: float = 0.0):
         super().__init__()

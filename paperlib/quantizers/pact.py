@@ -17,8 +17,7 @@ class PACT(Quantizer):
 
     *Gradient*: dy/dx = 1 strictly between 0 and alpha, else 0; dy/dalpha = 1 for x >= alpha, else 0.
 
-    *Initialisation*: the 99th percentile of the positive part of x; alpha then learns at the weights' own rate with
-    L2 on it, as in the paper.
+    *Initialisation*: the 99th percentile of the positive part of x; training puts L2 on alpha, as in the paper.
 
     *Reference*: Choi et al., PACT, 2018 (arXiv 1805.06085).
 
@@ -33,7 +32,6 @@ class PACT(Quantizer):
     """
 
     roles = ("activation",)
-    lr_scale = 1.0
     weight_decay = True
 
     def __init__(self, *, floor: float = 0.0, **settings):

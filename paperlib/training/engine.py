@@ -18,12 +18,12 @@ from .phases import Phase
 
 
 def parameter_groups(net: nn.Module, phase: Phase) -> list[dict]:
-    """Weights with decay; biases and batch norm without; quantizer parameters as their method wants it."""
+    """Weights with decay, biases and batch norm without; quantizers at their own rate, with decay if they ask for it."""
     groups: dict[tuple[float, bool], list] = {}
     for module in net.modules():
         for parameter in module.parameters(recurse=False):
             if isinstance(module, Quantizer):
-                key = (module.lr_scale, module.weight_decay)
+                key = (phase.quantizer_lr, module.weight_decay)
             else:
                 key = (1.0, parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
@@ -50,8 +50,8 @@ class Trainer:
     """One phase on one network: ``run()`` trains from wherever ``state`` says, one epoch after another.
 
     ``history`` is a list of rows (epoch, step, split, metric, value); splits are "train" (running mean over the
-    epoch, augmented, dropout on), "val" and "val_ema" (the moving average of the weights).  Epoch 0 is the network
-    before any step.  ``seed`` and the epoch's number, counted from ``first_epoch``, fix dropout and the order of the
+    epoch, augmented, dropout on), "val" and, after the last epoch, "val_ema" (the moving average of the weights).
+    Epoch 0 is the network before any step.  ``seed`` and the epoch's number, counted from ``first_epoch``, fix dropout and the order of the
     data, so that an epoch does not depend on how the ones before it were reached.
     """
 
@@ -93,7 +93,8 @@ class Trainer:
             self.epoch += 1
             self._record("train", train)
             self._record("val", evaluate(self.net, self.test_batches))
-            self._record("val_ema", evaluate(self.ema, self.test_batches))
+            if self.epoch == self.phase.epochs:
+                self._record("val_ema", evaluate(self.ema, self.test_batches))
             save(self.state())
 
     def _record(self, split: str, metrics: dict[str, float]) -> None:

@@ -18,6 +18,7 @@ class Phase:
     ``averaging_epochs`` is the horizon of both moving averages, the weights' EMA and batch norm's statistics, in
     epochs.  PROFIT's constants, EMA 0.9997 and BN momentum 3e-4 at 5 005 steps an epoch, are two thirds of an epoch
     each; stated so, they carry over to a data set of any size.  ``bn_momentum`` overrides it for batch norm.
+    ``quantizer_lr`` is the learning rate of the quantizers' parameters relative to ``lr``.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Phase:
     per_epoch: bool = False
     averaging_epochs: float = 2 / 3
     bn_momentum: float | None = None
+    quantizer_lr: float = 0.01
     teacher: str | None = None
 
     def lr_factor(self, epoch: float) -> float:

@@ -7,15 +7,18 @@ from tqdm import tqdm
 
 
 class Progress:
-    """A bar per run, fed with the events that ``Trainer.run`` reports plus ``run`` (a title), ``phase`` and
-    ``done``/``total`` (batches of the whole run).  Use as a context manager."""
+    """A bar per run, fed by calls with what ``Trainer.run`` reports and where in the run its phase stands.
+
+    Shows the phase and epoch, running loss and accuracy, images per second, elapsed and remaining time.
+    """
 
     def __init__(self):
         self.bars: dict[str, tqdm] = {}
 
-    def __call__(self, *, run, phase, done, total, epoch, batch, batches, loss, accuracy, images_per_s):
+    def __call__(self, *, run, phase, epochs_before, epochs, epoch, batch, batches, loss, accuracy, images_per_s):
+        done = (epochs_before + epoch - 1) * batches + batch
         if run not in self.bars:
-            self.bars[run] = tqdm(total=total, initial=done - 1, desc=run, unit="batch", file=sys.stderr, leave=True,
+            self.bars[run] = tqdm(total=epochs * batches, initial=done - 1, desc=run, file=sys.stderr,
                                   position=len(self.bars), mininterval=0.5, dynamic_ncols=True,
                                   bar_format="{desc} {percentage:3.0f}%|{bar:12}| {elapsed}<{remaining}{postfix}")
         bar = self.bars[run]

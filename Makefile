@@ -1,0 +1,71 @@
+# The targets below are listed by `make`. Everything runs in .venv, which is built on first use.
+PROFILE ?= laptop
+PARAMS  ?=
+PYTHON  ?= python3
+
+PROFILES := smoke laptop cifar10 imagenette imagenet recorded
+ITEMS    := $(sort $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/profit_*.ipynb notebooks/qil_*.ipynb)))
+LIBRARY  := $(wildcard paperlib/*.py paperlib/*/*.py)
+OUT      := figures/$(PROFILE)
+READY    := .venv/.ready
+PY       := .venv/bin/python
+
+ifeq ($(filter $(PROFILE),$(PROFILES)),)
+$(error unknown PROFILE "$(PROFILE)": choose from $(PROFILES))
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help figures lab test data check-env bench notebooks clean FORCE $(addprefix figures/,$(ITEMS))
+
+help:  ## this list
+	@echo 'make TARGET [PROFILE=$(subst $() ,|,$(PROFILES))] [PARAMS="-p seeds 3"]'
+	@awk -F ':.*## ' '/^[a-z\/<>-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' '$(firstword $(MAKEFILE_LIST))'
+	@echo '  figures/ITEM       one figure; ITEM is $(subst $() ,, or ,$(ITEMS))'
+
+figures: $(addprefix figures/,$(ITEMS))  ## every figure, into figures/PROFILE/ (laptop unless you say otherwise)
+
+lab: $(READY)  ## JupyterLab, opened at notebooks/00_start_here.ipynb
+	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
+
+test: $(READY)  ## unit tests, then every notebook against its stored outputs
+	$(PY) -m pytest tests notebooks --nbval --nbval-sanitize-with tests/nbval.cfg
+
+data: $(READY)  ## fetch all of CIFAR-10 into data/ and check it
+	$(PY) -m paperlib data
+
+check-env: $(READY)  ## OK or FAIL for each requirement, with the cure
+	$(PY) -m paperlib check-env
+
+bench: $(READY)  ## time and memory of a quantized training step, as ratios to a float step
+	$(PY) benchmarks/qat_step.py
+
+notebooks: $(READY)  ## run the committed notebooks again and store their outputs (for authors)
+	for name in notebooks/*.ipynb; do $(PY) -m paperlib refresh "$$(basename "$$name" .ipynb)" || exit 1; done
+
+clean:  ## remove made figures and caches; trained runs (data/runs) and downloads (data/cifar10) stay
+	rm -rf .pytest_cache $(foreach p,$(filter-out recorded,$(PROFILES)),figures/$(p))
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# One figure: the notebook writes .png, .svg and .csv and, last, .json; each appears whole or not at all.
+$(addprefix figures/,$(ITEMS)): figures/%: $(OUT)/%.json
+
+$(OUT)/%.json: notebooks/%.ipynb $(LIBRARY) $(OUT)/.params | $(READY)
+	$(PY) -m paperlib figure $* --profile $(PROFILE) $(PARAMS)
+
+$(OUT)/.params: FORCE
+	@mkdir -p $(@D)
+	@echo '$(PARAMS)' | cmp -s - $@ || echo '$(PARAMS)' > $@
+
+figures/%:
+	@echo 'no figure "$*": choose from $(ITEMS)' >&2; exit 2
+
+# The lock pins uv as well; uv installs the rest.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo 'Python 3.10 or newer with venv is needed: install it (Debian: apt install python3-venv), or name one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
+	$(PY) -m uv pip install --python $(PY) --requirements requirements.lock
+	$(PY) -m uv pip install --python $(PY) --no-deps --no-build-isolation --editable .
+	@touch $@
