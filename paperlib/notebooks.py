@@ -3,7 +3,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -71,13 +74,12 @@ def execute(name: str, given: dict) -> nbformat.NotebookNode:
     """Run a notebook with these parameters in its own folder and return it executed; what it writes to the standard
     error, progress bars above all, shows up here at once.  InputError carries the notebook's own message on."""
     given = check(name, given)
-    target = io.StringIO()
-    target.close = lambda: None
-
+    columns, lines = shutil.get_terminal_size()
+    os.environ.update(COLUMNS=str(columns), LINES=str(lines))      # tells progress bars in the kernel how wide they may be
     try:
         return papermill.execute_notebook(
             str(path(name)), None, parameters=given, cwd=str(FOLDER), kernel_name="python3", progress_bar=False,
-            stderr_file=sys.stderr, request_save_on_cell_execute=False)
+            stderr_file=sys.stderr, extra_arguments=["--IPKernelApp.log_level=ERROR"])
     except PapermillExecutionError as error:
         message = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue))
         if error.ename == InputError.__name__:
@@ -98,6 +100,21 @@ def make_figure(name: str, profile: str, given: dict) -> None:
                          "it must call plots.save with its own name")
     with atomic(folder / f"{name}.ipynb") as temp:
         nbformat.write(notebook, temp)
+    _write_index(folder.parent)
+
+
+def _write_index(folder: Path) -> None:
+    """figures/README.md: every recorded figure, with the notebook and the command that make it and what it took."""
+    lines = ["# Figures", "", "Made by `make figures PROFILE=recorded`; this page too.", "",
+             "| figure | picture | notebook | command | scale and training time |", "|---|---|---|---|---|"]
+    for file in sorted((folder / "recorded").glob("*.json")):
+        facts, item = json.loads(file.read_text(encoding="utf-8")), file.stem
+        alt = facts["alt"].replace("|", "/").replace("[", "(").replace("]", ")")
+        minutes = sum(run["seconds"] for run in facts["runs"]) / 60
+        lines.append(f"| {item} | ![{alt}](recorded/{item}.png) | [notebook](../notebooks/{item}.ipynb) | "
+                     f"`make figures/{item}` | {facts['caption']}; {minutes:.0f} minutes in {len(facts['runs'])} runs |")
+    with atomic(folder / "README.md") as temp:
+        temp.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def refresh(name: str) -> None:

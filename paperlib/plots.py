@@ -51,7 +51,7 @@ def end_values(history: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def pact_vs_duq(history: pd.DataFrame, *, bits: int, caption: str) -> Figure:
+def pact_vs_duq(history: pd.DataFrame, *, bits: int, footnote: str) -> Figure:
     """PROFIT, supplement Fig. 2: training and validation loss by epoch, a panel for each stage.
 
     ``history`` as :func:`histories` gives it, with phases "activations" and "weights" and the splits "train" and "val".
@@ -60,7 +60,7 @@ def pact_vs_duq(history: pd.DataFrame, *, bits: int, caption: str) -> Figure:
     methods = list(dict.fromkeys(history.method))
     colours = dict(zip(methods, (ORANGE, BLUE, GREEN, GREY)))
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(11, 5), sharey=True)
+        figure, axes = plt.subplots(1, 2, figsize=(11, 5.6), sharey=True)
         for ax, phase, title in zip(axes, ("activations", "weights"),
                                     (f"activations to {bits} bits", f"then weights to {bits} bits")):
             curves = history[(history.phase == phase) & (history.metric == "loss") & (history.epoch > 0)]
@@ -75,8 +75,8 @@ def pact_vs_duq(history: pd.DataFrame, *, bits: int, caption: str) -> Figure:
             ax.set_xlabel("epoch of the stage")
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         axes[0].set_ylabel("cross-entropy loss (nats)")
-        axes[1].legend(loc="upper right", handlelength=2.6)
-        figure.supxlabel(caption, fontsize=10, color=GREY)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, handlelength=2.6)
+        figure.supxlabel(footnote, fontsize=10, color=GREY)
     return figure
 
 
@@ -107,7 +107,7 @@ def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Seque
     with atomic(folder / f"{item}.csv") as temp:
         data.to_csv(temp, index=False, lineterminator="\n", float_format="%.6g")
     provenance = {
-        "item": item, "alt": alt, "profile": profile, "parameters": parameters, "git": _revision(),
+        "item": item, "alt": alt, "caption": caption(runs, profile), "profile": profile, "parameters": parameters, "git": _revision(),
         "drawn with": {"python": platform.python_version(), **{p: version(p) for p in ("matplotlib", "pandas")}},
         "runs": [{"run": r.key, "label": r.recipe.label, "seed": r.recipe.seed, "data": r.recipe.data,
                   "train_images": r.recipe.train_images, "test_images": r.recipe.test_images,

@@ -42,7 +42,7 @@ _ALL = [
 ]
 _BY_NAME = {p.name: p for p in _ALL}
 # in the plan of the house, not built yet: they are refused by name rather than run as something else
-_PLANNED = {"imagenette": "ImageNet-trained networks on Imagenette", "imagenet": "the papers' own recipes"}
+PLANNED = {"imagenette": "ImageNet-trained networks on Imagenette", "imagenet": "the papers' own recipes"}
 
 
 def names() -> list[str]:
@@ -52,8 +52,8 @@ def names() -> list[str]:
 
 def get(name: str) -> Profile:
     """A profile by name; InputError if it is unknown or not available yet."""
-    if name in _PLANNED:
-        raise InputError(f"profile {name!r} ({_PLANNED[name]}) is not available in this version: "
+    if name in PLANNED:
+        raise InputError(f"profile {name!r} ({PLANNED[name]}) is not available in this version: "
                          f"choose from {', '.join(names())}")
     if name not in _BY_NAME:
         raise InputError(f"unknown profile {name!r}: choose from {', '.join(names())}")

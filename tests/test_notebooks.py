@@ -1,0 +1,63 @@
+"""The wrapper around papermill is strict, and the notebooks keep the form of the house."""
+import re
+
+import nbformat
+import pytest
+
+from paperlib import notebooks
+from paperlib.errors import InputError
+
+FIGURE = "profit_supp_fig2_pact_vs_duq"
+
+
+@pytest.mark.parametrize("given, checked", [
+    ({"seeds": "3"}, {"seeds": 3}), ({"seeds": 3}, {"seeds": 3}), ({"profile": "smoke"}, {"profile": "smoke"}),
+    ({"quantizer_lr": "0.5"}, {"quantizer_lr": 0.5}), ({"quantizer_lr": 1}, {"quantizer_lr": 1.0}), ({}, {})])
+def test_values_get_the_declared_type(given, checked):
+    result = notebooks.check(FIGURE, given)
+    assert result == checked and [type(v) for v in result.values()] == [type(v) for v in checked.values()]
+
+
+@pytest.mark.parametrize("given, cause", [
+    ({"Seeds": 3}, "has no parameter 'Seeds': it has profile, seeds, bits"),
+    ({"seeds": "many"}, "'seeds' .* is of type int, got 'many'"), ({"seeds": 2.0}, "of type int, got 2.0"),
+    ({"seeds": True}, "of type int, got True"), ({"profile": 5}, "of type str, got 5"),
+    ({"quantizer_lr": "fast"}, "of type float")])
+def test_unknown_and_ill_typed_parameters_are_refused_by_name(given, cause):
+    with pytest.raises(InputError, match=cause):
+        notebooks.check(FIGURE, given)
+
+
+def test_an_error_in_a_notebook_arrives_as_its_own_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
+    with pytest.raises(InputError, match=r"cell 3: no recorded run .*seed 97.*choose|cell \d+: .*recorded run") as info:
+        notebooks.execute(FIGURE, {"seeds": 98})
+    assert "\n" not in str(info.value)
+
+
+def cells(name, kind="code"):
+    return [c for c in nbformat.read(notebooks.path(name), 4).cells if c.cell_type == kind]
+
+
+@pytest.mark.parametrize("name", notebooks.names())
+def test_form_of_the_house(name):
+    file = notebooks.path(name)
+    assert file.stat().st_size < 300_000
+    code = cells(name)
+    assert len(code) < 15 and max(len(c.source.splitlines()) for c in code) <= 12
+    assert [c.execution_count for c in code] == list(range(1, len(code) + 1)), "run `make notebooks`"
+    outputs = [o for c in code for o in c.outputs]
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert "papermill" not in nbformat.read(file, 4).metadata
+    text = file.read_text(encoding="utf-8")
+    assert not re.search(r"/(home|root|work|Users|tmp)/", text), "an absolute path"
+
+
+@pytest.mark.parametrize("name", [n for n in notebooks.names() if n.startswith(("profit_", "qil_"))])
+def test_parameters_cell_is_typed_and_commented(name):
+    tagged = [c for c in cells(name) if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    for line in tagged[0].source.splitlines():
+        assert re.fullmatch(r"\w+: (int|float|str|bool) = .+  # .+", line), line
+    found = notebooks.parameters(name)
+    assert found["profile"]["default"] == '"recorded"' and all(p["help"] for p in found.values())

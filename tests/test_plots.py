@@ -1,0 +1,65 @@
+"""What a figure leaves behind."""
+import json
+
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from paperlib import plots, recipes
+from paperlib.errors import InputError
+from paperlib.runs import Run
+
+RUN = Run(recipes.activations_then_weights("duq", profile="smoke"), pd.DataFrame(), pd.DataFrame(), key="k", seconds=1.0,
+          environment={})
+ALT = "Two falling lines, the lower one orange, both ending near zero after five epochs."
+
+
+def history():
+    rows = [(phase, epoch, split, "loss", 2.0 / (epoch + 1) + 0.1 * (method == "PACT") + 0.01 * seed, method, seed)
+            for phase in ("activations", "weights") for epoch in range(4) for split in ("train", "val")
+            for method in ("PACT", "DuQ") for seed in (0, 1) if epoch or split == "val"]
+    return pd.DataFrame(rows, columns=["phase", "epoch", "split", "metric", "value", "method", "seed"])
+
+
+@pytest.fixture
+def figure():
+    yield plots.pact_vs_duq(history(), bits=4, footnote="made up")
+    plt.close("all")
+
+
+def test_lines_are_means_over_seeds(figure):
+    left = figure.axes[0]
+    line = next(x for x in left.lines if x.get_label() == "PACT, validation")
+    assert list(line.get_xdata()) == [1, 2, 3]      # epoch 0, before training, is not drawn
+    assert line.get_ydata() == pytest.approx([1.0 + 0.105, 2 / 3 + 0.105, 0.5 + 0.105])
+
+
+def test_end_values_are_those_of_the_last_epoch():
+    table = plots.end_values(history()).set_index(["phase", "method"])
+    assert table.loc[("weights", "DuQ"), "val loss"] == pytest.approx(0.505)
+    assert table.loc[("weights", "DuQ"), "val loss s.d."] == pytest.approx(0.01 / 2**0.5)
+
+
+def test_equal_input_gives_equal_bytes(figure, tmp_path, monkeypatch):
+    written = []
+    for name in ("one", "two"):
+        monkeypatch.setenv("PAPERLIB_FIGURES", str(tmp_path / name))
+        again = plots.pact_vs_duq(history(), bits=4, footnote="made up")
+        plots.save(again, "item", alt=ALT, data=history(), runs=[RUN], profile="smoke", parameters={"bits": 4})
+        written.append({p.name: p.read_bytes() for p in (tmp_path / name / "smoke").iterdir()})
+    assert sorted(written[0]) == ["item.csv", "item.json", "item.png", "item.svg"]
+    assert written[0] == written[1]
+    assert ALT.encode() in written[0]["item.svg"]
+    facts = json.loads(written[0]["item.json"])
+    assert facts["parameters"] == {"bits": 4} and facts["alt"] == ALT and facts["drawn with"]["matplotlib"]
+
+
+def test_alt_text_is_demanded(figure, tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERLIB_FIGURES", str(tmp_path))
+    with pytest.raises(InputError, match="alt must describe"):
+        plots.save(figure, "item", alt="a plot", data=history(), runs=[RUN], profile="smoke", parameters={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_alt_text_names_the_values_that_are_drawn():
+    assert "weights, DuQ: training 0.51, validation 0.51" in plots.describe_pact_vs_duq(history(), bits=4)

@@ -1,0 +1,85 @@
+"""The files around the library agree with it and with each other."""
+import re
+import subprocess
+import sys
+
+import pytest
+from packaging.requirements import Requirement
+
+from paperlib import profiles
+from paperlib.paths import ROOT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib     # pytest brings it
+
+CONDA_NAME = {"torch": "pytorch-cpu"}       # where conda-forge has another name
+
+
+def declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [Requirement(line) for line in project["dependencies"]]
+
+
+def lock_lines():
+    return (ROOT / "requirements.lock").read_text().splitlines()
+
+
+def test_lock_pins_every_package_without_addresses():
+    for line in lock_lines():
+        assert re.fullmatch(r"[a-z0-9-]+==[\w.]+( ; .+)?", line), line
+    assert not [line for line in lock_lines() if "://" in line]
+
+
+def test_the_three_package_lists_agree():
+    locked = {}
+    for line in lock_lines():
+        pin = Requirement(line)
+        locked.setdefault(pin.name, []).append(str(pin.specifier)[2:])
+    conda = re.findall(r"^  - ([\w.-]+)$", (ROOT / "environment.yml").read_text(), re.M)
+    for requirement in declared():
+        versions = locked.get(requirement.name)
+        assert versions, f"{requirement.name} is not in requirements.lock"
+        assert all(v in requirement.specifier for v in versions), (str(requirement), versions)
+    wanted = {CONDA_NAME.get(r.name, r.name) for r in declared()}
+    assert wanted == set(conda) - {"pip", "conda-forge"}
+
+
+def test_every_folder_of_the_library_is_packaged():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {p.parent.relative_to(ROOT).as_posix().replace("/", ".") for p in (ROOT / "paperlib").rglob("*.py")}
+    assert set(packages) == folders
+
+
+def test_makefile_knows_every_profile_and_no_other():
+    line = next(x for x in (ROOT / "Makefile").read_text().splitlines() if x.startswith("PROFILES"))
+    assert set(line.split(":=")[1].split()) == {*profiles.names(), *profiles.PLANNED}
+
+
+def paperlib(*words, **settings):
+    return subprocess.run([sys.executable, "-m", "paperlib", *words], cwd=ROOT, capture_output=True, text=True, **settings)
+
+
+@pytest.mark.parametrize("command", ["figure", "refresh", "train", "runs", "data", "check-env"])
+def test_every_command_has_help(command):
+    done = paperlib(command, "--help")
+    assert done.returncode == 0 and done.stdout.startswith("usage:")
+
+
+@pytest.mark.parametrize("words, cause", [
+    (["figure", "profit_supp_fig2_pact_vs_duq", "--profile", "huge"], "unknown profile 'huge': choose from smoke"),
+    (["figure", "profit_supp_fig2_pact_vs_duq", "--profile", "imagenet"], "not available in this version"),
+    (["figure", "nothing"], "no notebook 'nothing': choose from"),
+    (["figure", "profit_supp_fig2_pact_vs_duq", "-p", "sedes", "3"], "no parameter 'sedes': it has profile, seeds"),
+    (["figure", "profit_supp_fig2_pact_vs_duq", "-p", "seeds", "3.5"], "'seeds' of notebook .* is of type int"),
+    (["train", "--bits", "9", "--profile", "smoke"], "bits must be a whole number from 1 to 8"),
+    (["train", "--model", "alexnet99", "--profile", "smoke"], "unknown model 'alexnet99': choose from"),
+    (["data", "--source", "ftp"], "unknown data source 'ftp'"),
+])
+def test_bad_input_is_one_line_with_cause_and_cure(words, cause, tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
+    done = paperlib(*words)
+    assert done.returncode == 2
+    assert re.search(cause, done.stderr) and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not list(tmp_path.iterdir())
