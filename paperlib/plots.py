@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import matplotlib as mpl
 import pandas as pd
+import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -17,7 +18,8 @@ from .paths import ROOT, atomic, figures_dir
 from .runs import Run
 
 # Okabe and Ito's colours, told apart by colour-blind readers
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#D55E00", "#009E73", "#CC3311", "#666666"
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+SPLITS = {"val": "validation", "train": "training"}
 STYLE = {
     "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": None, "font.family": "DejaVu Sans", "font.size": 12,
     "axes.titlesize": 13, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 12,
@@ -57,25 +59,21 @@ def pact_vs_duq(history: pd.DataFrame, *, bits: int, footnote: str) -> Figure:
     ``history`` as :func:`histories` gives it, with phases "activations" and "weights" and the splits "train" and "val".
     Lines are means over seeds, bands their range.
     """
-    methods = list(dict.fromkeys(history.method))
-    colours = dict(zip(methods, (ORANGE, BLUE, GREEN, GREY)))
+    curves = history[(history.metric == "loss") & (history.epoch > 0) & history.split.isin(SPLITS)]
+    curves = curves.assign(split=curves.split.map(SPLITS))
+    stages = {"activations": f"activations to {bits} bits", "weights": f"then weights to {bits} bits"}
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(11, 5.6), sharey=True)
-        for ax, phase, title in zip(axes, ("activations", "weights"),
-                                    (f"activations to {bits} bits", f"then weights to {bits} bits")):
-            curves = history[(history.phase == phase) & (history.metric == "loss") & (history.epoch > 0)]
-            for method in methods:
-                for split, line in (("val", "-o"), ("train", "--")):
-                    rows = curves[(curves.method == method) & (curves.split == split)]
-                    band = rows.groupby("epoch")["value"].agg(["mean", "min", "max"])
-                    ax.plot(band.index, band["mean"], line, color=colours[method], markersize=5, label=(
-                        f"{method}, {'validation' if split == 'val' else 'training'}"))
-                    ax.fill_between(band.index, band["min"], band["max"], color=colours[method], alpha=0.15, linewidth=0)
-            ax.set_title(title)
-            ax.set_xlabel("epoch of the stage")
+        for ax, (phase, title) in zip(axes, stages.items()):
+            sns.lineplot(curves[curves.phase == phase], x="epoch", y="value", hue="method", style="split", ax=ax,
+                         style_order=SPLITS.values(), markers=["o", "s"], markersize=7, palette=[ORANGE, BLUE],
+                         errorbar=("pi", 100))
+            ax.set(title=title, xlabel="epoch of the stage", ylabel="cross-entropy loss (nats)")
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-        axes[0].set_ylabel("cross-entropy loss (nats)")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, handlelength=2.6)
+            handles, labels = ax.get_legend_handles_labels()
+            ax.get_legend().remove()
+        entries = [(h, text) for h, text in zip(handles, labels) if text not in ("method", "split")]
+        figure.legend(*zip(*entries), loc="outside upper center", ncols=4, handlelength=2.6)
         figure.supxlabel(footnote, fontsize=10, color=GREY)
     return figure
 

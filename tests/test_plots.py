@@ -28,10 +28,10 @@ def figure():
 
 
 def test_lines_are_means_over_seeds(figure):
-    left = figure.axes[0]
-    line = next(x for x in left.lines if x.get_label() == "PACT, validation")
-    assert list(line.get_xdata()) == [1, 2, 3]      # epoch 0, before training, is not drawn
-    assert line.get_ydata() == pytest.approx([1.0 + 0.105, 2 / 3 + 0.105, 0.5 + 0.105])
+    drawn = [line for line in figure.axes[0].lines if len(line.get_xdata())]
+    assert len(drawn) == 4 and all(list(line.get_xdata()) == [1, 2, 3] for line in drawn)      # not epoch 0
+    assert drawn[0].get_ydata() == pytest.approx([1.0 + 0.105, 2 / 3 + 0.105, 0.5 + 0.105])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["PACT", "DuQ", "validation", "training"]
 
 
 def test_end_values_are_those_of_the_last_epoch():

@@ -9,9 +9,7 @@ from .recipe import Recipe
 
 METHODS = {
     "duq": ("DuQ + negative padding", Scheme(weight="duq", activation="duq")),
-    # 15 levels, the number that DuQ has; SAWB's own default at 4 bits is 16 levels without a zero
-    "pact": ("PACT + SAWB", Scheme(weight="sawb", activation="pact", negative_padding=False,
-                                   weight_options={"levels": 15})),
+    "pact": ("PACT + SAWB", Scheme(weight="sawb", activation="pact", negative_padding=False)),
 }
 
 
@@ -30,8 +28,8 @@ def activations_then_weights(method: str, *, model: str = "mobilenet_v3_large", 
     recorded = profiles.get(profile).plays
     scale = profiles.get(recorded or profile)
     settings = {**scheme.__dict__, "a_bits": bits}
-    if method == "pact" and bits != 4:
-        settings["weight_options"] = {}
+    if method == "pact" and bits in (2, 4):     # as many levels as DuQ has, where SAWB has coefficients for that number
+        settings["weight_options"] = {"levels": 2**bits - 1}
     stage = {"lr": 0.04, "quantizer_lr": quantizer_lr, "warmup_epochs": 0.5 if scale.stage_epochs < 10 else 3}
     phases = (
         Phase("float", scale.float_epochs, lr=0.4, weight_decay=5e-4, warmup_epochs=1, bn_momentum=0.1),
