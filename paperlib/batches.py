@@ -4,8 +4,8 @@ import hashlib
 
 import torch
 
-from paperlib.data import Images
 from paperlib.errors import InputError
+from paperlib.images import Images
 
 # Mean and standard deviation of the 50 000 training images' pixels (scaled to 0..1), per RGB channel.
 MEAN = (0.4914, 0.4822, 0.4465)

@@ -63,13 +63,16 @@ def pact_vs_duq(history: pd.DataFrame, *, bits: int, footnote: str) -> Figure:
     curves = curves.assign(split=curves.split.map(SPLITS))
     stages = {"activations": f"activations to {bits} bits", "weights": f"then weights to {bits} bits"}
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(11, 5.6), sharey=True)
+        figure, axes = plt.subplots(1, 2, figsize=(11, 5.6))
         for ax, (phase, title) in zip(axes, stages.items()):
             sns.lineplot(curves[curves.phase == phase], x="epoch", y="value", hue="method", style="split", ax=ax,
                          style_order=SPLITS.values(), markers=["o", "s"], markersize=7, palette=[ORANGE, BLUE],
                          errorbar=("pi", 100))
-            ax.set(title=title, xlabel="epoch of the stage", ylabel="cross-entropy loss (nats)")
+            ax.set(title=title, xlabel="epoch of the stage", ylabel="cross-entropy loss (nats, log scale)", yscale="log")
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+            ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(8))
+            ax.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%.2f"))
+            ax.yaxis.set_minor_locator(mpl.ticker.NullLocator())
             handles, labels = ax.get_legend_handles_labels()
             ax.get_legend().remove()
         entries = [(h, text) for h, text in zip(handles, labels) if text not in ("method", "split")]

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from paperlib.batches import MEAN, STD, Batches
-from paperlib.data import Images, load_subset
+from paperlib.data import load_subset
 from paperlib.errors import InputError
+from paperlib.images import Images
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from paperlib import data, paths
+from paperlib import data, downloads, paths
 from paperlib.batches import MEAN, STD
 from paperlib.data import cifar10, load_subset
 from paperlib.errors import InputError
+from paperlib.images import SHA256, SIZES
 
 FULL_CACHE = data.cache_file()  # before any test moves data_dir()
 
@@ -108,8 +109,8 @@ def world(monkeypatch, offline, tmp_path):
     world = World()
     for train, name in ((True, "cifar10 train"), (False, "cifar10 test")):
         x, y = world.split(train)
-        monkeypatch.setitem(data.SIZES, name, len(x))
-        monkeypatch.setitem(data.SHA256, name,
+        monkeypatch.setitem(SIZES, name, len(x))
+        monkeypatch.setitem(SHA256, name,
                             hashlib.sha256(x.tobytes() + y.astype(np.uint8).tobytes()).hexdigest())
     folder = world.write_batches(tmp_path / "for-md5")
     md5 = {file.name: hashlib.md5(file.read_bytes()).hexdigest() for file in folder.iterdir()}
@@ -200,7 +201,7 @@ def test_a_broken_off_torchvision_download_leaves_nothing(offline):
         cifar10("torchvision")
     assert "connection lost" in one_line(info)
     assert leftovers(offline) == []
-    assert data.socket.getdefaulttimeout() is None
+    assert downloads.socket.getdefaulttimeout() is None
 
 
 def test_no_way_at_all_is_one_message_naming_every_way(offline):
