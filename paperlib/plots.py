@@ -21,7 +21,7 @@ from .runs import Run
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 SPLITS = {"val": "validation", "train": "training"}
 STYLE = {
-    "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": None, "font.family": "DejaVu Sans", "font.size": 12,
+    "figure.dpi": 80, "savefig.dpi": 160, "savefig.bbox": None, "font.family": "DejaVu Sans", "font.size": 12,
     "axes.titlesize": 13, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 12,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E5E5E5",
     "axes.axisbelow": True, "lines.linewidth": 2.2, "legend.frameon": False, "svg.hashsalt": "paperlib",
@@ -49,7 +49,8 @@ def end_values(history: pd.DataFrame) -> pd.DataFrame:
     last = last[last.split.isin(["train", "val"])]
     table = last.pivot_table(index=["phase", "method"], columns=["metric", "split"], values="value", sort=False,
                              aggfunc=["mean", "std"])
-    table.columns = [f"{split} {metric}{'' if how == 'mean' else ' s.d.'}" for how, metric, split in table.columns]
+    unit = {"loss": "loss", "accuracy": "accuracy (%)"}
+    table.columns = [f"{split} {unit[metric]}{'' if how == 'mean' else ', s.d.'}" for how, metric, split in table.columns]
     return table.reset_index()
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from paperlib import recipes
-from paperlib.claims import (NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, duq_ends_lower, duq_starts_higher)
+from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, duq_ends_lower, duq_starts_higher
 from paperlib.errors import InputError
 from paperlib.runs import Run
 
@@ -55,7 +55,8 @@ def test_one_seed_that_disagrees_is_enough():
     verdict = duq_ends_lower([ends("duq", 1, 1, 1, 1), ends("duq", 3, 3, 3, 3, seed=1)],
                              [ends("pact", 9, 9, 9, 9), ends("pact", 2, 2, 2, 2, seed=1)])
     assert verdict.verdict == NOT_REPRODUCED
-    assert verdict.table()["mean"].tolist() == [-3.5] * 4 and verdict.table().seeds_that_agree.tolist() == [1] * 4
+    table = verdict.table()
+    assert table["mean"].tolist() == [-3.5] * 4 and table.seeds_that_agree.tolist() == [1] * 4
 
 
 @pytest.mark.parametrize("stage", range(4))
@@ -70,9 +71,8 @@ def test_one_stage_that_disagrees_is_enough(stage, loss):
 
 def test_only_the_last_epoch_counts_at_the_end():
     low, high = [9.0, 0.1, 0.1, 2.0], [9.0, 5.0, 5.0, 1.0]
-    curves = {"activations_val": low, "weights_val": low, "activations_train": low[1:], "weights_train": low[1:]}
-    duq, pact = run("duq", 0, **curves), run("pact", 0, **{
-        name: high if name.endswith("val") else high[1:] for name in curves})
+    duq, pact = (run(method, 0, activations_val=curve, weights_val=curve, activations_train=curve[1:],
+                     weights_train=curve[1:]) for method, curve in (("duq", low), ("pact", high)))
     assert duq_ends_lower([duq], [pact]).verdict == NOT_REPRODUCED
     assert duq_ends_lower([pact], [duq]).verdict == REPRODUCED
 
@@ -84,7 +84,8 @@ def test_too_small_a_scale_is_not_judged(claim, better):
     duq, pact = values if better == "duq" else reversed(values)
     verdict = claim([ends("duq", *duq)], [ends("pact", *pact)], testable=False)
     assert verdict.verdict == NOT_TESTABLE
-    assert verdict.table()["mean"].notna().all() and verdict.table().sd.isna().all()   # numbers are shown all the same
+    table = verdict.table()
+    assert table["mean"].notna().all() and table.sd.isna().all()        # the numbers are shown all the same
 
 
 @pytest.mark.parametrize("epochs, early", [(1, 1), (5, 1), (19, 1), (20, 2), (39, 3)])
@@ -121,7 +122,8 @@ def test_a_loss_that_is_not_a_number_reproduces_nothing():
 
 
 @pytest.mark.parametrize("claim", [duq_ends_lower, duq_starts_higher])
-@pytest.mark.parametrize("duq, pact", [([], []), ([0], []), ([], [0]), ([0], [1]), ([0, 1], [1, 0]), ([0, 1], [0])])
+@pytest.mark.parametrize("duq, pact", [([], []), ([0], []), ([], [0]), ([0], [1]), ([0, 1], [1, 0]),
+                                       ([0, 1], [0])])
 def test_runs_that_cannot_be_compared(claim, duq, pact):
     with pytest.raises(InputError, match="same seeds"):
         claim([run("duq", seed) for seed in duq], [run("pact", seed) for seed in pact])

@@ -37,7 +37,7 @@ def test_lines_are_means_over_seeds(figure):
 def test_end_values_are_those_of_the_last_epoch():
     table = plots.end_values(history()).set_index(["phase", "method"])
     assert table.loc[("weights", "DuQ"), "val loss"] == pytest.approx(0.505)
-    assert table.loc[("weights", "DuQ"), "val loss s.d."] == pytest.approx(0.01 / 2**0.5)
+    assert table.loc[("weights", "DuQ"), "val loss, s.d."] == pytest.approx(0.01 / 2**0.5)
 
 
 def test_equal_input_gives_equal_bytes(figure, tmp_path, monkeypatch):
