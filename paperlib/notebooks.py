@@ -79,7 +79,7 @@ def execute(name: str, given: dict) -> nbformat.NotebookNode:
     try:
         return papermill.execute_notebook(
             str(path(name)), None, parameters=given, cwd=str(FOLDER), kernel_name="python3", progress_bar=False,
-            stderr_file=sys.stderr, extra_arguments=["--IPKernelApp.log_level=ERROR"])
+            stderr_file=sys.stderr, extra_arguments=["--IPKernelApp.log_level=CRITICAL"])
     except PapermillExecutionError as error:
         message = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue))
         if error.ename == InputError.__name__:
