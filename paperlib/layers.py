@@ -67,6 +67,11 @@ class QuantLinear(_Quantized, nn.Linear):
 
 
 def _adopt(cls, layer: nn.Module, **shape):
+    plain = cls.__mro__[2]
+    if type(layer).forward is not plain.forward or getattr(type(layer), "_conv_forward", None) is not getattr(
+            plain, "_conv_forward", None):
+        raise InputError(f"{type(layer).__name__} has a forward of its own, which quantization would drop: "
+                         f"put a plain nn.{plain.__name__} in its place")
     new = cls(**shape, bias=layer.bias is not None, device="meta")
     new.weight, new.bias = layer.weight, layer.bias
     new.input_quantizer = new.weight_quantizer = None

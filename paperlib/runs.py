@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -76,11 +77,13 @@ def obtain(recipe: Recipe, *, progress: Callable[..., None] | None = None) -> Ru
     recipe = resolve(recipe)
     links = Link.chain(recipe)
     if not all(link.done for link in links):
+        for link in links:
+            link.architecture()     # what cannot be built is refused before hours go into what comes first
         with Progress() as bar:
             for link in links:
                 link.obtain(progress or bar)
     last = links[-1]
-    layers = models.plan(last.network()) if last.phase.scheme else pd.DataFrame()
+    layers = models.plan(last.network()) if last.phase.scheme else pd.DataFrame(columns=["layer"])
     return Run(recipe, pd.concat([link.history for link in links], ignore_index=True), layers, key=last.key,
                seconds=sum(link.final["seconds"] for link in links), environment=last.info["environment"])
 
@@ -114,11 +117,15 @@ def _train_apart(recipes: list[Recipe], workers: int) -> None:
     env = {**os.environ, "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_MMAP_THRESHOLD_": str(2**32),
            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
     processes: list[subprocess.Popen] = []
+    starting, ended = threading.Lock(), threading.Event()
 
     def train(recipe: Recipe) -> None:
-        process = subprocess.Popen([sys.executable, "-m", "paperlib.worker"], stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, text=True, env=env)
-        processes.append(process)
+        with starting:
+            if ended.is_set():
+                return
+            process = subprocess.Popen([sys.executable, "-m", "paperlib.worker"], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, text=True, env=env)
+            processes.append(process)
         process.stdin.write(json.dumps(recipe.to_dict()) + "\n")
         process.stdin.flush()       # stays open: its end tells the worker that we are gone
         for line in process.stdout:
@@ -136,9 +143,10 @@ def _train_apart(recipes: list[Recipe], workers: int) -> None:
             for done in as_completed([pool.submit(train, recipe) for recipe in recipes]):
                 done.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
+            ended.set()
+            with starting:
+                for process in processes:
+                    process.terminate()
             pool.shutdown()
 
 

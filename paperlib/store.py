@@ -117,17 +117,20 @@ class Link:
     @functools.cached_property
     def final(self) -> dict:
         """net, ema (state dicts), history and seconds, as the phase left them."""
-        return checkpoint.load(self.folder / "final.pt")
+        return checkpoint.load(self.folder / "final.pt", keys=("net", "ema", "history", "seconds"))
 
     @property
     def history(self) -> pd.DataFrame:
         return pd.DataFrame([(self.phase.name, *row) for row in self.final["history"]], columns=HISTORY_COLUMNS)
 
+    def architecture(self) -> nn.Module:
+        """The network of this phase with untrained weights.  InputError if scheme and network do not fit."""
+        net = _build(self.recipe)
+        return net if self.phase.scheme is None else models.quantize(net, self.phase.scheme)
+
     def network(self) -> nn.Module:
         """The network as this phase left it."""
-        net = _build(self.recipe)
-        if self.phase.scheme is not None:
-            net = models.quantize(net, self.phase.scheme)
+        net = self.architecture()
         try:
             net.load_state_dict(self.final["net"])
         except RuntimeError as error:
@@ -162,17 +165,11 @@ class Link:
         if phase.scheme is not None:
             net = models.quantize(net, phase.scheme)
             models.calibrate(net, next(iter(train.epoch(0)))[0])
-        teacher = None
-        if phase.teacher is not None:
-            teacher = next((b for b in before if b.phase.name == phase.teacher), None)
-            if teacher is None:
-                raise InputError(f"phase {phase.name!r} names the teacher {phase.teacher!r}, which is no earlier phase: "
-                                 f"choose from {', '.join(b.phase.name for b in before) or 'none'}")
-            teacher = teacher.network().to(train.device)
+        teacher = next((b.network().to(train.device) for b in before if b.phase.name == phase.teacher), None)
         epochs_before = sum(b.phase.epochs for b in before)     # every phase sees the data in an order of its own
         trainer = Trainer(net, phase, train, test, seed=recipe.seed, first_epoch=epochs_before, teacher=teacher)
         if last.exists():
-            trainer.load(checkpoint.load(last))
+            trainer.load(checkpoint.load(last, keys=tuple(trainer.state())))
         progress = functools.partial(report, run=f"{recipe.label}, seed {recipe.seed}", phase=phase.name,
                                      epochs_before=epochs_before, epochs=sum(p.epochs for p in recipe.phases))
         trainer.run(save=lambda state: checkpoint.save(state, last), report=progress)

@@ -48,6 +48,11 @@ def make(root, *words):
     return done.returncode, calls, done.stdout + done.stderr
 
 
+def touch(file):
+    time.sleep(0.05)        # longer than a tick of the clock that stamps files
+    os.utime(file)
+
+
 def test_help_is_the_default_and_lists_every_target(tree):
     code, calls, text = make(tree)
     assert code == 0 and not calls
@@ -59,13 +64,13 @@ def test_a_figure_is_made_once_and_again_only_for_a_reason(tree):
     a, b = (f"-m paperlib figure profit_{x} --profile laptop" for x in "ab")
     assert make(tree, "figures")[:2] == (0, [a, b])
     assert make(tree, "figures")[:2] == (0, [])
-    os.utime(tree / "notebooks/profit_b.ipynb")
+    touch(tree / "notebooks/profit_b.ipynb")
     assert make(tree, "figures")[1] == [b]
-    os.utime(tree / "paperlib/x.py")
+    touch(tree / "paperlib/x.py")
     assert make(tree, "figures")[1] == [a, b]
     assert make(tree, "figures", "PARAMS=-p seeds 3")[1] == [f"{a} -p seeds 3", f"{b} -p seeds 3"]
     assert make(tree, "figures", "PARAMS=-p seeds 3")[1] == []
-    os.utime(tree / ".venv/.ready")
+    touch(tree / ".venv/.ready")
     assert make(tree, "figures", "PARAMS=-p seeds 3")[1] == []      # a rebuilt environment alone is no reason
 
 

@@ -28,8 +28,10 @@ PHASE = Phase("lesson", 2, lr=0.1, weight_decay=0.01)
 @pytest.fixture(scope="module")
 def batches():
     """100 training images in two batches, 100 test images in four."""
-    train, test = (images.stratified(100) for images in load_subset())
-    return Batches(train, 50, train=True, seed=1), Batches(test, 30, train=False)
+    threads, (train, test) = torch.get_num_threads(), (images.stratified(100) for images in load_subset())
+    torch.set_num_threads(1)
+    yield Batches(train, 50, train=True, seed=1), Batches(test, 30, train=False)
+    torch.set_num_threads(threads)
 
 
 def small_net(seed=0):
@@ -85,13 +87,11 @@ def test_each_parameter_is_in_one_group(weight, activation, decays):
 def test_distillation_is_the_cross_entropy_of_two_softmaxes():
     torch.manual_seed(0)
     student, teacher = torch.randn(7, 10, requires_grad=True), 3 * torch.randn(7, 10)
-    loss = distillation(student, teacher)
-    loss.backward()
+    (loss := distillation(student, teacher)).backward()
     torch.testing.assert_close(loss, -(teacher.softmax(1) * student.log_softmax(1)).sum(1).mean())
     torch.testing.assert_close(student.grad, (student.softmax(1) - teacher.softmax(1)).detach() / 7)
 
 
-@pytest.mark.xfail(strict=True, reason="distillation() leaves it to its caller to cut the teacher off")
 def test_distillation_teaches_the_student_only():
     student, teacher = torch.randn(2, 5, 10, requires_grad=True)
     teacher.retain_grad()
@@ -113,8 +113,8 @@ def test_first_step_with_a_teacher_by_hand(batches):
         slope = parameter.grad + (0.01 * parameter if parameter.ndim > 1 else 0)
         step = 0.1 * 0.1 * (1 + 0.9) * slope        # warm-up's first learning rate; Nesterov's first step
         torch.testing.assert_close(trained, (parameter - step).detach(), msg=name)
-    [shown] = [row[4] for row in trainer.history if row[2:4] == ["train", "loss"]]
-    assert shown == pytest.approx(label_loss.item())        # the labels' part alone
+    shown = [row[4] for row in trainer.history if row[2:4] == ["train", "loss"]]
+    assert shown == pytest.approx([label_loss.item()])      # the labels' part alone
 
 
 def test_moving_average_by_hand(batches):
@@ -132,9 +132,8 @@ def test_moving_average_by_hand(batches):
                 average = 0.75 * average + 0.25 * state[name]
             torch.testing.assert_close(value.double(), average, rtol=1e-5, atol=1e-6, msg=name)
     assert not torch.allclose(averaged["0.weight"], seen[-1]["0.weight"], rtol=1e-3)
-    assert {m.momentum for m in net.modules() if isinstance(m, nn.BatchNorm2d)} == {0.25}
     other = Trainer(small_net(), dataclasses.replace(PHASE, bn_momentum=0.07), *batches, seed=0).net
-    assert {m.momentum for m in other.modules() if isinstance(m, nn.BatchNorm2d)} == {0.07}
+    assert [n[k].momentum for n in (net, other) for k in (1, 4)] == [0.25, 0.25, 0.07, 0.07]
 
 
 def test_history_is_one_tidy_table(batches):
@@ -171,46 +170,34 @@ def spoil(batches, step, **options):
 
 def test_a_loss_that_is_not_finite_stops_the_phase(batches):
     saved = []
-    with pytest.raises(InputError, match=r"nan.*'lesson', epoch 2, step 2: lower the learning rate \(0.1\)"):
+    with pytest.raises(InputError, match=r"nan.*epoch 2, step 2.*the learning rate \(0.1\).* kept") as info:
         spoil(batches, 1, save=lambda state: saved.append(state["epoch"]))
-    assert saved == [1]
+    assert saved == [1] and "'lesson'" in str(info.value)
     with pytest.raises(InputError, match=r"lower the learning rate \(1e\+20\)"):
         Trainer(small_net(), dataclasses.replace(PHASE, epochs=9, lr=1e20), *batches, seed=0).run()
 
 
-@pytest.mark.xfail(strict=True, raises=pytest.fail.Exception,
-                   reason="what a phase's last step spoils is stored as finished, with NaN in its history")
 def test_a_phase_that_ends_in_nan_is_not_stored(batches):
-    with pytest.raises(InputError):
-        spoil(batches, 2)
+    saved = []
+    with pytest.raises(InputError, match=r"nan.*'lesson'.*lower the learning rate \(0.1\)"):
+        spoil(batches, 2, save=lambda state: saved.append(state["epoch"]))
+    assert saved == [1]
 
 
 STATE = {"net": {"w": torch.arange(4096.0)}, "epoch": 3, "history": [[0, 0, "val", "loss", 1.5]]}
 
 
-def test_checkpoint_comes_back_and_a_failed_one_leaves_the_old(tmp_path, monkeypatch):
+def test_checkpoint_comes_back_and_a_failed_one_leaves_the_old(tmp_path):
     path = tmp_path / "new" / "last.pt"
     checkpoint.save(STATE, path)
     back = checkpoint.load(path)
     assert same(back.pop("net"), STATE["net"]) and back == {k: v for k, v in STATE.items() if k != "net"}
-
-    def break_off(state, temp):
-        temp.write_bytes(b"half of it")
-        raise KeyboardInterrupt
-    monkeypatch.setattr(torch, "save", break_off)
-    with pytest.raises(KeyboardInterrupt):
-        checkpoint.save({}, path)
+    with pytest.raises((AttributeError, pickle.PicklingError)):     # some of it is written by then
+        checkpoint.save({"net": STATE["net"], "epoch": lambda: 4}, path)
     assert same(checkpoint.load(path)["net"], STATE["net"]) and list(path.parent.iterdir()) == [path]
 
 
-KNOWN = {"empty": (IndexError, "the error has no text, so splitlines()[0] fails"),
-         "cut": (OSError, "torch raises OSError 22, which is not expected"),
-         "one bit": (pytest.fail.Exception, "torch never checks the CRC-32: other weights and no error")}
-
-
-@pytest.mark.parametrize("how", ["text", "zeros", "pickle", *(
-    pytest.param(how, marks=pytest.mark.xfail(strict=True, raises=raises, reason=reason))
-    for how, (raises, reason) in KNOWN.items())])
+@pytest.mark.parametrize("how", ["text", "zeros", "pickle", "empty", "cut", "one bit"])
 def test_damaged_checkpoint_names_the_folder(how, tmp_path):
     path = tmp_path / "final.pt"
     checkpoint.save(STATE, path)
@@ -224,7 +211,6 @@ def test_damaged_checkpoint_names_the_folder(how, tmp_path):
     assert str(tmp_path) in str(info.value) and "\n" not in str(info.value)
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="torch.save reports a full disk as RuntimeError")
 def test_full_disk_is_for_the_user_to_put_right(tmp_path, monkeypatch):
     resource = pytest.importorskip("resource")
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))

@@ -85,13 +85,15 @@ def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
     floors = input_floors(net)
     if not floors:
         raise InputError(f"{type(net).__name__} has no Conv2d or Linear layer: there is nothing to quantize")
-    device = next(net.parameters()).device
+    names = {}      # every name under which a layer is known: one layer may stand in several places
+    for name, module in net.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
     for index, (name, floor) in enumerate(floors.items()):
         layer = net.get_submodule(name)
         if not isinstance(layer, (QuantConv2d, QuantLinear)):
-            wrapper = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
-            layer = wrapper.from_float(layer)
-            net.set_submodule(name, layer)
+            old, layer = layer, (QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear).from_float(layer)
+            for place in names[old]:
+                net.set_submodule(place, layer)
         layer.kind = _kind(net, name, first=index == 0)
         a_bits = scheme.a_bits
         if a_bits != FLOAT:
@@ -104,7 +106,8 @@ def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
         if isinstance(layer, QuantConv2d):
             grid_floor = floor if layer.input_quantizer is None else layer.input_quantizer.grid.floor
             layer.pad_value = grid_floor if scheme.negative_padding else 0.0
-    return net.to(device)
+        layer.to(layer.weight.device, layer.weight.dtype)       # new quantizers come as float32 on the CPU
+    return net
 
 
 def _layers(net: nn.Module):
@@ -125,14 +128,15 @@ def calibrate(net: nn.Module, x: Tensor) -> nn.Module:
             if quantizer is not None and not quantizer.calibrated:
                 quantizer.calibrate(tensor)
 
-    was_training = net.training
+    modes = {module: module.training for module in net.modules()}
     hooks = [layer.register_forward_pre_hook(set_ranges) for _, layer in _layers(net)]
     try:
         net.eval()(x)
     finally:
         for hook in hooks:
             hook.remove()
-        net.train(was_training)
+        for module, training in modes.items():
+            module.training = training
     return net
 
 

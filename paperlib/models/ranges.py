@@ -3,10 +3,11 @@
 A quantizer must know whether its input has both signs, starts at 0 (ReLU) or at -3/8 (h-swish).  Instead of asking
 the reader of every network, :func:`input_floors` follows lower and upper bounds through the graph that ``torch.fx``
 traces.  It is exact for what MobileNets are made of and safe elsewhere: an operation that it doesn't know has no bounds,
-which means a signed quantizer.
+which means a signed quantizer.  So does a change in place, unless it is an activation's, which raises no lower bound wrongly.
 """
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 
@@ -64,38 +65,60 @@ _PAIRS = {operator.mul: _times, operator.imul: _times, torch.mul: _times,
           operator.add: _plus, operator.iadd: _plus, torch.add: _plus}
 
 
+_IN_PLACE = {f for name, f in vars(operator).items() if name.startswith("i") and name[1:] in vars(operator)}
+_IN_PLACE.add(operator.setitem)
+
+
 class _Leaves(torch.fx.Tracer):
     def is_leaf_module(self, module, name):
         return not list(module.children()) or isinstance(module, (nn.Conv2d, nn.Linear))
 
 
+def _rule(node: torch.fx.Node, modules: dict):
+    if node.op == "call_module":
+        return _BY_MODULE.get(type(modules[node.target]))
+    return (_BY_METHOD if node.op == "call_method" else _BY_FUNCTION).get(node.target)
+
+
+def _changes_its_input(node: torch.fx.Node, modules: dict) -> bool:
+    """Is this an operation in place: ``y.sub_(1)``, ``y[0] = 1``, ``torch.sub(y, 1, out=y)``, ``F.elu(y, 1., True)``?"""
+    if node.op == "call_module":
+        return getattr(modules[node.target], "inplace", False)
+    if node.op not in ("call_method", "call_function"):
+        return False
+    if any(a is True for a in node.args) or node.kwargs.get("inplace"):
+        return True
+    name = node.target if isinstance(node.target, str) else node.target.__name__
+    return node.target in _IN_PLACE or "out" in node.kwargs or (name.endswith("_") and not name.endswith("__"))
+
+
 def input_floors(net: nn.Module) -> dict[str, float]:
     """{layer name: greatest known lower bound of its input} for each Conv2d and Linear, in order of execution.
 
-    ``-inf`` means that the input has both signs.  InputError if the network cannot be traced.
+    ``-inf`` means that the input has both signs.  Arguments of ``forward`` that have a default keep it.  InputError if
+    the network cannot be traced.
     """
+    defaults = {name: p.default for name, p in inspect.signature(net.forward).parameters.items()
+                if p.default is not p.empty}
     try:
-        graph = _Leaves().trace(net)
-    except (torch.fx.proxy.TraceError, TypeError, ValueError) as error:
-        raise InputError(f"cannot follow {type(net).__name__}.forward ({str(error).splitlines()[0]}): keep control "
-                         "flow that depends on tensor values out of forward") from error
-    modules, bounds, floors = dict(net.named_modules()), {}, {}
+        graph = _Leaves().trace(net, concrete_args=defaults or None)
+    except Exception as error:      # whatever a forward does with a stand-in for a tensor
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"cannot follow {type(net).__name__}.forward ({reason[:120]}): keep control flow that depends "
+                         "on tensors out of forward") from error
+    modules, bounds, floors = dict(net.named_modules(remove_duplicate=False)), {}, {}
     for node in graph.nodes:
         inputs = [bounds.get(a, ANY) if isinstance(a, torch.fx.Node) else (a, a) for a in node.args
                   if isinstance(a, (torch.fx.Node, int, float))]
-        if node.op == "call_module":
-            module = modules[node.target]
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                floors[node.target] = min(inputs[0][0], floors.get(node.target, math.inf))
-            rule = _BY_MODULE.get(type(module))
-        elif node.op == "call_method":
-            rule = _BY_METHOD.get(node.target)
-        else:
-            rule = _BY_FUNCTION.get(node.target)
-        if rule is not None:
-            bounds[node] = rule(inputs[0])
-        elif node.target in _PAIRS and len(inputs) == 2:
-            bounds[node] = _PAIRS[node.target](*inputs)
-        else:
-            bounds[node] = ANY
+        if node.op == "call_module" and isinstance(modules[node.target], (nn.Conv2d, nn.Linear)):
+            floor = inputs[0][0] if inputs else -math.inf       # called by keyword: not followed, so signed
+            floors[node.target] = min(floor, floors.get(node.target, math.inf))
+        rule, result = _rule(node, modules), ANY
+        if rule is not None and inputs:
+            result = rule(inputs[0])
+        elif node.target in _PAIRS and len(inputs) == 2 and not node.kwargs:
+            result = _PAIRS[node.target](*inputs)
+        if rule is None and _changes_its_input(node, modules):
+            bounds.clear()      # other names may stand for the same memory: nothing known before can be relied on
+        bounds[node] = result
     return floors

@@ -96,7 +96,8 @@ class _FakeQuantize(torch.autograd.Function):
                 if grid.code_min < 0:
                     grad_in = grad_in - (grad * (t <= grid.code_min)).sum()
             elif need_in:
-                grad_in = -t.sub_(grid.zero).mul_(grad_x).sum() * out_scale / (in_scale * grid.steps)
+                t.clamp_(grid.code_min, grid.code_max).sub_(grid.zero)      # infinity times 0 would be NaN
+                grad_in = -t.mul_(grad_x).sum() * out_scale / (in_scale * grid.steps)
             grad_x.mul_(out_scale / in_scale)
         if need_out:
             product = (grad * y).sum()

@@ -22,9 +22,9 @@ class PACT(Quantizer):
     *Reference*: Choi et al., PACT, 2018 (arXiv 1805.06085).
 
     *Differences*: the paper starts alpha at a constant, here data set it.  A range that starts below 0 is beyond
-    the method: ``floor`` is accepted and ignored, so what h-swish puts below 0 becomes 0.  ``signed=True``, for inputs
-    with both signs such as images and linear bottlenecks, clips at -alpha and alpha (2**bits - 1 levels) with
-    dy/dalpha = -1 for x <= -alpha; the paper has no such case.
+    the method: the ``floor`` of h-swish and its kin is accepted and ignored, so what they put below 0 becomes 0; a floor
+    under -1/2 makes the grid signed.  ``signed=True``, for inputs with both signs such as images and linear bottlenecks,
+    clips at -alpha and alpha (2**bits - 1 levels) with dy/dalpha = -1 for x <= -alpha; the paper has no such case.
 
     >>> q = PACT(role="activation", bits=2).calibrate(torch.linspace(0, 3, 301))
     >>> q.levels().shape
@@ -34,8 +34,8 @@ class PACT(Quantizer):
     roles = ("activation",)
     weight_decay = True
 
-    def __init__(self, *, floor: float = 0.0, **settings):
-        super().__init__(**settings)
+    def __init__(self, *, signed: bool | None = None, floor: float = 0.0, **settings):
+        super().__init__(signed=signed or floor < -0.5, **settings)
         self.grid = self.symmetric_or_unsigned_grid()
         self.alpha = nn.Parameter(torch.tensor(1.0))
 

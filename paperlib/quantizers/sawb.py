@@ -49,21 +49,24 @@ class SAWB(Quantizer):
         self.register_buffer("clip", torch.tensor(1.0))
 
     def scales(self) -> tuple[Tensor, Tensor]:
-        span = 2 * self.clip if self.grid.zero else self.clip
+        span = (2 if self.grid.zero else 1) * self.clip
         return span, span
 
     def set_range(self, x: Tensor) -> None:
         c1, c2 = COEFFICIENTS[self.grid.n_levels]
-        mean, top = x.abs().mean(), x.abs().max()
-        clip = c1 * x.square().mean().sqrt() + c2 * mean
-        clip = torch.where(clip < mean, top, clip)
-        self.clip.copy_(torch.where(top > 0, clip, torch.ones_like(clip)))
+        top = x.abs().max()
+        shape = x / torch.where(top > 0, top, 1)        # to at most 1, where squares cannot overflow
+        mean = shape.abs().mean()
+        clip = c1 * shape.square().mean().sqrt() + c2 * mean
+        clip = torch.where(clip < mean, 1, clip) * top
+        self.clip.copy_(torch.where(top > 0, clip, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            self.set_range(x)
-        self.calibrated = True
-        return fake_quantize(x, *(s.detach() for s in self.scales()), self.grid)
+        if x.numel():
+            with torch.no_grad():
+                self.set_range(x)
+            self.calibrated = True
+        return fake_quantize(x, *self.scales(), self.grid)
 
     def encode(self, x: Tensor) -> Tensor:
         self.calibrate(x)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
+from ..errors import InputError
 from ..models import Scheme
 from ..training.phases import Phase
 
@@ -30,6 +31,14 @@ class Recipe:
     num_classes: int = 10
     input_size: int = 32
     recorded: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "width", float(self.width))        # 1 and 1.0 are the same recipe
+        names = [p.name for p in self.phases]
+        for i, phase in enumerate(self.phases):
+            if phase.teacher is not None and phase.teacher not in names[:i]:
+                raise InputError(f"phase {phase.name!r} names the teacher {phase.teacher!r}, which is no earlier phase: "
+                                 f"choose from {', '.join(names[:i]) or 'none'}")
 
     def table(self) -> pd.DataFrame:
         """One row per phase."""

@@ -92,10 +92,18 @@ class Trainer:
             self.seconds += time.perf_counter() - start
             self.epoch += 1
             self._record("train", train)
-            self._record("val", evaluate(self.net, self.test_batches))
+            val = evaluate(self.net, self.test_batches)
+            if not math.isfinite(val["loss"]):
+                raise self._diverged(val["loss"], f"after epoch {self.epoch}", self.epoch - 1)
+            self._record("val", val)
             if self.epoch == self.phase.epochs:
                 self._record("val_ema", evaluate(self.ema, self.test_batches))
             save(self.state())
+
+    def _diverged(self, loss: float, when: str, good: int) -> InputError:
+        kept = f"the state after epoch {good} is kept" if good else "nothing of this phase is kept"
+        return InputError(f"the loss became {loss} {when} of phase {self.phase.name!r}: lower the learning rate "
+                          f"({self.phase.lr:g}); {kept}")
 
     def _record(self, split: str, metrics: dict[str, float]) -> None:
         step = self.epoch * len(self.train_batches)
@@ -114,9 +122,7 @@ class Trainer:
                     target = self.teacher(x)
                 loss = loss + distillation(logits, target)
             if not math.isfinite(loss.item()):
-                raise InputError(f"the loss became {loss.item()} in phase {self.phase.name!r}, epoch {self.epoch + 1}, "
-                                 f"step {i + 1}: lower the learning rate ({self.phase.lr}); "
-                                 f"the state after epoch {self.epoch} is kept")
+                raise self._diverged(loss.item(), f"in epoch {self.epoch + 1}, step {i + 1}", self.epoch)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()

@@ -34,6 +34,10 @@ class Phase:
     quantizer_lr: float = 0.01
     teacher: str | None = None
 
+    def __post_init__(self):
+        for name in ("lr", "weight_decay", "momentum", "warmup_epochs", "averaging_epochs", "quantizer_lr"):
+            object.__setattr__(self, name, float(getattr(self, name)))      # 1 and 1.0 are the same phase
+
     def lr_factor(self, epoch: float) -> float:
         """Learning rate at a (fractional) epoch as a share of ``lr``.
 

@@ -1,0 +1,249 @@
+"""Layers, MobileNet-v3, which values can reach a layer, and what a scheme makes of a network."""
+
+import math
+import operator
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+from paperlib import models, quantizers
+from paperlib.errors import InputError
+from paperlib.layers import QuantConv2d, QuantLinear
+from paperlib.models import Scheme
+from paperlib.models.ranges import input_floors
+
+SIGNED = -math.inf
+relu, hs, seq, SE = F.relu, F.hardswish, nn.Sequential, torchvision.ops.SqueezeExcitation
+build, four_bits = partial(models.build, "mobilenet_v3_large"), partial(models.quantize, scheme=Scheme())
+
+
+def images(n=4, size=32, seed=0, channels=3):
+    x = torch.randn(n, channels, size, size, generator=torch.Generator().manual_seed(seed))
+    return x.to(memory_format=torch.channels_last)
+
+
+@pytest.fixture(autouse=True)
+def one_seed_and_thread():
+    threads = torch.get_num_threads()
+    yield torch.manual_seed(0), torch.set_num_threads(1)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def small(one_seed_and_thread):
+    return build(width=0.25)
+
+
+@pytest.mark.parametrize("pad", [0.0, -0.375])
+@pytest.mark.parametrize("settings", [
+    {"kernel_size": 1}, {"kernel_size": (3, 5), "padding": (1, 2), "stride": 2},
+    {"kernel_size": 5, "padding": (2, 0), "groups": 4, "bias": False, "dilation": 2}], ids=str)
+def test_convolution_pads_with_its_value(settings, pad):
+    conv, x = nn.Conv2d(4, 8, **settings), images(2, 13, channels=4).requires_grad_()
+    layer = QuantConv2d.from_float(conv)
+    layer.pad_value, (rows, columns), want = pad, conv.padding, conv(x)
+    assert layer.weight is conv.weight and torch.equal(layer(x), want) == (pad == 0 or rows + columns == 0)
+    if pad:
+        padded = F.pad(x, (columns, columns, rows, rows), value=pad)
+        want = F.conv2d(padded, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
+    results = [(y, *torch.autograd.grad(y.square().sum(), (x, conv.weight))) for y in (layer(x), want)]
+    assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
+
+
+def test_linear_quantizes_input_and_weight():
+    linear, x = nn.Linear(6, 4).eval(), images(2, 6).relu()
+    layer = QuantLinear.from_float(linear)
+    assert torch.equal(layer(x), linear(x)) and not layer.training
+    layer.input_quantizer = quantizers.build("duq", role="activation", bits=3).calibrate(x)
+    layer.weight_quantizer = quantizers.build("duq", role="weight", bits=3).calibrate(linear.weight)
+    want = F.linear(layer.input_quantizer(x), layer.weight_quantizer(linear.weight), linear.bias)
+    assert torch.equal(layer(x), want) and not torch.allclose(want, linear(x))
+
+
+def test_mobilenet_v3_is_torchvisions():
+    ours, x = build(num_classes=1000, input_size=224).eval(), images(4, 64)
+    theirs = torchvision.models.mobilenet_v3_large().to(memory_format=torch.channels_last)
+    shapes = [{k: v.shape for k, v in net.state_dict().items()} for net in (ours, theirs)]
+    assert shapes[0] == shapes[1] and sum(p.numel() for p in ours.parameters()) == 5_483_032
+    for module in theirs.modules():
+        module.momentum = None
+    theirs.train()(x)       # batch norm with the statistics of x lets x through to the end
+    ours.load_state_dict(theirs.eval().state_dict())
+    assert torch.equal(ours(x), theirs(x)) and (ours(x) - ours(-x)).abs().max() > 0.1
+    assert [m.p for m in ours.modules() if isinstance(m, nn.Dropout)] == [0.2]
+
+
+def test_mobilenet_v3_for_small_images(small):
+    x = images(2)
+    sizes = [(x := block(x)).shape[-1] for block in small.features]
+    assert sizes == [32, 32, 16, 16, *[8] * 3, *[4] * 6, *[2] * 4] and small(images(2)).shape == (2, 10)
+    assert [m.p for m in small.modules() if isinstance(m, nn.Dropout)] == [0.0]
+    residual = [b for b in small.features if getattr(b, "use_res_connect", False)]
+    assert len(residual) == 10 and all((b.block[-1][1].weight == 0).all() for b in residual)
+
+
+class Net(nn.Module):
+    """Something in front of one convolution."""
+
+    def __init__(self, before=None):
+        super().__init__()
+        self.before, self.last = before, nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return self.last(self.before(x))
+
+
+def net_with(forward):
+    return type("Other", (Net,), {"forward": forward})()
+
+
+FLOORS = {      # what stands in front of the convolution, by the floor of the convolution's input
+    0: [relu, torch.relu, lambda x: x.relu(), nn.ReLU(), lambda x: relu(x + 0, True), lambda x: hs(relu(x)),
+        lambda x: relu(x) + F.relu6(-x), lambda x: operator.iadd(relu(x), relu(-x)), lambda x: hs(x) + 0.375,
+        lambda x: x.relu().mean(3, True), lambda x: F.relu6(x) * -1 + 6, seq(nn.ReLU6(), SE(3, 2))],
+    -0.375: [hs, nn.Hardswish(), lambda x: hs(x) * F.hardsigmoid(x), lambda x: F.max_pool2d(hs(x), 3, 1, 1),
+             seq(nn.Hardswish(), nn.AdaptiveAvgPool2d(4), nn.Dropout(), nn.Identity(), nn.MaxPool2d(2)),
+             seq(nn.Hardswish(), SE(3, 2, scale_activation=nn.Hardsigmoid))],
+    -0.1875: [lambda x: hs(x) * 0.5], -1: [lambda x: 5 + F.relu6(x) * -1], 1: [lambda x: relu(x) + 1],
+    SIGNED: [lambda x: x, lambda x: x + 1, lambda x: x * x, lambda x: -relu(x), lambda x: relu(x) + x,
+             lambda x: hs(x) - hs(x), lambda x: hs(x) * hs(x), lambda x: relu(x) - 1, lambda x: 1 - relu(x),
+             lambda x: relu(x) * -1, lambda x: relu(x) / -2, lambda x: relu(x) * hs(x), lambda x: x.clamp(-1),
+             lambda x: torch.cat([relu(x), x]), lambda x: F.pad(relu(x), (1, 1), value=-1), F.leaky_relu,
+             lambda x: hs(x) + torch.tensor(1.0), seq(nn.ReLU(), nn.BatchNorm2d(3)), nn.AvgPool2d(3, 1, 1)]}
+SOUND = [       # here any floor will do that is none too high
+    lambda x: torch.add(relu(x), relu(-x), alpha=-1), lambda x: torch.add(relu(x), 1, alpha=-1),
+    lambda x: (y := relu(x), y.sub_(1))[0], lambda x: (y := relu(x), torch.sub(y, 1, out=y))[0],
+    lambda x: (y := relu(x), y.view(4, 3, 32, 32).sub_(1))[0], lambda x: torch.relu(input=x)]
+TOO_HIGH = {    # a change in place under another name
+    "torch.fx records y -= 1 as y - 1": lambda x: (y := relu(x), operator.isub(y, 1))[0],
+    "ranges.py:88 overlooks inplace=True": lambda x: (y := relu(x), F.threshold(y, 1, -7, True))[0]}
+
+
+@pytest.mark.parametrize("floor, before", [
+    *((floor, before) for floor in FLOORS for before in FLOORS[floor]),
+    *((None, before) for before in SOUND),
+    *(pytest.param(None, f, marks=pytest.mark.xfail(strict=True, reason=r)) for r, f in TOO_HIGH.items())])
+def test_floor(floor, before):
+    net = Net(before).eval()
+    found, q = input_floors(net)["last"], four_bits(net).last.input_quantizer
+    assert found <= net.before(5 * images()).min() and (floor is None or found == floor)
+    assert (q.signed, q.floor) == ((True, 0) if found == SIGNED else (False, min(found, 0)))
+
+
+def test_lower_floor_and_first_range_of_a_layer_used_often_and_default_of_an_argument_left_out():
+    net = models.calibrate(four_bits(net_with(lambda net, x, skip=None: (
+        net.last(relu(x)) + net.last(x if skip is None else relu(x)) + net.last(relu(x))))), images())
+    alone = quantizers.build("duq", role="activation", bits=8, signed=True).calibrate(relu(images()))
+    assert input_floors(net) == {"last": SIGNED} and torch.equal(net.last.input_quantizer.a, alone.a)
+
+
+def expected_plan():
+    rows = [("first", 8, None, True)]       # kind, a_bits, floor, does it pad
+    for block in "r re re res res res he he he he hes hes hes hes hes".split():
+        floor, e, s = {"r": 0.0, "h": -0.375}[block[0]], "e" in block, "s" in block
+        rows += [("expand", 4, None, False)] * e + [("depthwise", 4, floor if e else -0.375, True)]
+        rows += [("se", 8, floor, False), ("se", 8, 0.0, False)] * s + [("project", 4, floor, False)]
+    return rows + [("expand", 4, None, False)] + [("linear", 4, -0.375, False)] * 2
+
+
+@pytest.mark.parametrize("settings", [{}, {"negative_padding": False}, {"activation": "pact"},
+                                      {"w_bits": 32, "a_bits": 32}])
+def test_plan(small, settings):
+    net, padding = models.quantize(small, Scheme(**settings)), settings.get("negative_padding", True)
+    plan, pact = models.plan(net), settings.get("activation") == "pact"
+    assert list(plan.layer) == [n for n, m in small.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    for (kind, bits, floor, pads), row in zip(expected_plan(), plan.itertuples(), strict=True):
+        held, q = 0.0 if pact else floor or 0.0, net.get_submodule(row.layer).input_quantizer
+        assert row.kind == kind and (row.pad_value == held * padding if pads else math.isnan(row.pad_value))
+        if "w_bits" not in settings:
+            assert (row.w_bits, row.w_levels, row.a_bits, row.a_levels) == (4, 15, bits, 2**bits - q.signed)
+            assert (q.signed, q.grid.floor) == (floor is None, held) and (row.input == "signed") == q.signed
+        else:
+            assert q is None and (row.w_bits, row.a_bits) == (32, 32)
+
+
+def ranges(net):
+    quantized = (m for m in net.modules() if isinstance(m, quantizers.Quantizer))
+    return {(q.role, i): [p.item() for p in q.parameters()] for i, q in enumerate(quantized)}
+
+
+def test_quantize_leaves_the_float_network_alone(small):
+    before, x = {k: v.clone() for k, v in small.state_dict().items()}, images()
+    net = models.calibrate(four_bits(small), x)
+    assert not any(isinstance(m, (QuantConv2d, QuantLinear)) for m in small.modules())
+    for name, value in small.state_dict().items():
+        assert torch.equal(value, before[name]) and torch.equal(value, net.state_dict()[name])
+    (other := four_bits(small)).load_state_dict(net.state_dict())
+    assert torch.equal(other.eval()(x), net.eval()(x)) and not torch.equal(net(x), small.eval()(x))
+
+
+def test_what_a_new_scheme_keeps(small):
+    old, x = models.calibrate(models.quantize(small, Scheme(w_bits=8, a_bits=8)), images()).eval(), images()
+    for w_bits, a_bits in ((4, 8), (4, 4)):
+        new = models.quantize(old, Scheme(w_bits=w_bits, a_bits=a_bits))
+        assert set(models.plan(new).w_bits) == {w_bits} and new(x).isfinite().all()     # needs no new range
+        assert ranges(new) == ranges(old)
+    with pytest.raises(InputError, match="models.calibrate for a whole network"):
+        models.quantize(old, Scheme(activation="pact"))(x)
+    sawb = models.quantize(old, Scheme(weight="sawb", weight_options={"levels": 15}))
+    assert set(models.plan(sawb).w_levels) == {15} and sawb(x).isfinite().all()
+
+
+def test_calibrate(small):
+    net = four_bits(small).train()
+    net.features[0][1].eval()
+    modes = {m: m.training for m in net.modules()}
+    before = ranges(models.calibrate(net, images()))
+    assert all(m.training == modes[m] and getattr(m, "calibrated", True) for m in modes)
+    assert ranges(models.calibrate(net, 9 * images(seed=1))) == before
+    assert not any(m.training for m in models.calibrate(net.eval(), images()).modules())
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "mnasnet0_5", "resnet18"])
+def test_networks_of_others(name):
+    scheme, lows = Scheme(activation="pact" if name == "mnasnet0_5" else "duq"), []
+    net = models.quantize(torchvision.models.get_model(name, num_classes=5), scheme)
+    for layer in (m for m in net.modules() if isinstance(m, (QuantConv2d, QuantLinear))):
+        if not layer.input_quantizer.signed:        # the floor is 0 in all of these
+            layer.register_forward_pre_hook(lambda layer, inputs: lows.append(inputs[0].min().item()))
+    models.calibrate(net, images(2, 64))(images(2, 64)).square().sum().backward()
+    assert len(lows) > 30 and min(lows) >= 0 and all(p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_a_layer_with_two_names_is_quantized_once_and_under_both():
+    conv = nn.Conv2d(3, 3, 1)
+    net = four_bits(seq(conv, nn.ReLU(), conv))
+    assert type(net[0]) is QuantConv2d and net[0] is net[2]
+
+
+def test_quantizers_suit_the_dtype_and_pact_what_lies_below_zero():
+    net = models.quantize(Net(lambda x: F.relu6(x) * -1).double(), Scheme(activation="pact"))
+    assert {p.dtype for p in net.parameters()} == {torch.float64} and net.last.input_quantizer.signed
+
+
+@pytest.mark.xfail(strict=True, reason="ranges.py:109: no floor, so beside others the layer stays float")
+def test_a_layer_called_by_keyword_is_quantized():
+    assert type(four_bits(net_with(lambda net, x: net.last(input=x))).last) is QuantConv2d
+
+
+@pytest.mark.parametrize("make, message", [
+    (partial(models.build, "nope"), "unknown .* from mobile"), (partial(Scheme, se_bits=16), "se_bits"),
+    *((partial(build, **k), "width must be positive, input_size at least 32")
+      for k in ({"width": 0}, {"width": math.nan}, {"input_size": 16}, {"num_classes": 0})),
+    *((partial(Scheme, w_bits=b), "w_bits must be a whole .* or 32 for float") for b in (9, 0, True, 2.5)),
+    (partial(Scheme, "nope"), "not quantize"), (partial(Scheme, "pact"), "not quantize weights: choose from"),
+    (partial(four_bits, seq(nn.ReLU())), "no Conv2d or Linear layer: there is nothing to quantize"),
+    (partial(four_bits, Net(lambda x: x if x.sum() > 0 else -x)), "cannot follow Net.forward .*control flow"),
+    (partial(four_bits, seq(nn.Conv2d(3, 3, 3, padding="same"))), "numeric zero padding .*: pad before"),
+    (partial(four_bits, seq(nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"))), "numeric zero padding"),
+    (partial(models.plan, Net()), r"not quantized: call models.quantize\(net, scheme\) first"),
+    (partial(four_bits, Net(lambda x: x if len(x) else -x)), "cannot follow Net.forward .*len"),
+    (partial(four_bits, seq(type("Own", (nn.Linear,), {"forward": len})(3, 3))), "Own has a forward of its")])
+def test_bad_input(make, message):
+    with pytest.raises(InputError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
