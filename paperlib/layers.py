@@ -41,8 +41,8 @@ class QuantConv2d(_Quantized, nn.Conv2d):
                       kernel_size=conv.kernel_size, stride=conv.stride, padding=conv.padding,
                       dilation=conv.dilation, groups=conv.groups)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x, weight = self.quantized(x)
+    def forward(self, input: Tensor) -> Tensor:
+        x, weight = self.quantized(input)
         padding = self.padding
         if self.pad_value and any(padding):
             x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]), value=self.pad_value)
@@ -61,8 +61,8 @@ class QuantLinear(_Quantized, nn.Linear):
         """A QuantLinear that shares ``linear``'s parameters and quantizes nothing yet."""
         return _adopt(cls, linear, in_features=linear.in_features, out_features=linear.out_features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x, weight = self.quantized(x)
+    def forward(self, input: Tensor) -> Tensor:
+        x, weight = self.quantized(input)
         return F.linear(x, weight, self.bias)
 
 

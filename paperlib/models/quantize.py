@@ -123,13 +123,14 @@ def calibrate(net: nn.Module, x: Tensor) -> nn.Module:
 
     One forward pass in evaluation mode.  Each layer sees inputs that the layers before it have already quantized.
     """
-    def set_ranges(layer, inputs):
-        for quantizer, tensor in ((layer.input_quantizer, inputs[0]), (layer.weight_quantizer, layer.weight)):
+    def set_ranges(layer, args, kwargs):
+        x = args[0] if args else kwargs["input"]
+        for quantizer, tensor in ((layer.input_quantizer, x), (layer.weight_quantizer, layer.weight)):
             if quantizer is not None and not quantizer.calibrated:
                 quantizer.calibrate(tensor)
 
     modes = {module: module.training for module in net.modules()}
-    hooks = [layer.register_forward_pre_hook(set_ranges) for _, layer in _layers(net)]
+    hooks = [layer.register_forward_pre_hook(set_ranges, with_kwargs=True) for _, layer in _layers(net)]
     try:
         net.eval()(x)
     finally:
