@@ -1,4 +1,4 @@
-"""Time and memory of a quantized training step (forward, backward, SGD), as ratios to the float step of the same network.
+"""Time and memory of a quantized training step (forward, backward, SGD), as ratios to the float step.
 
 All variants take turns within one run, so that a machine whose speed drifts is fair to all; medians are shown.
 ``python benchmarks/qat_step.py --help`` lists the options.

@@ -1,4 +1,4 @@
-"""The command line: ``python -m paperlib figure|refresh|train|runs|data|check-env``; each explains itself with --help."""
+"""The command line: ``python -m paperlib figure|refresh|train|runs|data|check-env``; --help explains each."""
 from __future__ import annotations
 
 import argparse
@@ -26,14 +26,15 @@ def refresh(args) -> None:
 def train(args) -> None:
     from . import recipes, runs
 
-    wanted = [recipes.activations_then_weights(method, model=args.model, bits=args.bits, profile=args.profile, seed=seed,
-                                               quantizer_lr=args.quantizer_lr)
+    wanted = [recipes.activations_then_weights(method, model=args.model, bits=args.bits, profile=args.profile,
+                                               seed=seed, quantizer_lr=args.quantizer_lr)
               for seed in range(args.seeds) for method in args.method]
     for run in runs.obtain_all(wanted, workers=args.workers):
         end = run.values(run.recipe.phases[-1].name, "val", "accuracy").iloc[-1]
         print(f"{run.key}  {run.recipe.label}, seed {run.recipe.seed}: {end:.1f} % validation accuracy")
         if args.record:
-            print(f"recorded in {run.record(f'{args.record}-{run.recipe.phases[-1].scheme.activation}-{run.recipe.seed}')}")
+            name = f"{args.record}-{run.recipe.phases[-1].scheme.activation}-{run.recipe.seed}"
+            print(f"recorded in {run.record(name)}")
 
 
 def runs_(args) -> None:

@@ -68,6 +68,9 @@ class QuantLinear(_Quantized, nn.Linear):
 
 def _adopt(cls, layer: nn.Module, **shape):
     plain = cls.__mro__[2]
+    if nn.utils.parametrize.is_parametrized(layer):
+        raise InputError(f"a parametrized {plain.__name__} (weight norm, say) cannot be quantized: remove the "
+                         "parametrization first (torch.nn.utils.parametrize.remove_parametrizations)")
     if type(layer).forward is not plain.forward or getattr(type(layer), "_conv_forward", None) is not getattr(
             plain, "_conv_forward", None):
         raise InputError(f"{type(layer).__name__} has a forward of its own, which quantization would drop: "

@@ -75,7 +75,7 @@ def execute(name: str, given: dict) -> nbformat.NotebookNode:
     error, progress bars above all, shows up here at once.  InputError carries the notebook's own message on."""
     given = check(name, given)
     columns, lines = shutil.get_terminal_size()
-    os.environ.update(COLUMNS=str(columns), LINES=str(lines))      # tells progress bars in the kernel how wide they may be
+    os.environ.update(COLUMNS=str(columns), LINES=str(lines))     # how wide progress bars may be
     try:
         return papermill.execute_notebook(
             str(path(name)), None, parameters=given, cwd=str(FOLDER), kernel_name="python3", progress_bar=False,
@@ -112,7 +112,7 @@ def _write_index(folder: Path) -> None:
         alt = facts["alt"].replace("|", "/").replace("[", "(").replace("]", ")")
         minutes = sum(run["seconds"] for run in facts["runs"]) / 60
         lines.append(f"| {item} | ![{alt}](recorded/{item}.png) | [notebook](../notebooks/{item}.ipynb) | "
-                     f"`make figures/{item}` | {facts['caption']}; {minutes:.0f} minutes in {len(facts['runs'])} runs |")
+                     f"`make figures/{item}` | {facts['caption']}; {minutes:.0f} minutes of training |")
     with atomic(folder / "README.md") as temp:
         temp.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -50,7 +50,8 @@ def end_values(history: pd.DataFrame) -> pd.DataFrame:
     table = last.pivot_table(index=["phase", "method"], columns=["metric", "split"], values="value", sort=False,
                              aggfunc=["mean", "std"])
     unit = {"loss": "loss", "accuracy": "accuracy (%)"}
-    table.columns = [f"{split} {unit[metric]}{'' if how == 'mean' else ', s.d.'}" for how, metric, split in table.columns]
+    table.columns = [f"{split} {unit[metric]}{', s.d.' if how == 'std' else ''}"
+                     for how, metric, split in table.columns]
     return table.reset_index()
 
 
@@ -69,7 +70,7 @@ def pact_vs_duq(history: pd.DataFrame, *, bits: int, footnote: str) -> Figure:
             sns.lineplot(curves[curves.phase == phase], x="epoch", y="value", hue="method", style="split", ax=ax,
                          style_order=SPLITS.values(), markers=["o", "s"], markersize=7, palette=[ORANGE, BLUE],
                          errorbar=("pi", 100))
-            ax.set(title=title, xlabel="epoch of the stage", ylabel="cross-entropy loss (nats, log scale)", yscale="log")
+            ax.set(title=title, yscale="log", xlabel="epoch of the stage", ylabel="cross-entropy loss (nats, log axis)")
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
             ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(8))
             ax.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%.2f"))
@@ -84,11 +85,11 @@ def pact_vs_duq(history: pd.DataFrame, *, bits: int, footnote: str) -> Figure:
 
 def describe_pact_vs_duq(history: pd.DataFrame, *, bits: int) -> str:
     """Alternative text for :func:`pact_vs_duq`, with the end values that the lines reach."""
-    ends = "; ".join(f"{row['phase']}, {row['method']}: training {row['train loss']:.2f}, validation {row['val loss']:.2f}"
-                     for _, row in end_values(history).iterrows())
-    return (f"Two panels of falling loss curves by epoch, on the left while activations are trained at {bits} bits, on the "
-            f"right while weights are trained at {bits} bits as well, each with training and validation loss of PACT "
-            f"and of DuQ. The curves end at: {ends}.")
+    ends = "; ".join(f"{row['phase']}, {row['method']}: training {row['train loss']:.2f}, "
+                     f"validation {row['val loss']:.2f}" for _, row in end_values(history).iterrows())
+    return (f"Two panels of falling loss curves by epoch, on the left while activations are trained at {bits} bits, on "
+            f"the right while weights are trained at {bits} bits as well, each with training and validation loss of "
+            f"PACT and of DuQ. The curves end at: {ends}.")
 
 
 def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Sequence[Run], profile: str,
@@ -109,7 +110,8 @@ def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Seque
     with atomic(folder / f"{item}.csv") as temp:
         data.to_csv(temp, index=False, lineterminator="\n", float_format="%.6g")
     provenance = {
-        "item": item, "alt": alt, "caption": caption(runs, profile), "profile": profile, "parameters": parameters, "git": _revision(),
+        "item": item, "alt": alt, "caption": caption(runs, profile), "profile": profile,
+        "parameters": parameters, "git": _revision(),
         "drawn with": {"python": platform.python_version(), **{p: version(p) for p in ("matplotlib", "pandas")}},
         "runs": [{"run": r.key, "label": r.recipe.label, "seed": r.recipe.seed, "data": r.recipe.data,
                   "train_images": r.recipe.train_images, "test_images": r.recipe.test_images,

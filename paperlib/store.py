@@ -1,8 +1,8 @@
 """The store of trained phases.
 
-A run is a chain of phases.  Each link of the chain lies in a folder named by a hash over everything that determines it:
-data, model, seed, the code of the numerics, and all phases up to it.  So recipes that begin alike share their beginning,
-and an interrupted phase goes on after its last finished epoch.
+A run is a chain of phases.  Each link of the chain lies in a folder named by a hash over everything that determines
+it: data, model, seed, the code of the numerics, and all phases up to it.  So recipes that begin alike share their
+beginning, and an interrupted phase goes on after its last finished epoch.
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def code_version() -> str:
         for file in sorted((here / name).rglob("*.py")) if (here / name).is_dir() else [here / name]:
             tree = ast.parse(file.read_text(encoding="utf-8"))
             for node in ast.walk(tree):
-                if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+                if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
                     del node.body[0]
             digest.update(f"{file.relative_to(here).as_posix()}\n{ast.unparse(tree)}\n".encode())
     return digest.hexdigest()[:12]

@@ -1,7 +1,7 @@
 """A process that trains one recipe: the recipe comes in as a line of JSON, progress goes out as lines of JSON.
 
-Started by ``runs.obtain_all``.  When the process that started it goes away, however it goes, standard input ends and the
-worker stops; what it had saved stays.
+Started by ``runs.obtain_all``.  When the process that started it goes away, however it goes, standard input ends and
+the worker stops; what it had saved stays.
 """
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from paperlib import plots, recipes
 from paperlib.errors import InputError
 from paperlib.runs import Run
 
-RUN = Run(recipes.activations_then_weights("duq", profile="smoke"), pd.DataFrame(), pd.DataFrame(), key="k", seconds=1.0,
-          environment={})
+RUN = Run(recipes.activations_then_weights("duq", profile="smoke"), pd.DataFrame(), pd.DataFrame(), key="k",
+          seconds=1.0, environment={})
 ALT = "Two falling lines, the lower one orange, both ending near zero after five epochs."
 
 

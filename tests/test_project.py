@@ -57,8 +57,8 @@ def test_makefile_knows_every_profile_and_no_other():
     assert set(line.split(":=")[1].split()) == {*profiles.names(), *profiles.PLANNED}
 
 
-def paperlib(*words, **settings):
-    return subprocess.run([sys.executable, "-m", "paperlib", *words], cwd=ROOT, capture_output=True, text=True, **settings)
+def paperlib(*words):
+    return subprocess.run([sys.executable, "-m", "paperlib", *words], cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("command", ["figure", "refresh", "train", "runs", "data", "check-env"])

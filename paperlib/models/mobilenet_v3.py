@@ -31,7 +31,9 @@ def mobilenet_v3_large(*, num_classes: int, width: float, input_size: int) -> Mo
 
     For inputs up to 64 pixels wide the first convolution has stride 1 instead of 2 and dropout is off; the other
     strides stay, so 32x32 images end as 2x2 maps.  The last batch norm of each residual branch starts at gamma 0
-    (ResNet's ``zero_init_residual``): each block begins as the identity and short trainings get much further.  Input (N, 3, input_size, input_size), output (N, num_classes) logits.
+    (ResNet's ``zero_init_residual``): each block begins as the identity and short trainings get much further.
+
+    Input (N, 3, input_size, input_size), output (N, num_classes) logits.
     """
     config = partial(InvertedResidualConfig, dilation=1, width_mult=width)
     blocks = [config(i, k, e, o, se, act, stride) for i, k, e, o, se, act, stride in LARGE]

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -38,7 +39,7 @@ class Scheme:
     def __post_init__(self):
         for name in ("w_bits", "a_bits", "first_input_bits", "se_bits"):
             bits = getattr(self, name)
-            if isinstance(bits, bool) or bits not in (*quantizers.BITS, FLOAT):
+            if type(bits) is not int or bits not in (*quantizers.BITS, FLOAT):
                 raise InputError(f"{name} must be a whole number from 1 to 8, or 32 for float, got {bits!r}")
         for role, method in (("weight", self.weight), ("activation", self.activation)):
             if method not in quantizers.names(role):
@@ -85,6 +86,9 @@ def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
     floors = input_floors(net)
     if not floors:
         raise InputError(f"{type(net).__name__} has no Conv2d or Linear layer: there is nothing to quantize")
+    missed = [name for name, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and name not in floors]
+    if missed:
+        warnings.warn(f"forward does not call these layers, which stay float: {', '.join(missed)}", stacklevel=2)
     names = {}      # every name under which a layer is known: one layer may stand in several places
     for name, module in net.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)

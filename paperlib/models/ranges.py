@@ -2,8 +2,9 @@
 
 A quantizer must know whether its input has both signs, starts at 0 (ReLU) or at -3/8 (h-swish).  Instead of asking
 the reader of every network, :func:`input_floors` follows lower and upper bounds through the graph that ``torch.fx``
-traces.  It is exact for what MobileNets are made of and safe elsewhere: an operation that it doesn't know has no bounds,
-which means a signed quantizer.  So does a change in place, unless it is an activation's, which raises no lower bound wrongly.
+traces.  It is exact for what MobileNets are made of and safe elsewhere: an operation that it doesn't know has no
+bounds, which means a signed quantizer, and after a change in place nothing found before it is relied on.  (Activations
+may work in place: they make no lower bound wrong.)
 """
 from __future__ import annotations
 
@@ -66,12 +67,23 @@ _PAIRS = {operator.mul: _times, operator.imul: _times, torch.mul: _times,
 
 
 _IN_PLACE = {f for name, f in vars(operator).items() if name.startswith("i") and name[1:] in vars(operator)}
-_IN_PLACE.add(operator.setitem)
+
+
+class _Proxy(torch.fx.Proxy):
+    """A stand-in for a tensor that records ``y += x`` as what it is; torch.fx's own would record ``y = y + x``."""
+
+
+for _f in _IN_PLACE:
+    setattr(_Proxy, f"__{_f.__name__}__", lambda self, other, _f=_f: self.tracer.create_proxy(
+        "call_function", _f, (self, other), {}))
 
 
 class _Leaves(torch.fx.Tracer):
     def is_leaf_module(self, module, name):
         return not list(module.children()) or isinstance(module, (nn.Conv2d, nn.Linear))
+
+    def proxy(self, node):
+        return _Proxy(node, self)
 
 
 def _rule(node: torch.fx.Node, modules: dict):
@@ -81,15 +93,15 @@ def _rule(node: torch.fx.Node, modules: dict):
 
 
 def _changes_its_input(node: torch.fx.Node, modules: dict) -> bool:
-    """Is this an operation in place: ``y.sub_(1)``, ``y[0] = 1``, ``torch.sub(y, 1, out=y)``, ``F.elu(y, 1., True)``?"""
+    """Is it in place, like ``y.sub_(1)``, ``y += 1``, ``y[0] = 1``, ``sub(y, 1, out=y)``, ``F.elu(y, 1., True)``?"""
     if node.op == "call_module":
         return getattr(modules[node.target], "inplace", False)
     if node.op not in ("call_method", "call_function"):
         return False
-    if any(a is True for a in node.args) or node.kwargs.get("inplace"):
-        return True
     name = node.target if isinstance(node.target, str) else node.target.__name__
-    return node.target in _IN_PLACE or "out" in node.kwargs or (name.endswith("_") and not name.endswith("__"))
+    return (node.target in _IN_PLACE or node.target is operator.setitem or "out" in node.kwargs
+            or bool(node.kwargs.get("inplace")) or any(a is True for a in node.args)
+            or name.endswith("_") and not name.endswith("__"))
 
 
 def input_floors(net: nn.Module) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What every quantizer is: a module that maps reals to a finite grid and can say so in integers."""
 from __future__ import annotations
 
+import math
 import warnings
 
 import torch
@@ -36,6 +37,8 @@ class Quantizer(nn.Module):
         self.signed = (role == "weight") if signed is None else signed
         if role == "weight" and not self.signed:
             raise InputError("weights have both signs: leave out signed=False")
+        if not math.isfinite(floor):
+            raise InputError(f"floor must be a finite number, got {floor}: inputs without one are signed=True")
         if self.signed and floor:
             raise InputError(f"a signed grid has no floor: leave out floor={floor} or signed=True")
         self.floor = float(floor)

@@ -22,9 +22,10 @@ class PACT(Quantizer):
     *Reference*: Choi et al., PACT, 2018 (arXiv 1805.06085).
 
     *Differences*: the paper starts alpha at a constant, here data set it.  A range that starts below 0 is beyond
-    the method: the ``floor`` of h-swish and its kin is accepted and ignored, so what they put below 0 becomes 0; a floor
-    under -1/2 makes the grid signed.  ``signed=True``, for inputs with both signs such as images and linear bottlenecks,
-    clips at -alpha and alpha (2**bits - 1 levels) with dy/dalpha = -1 for x <= -alpha; the paper has no such case.
+    the method: the ``floor`` of h-swish and its kin is accepted and ignored, so what they put below 0 becomes 0; a
+    floor under -1/2 makes the grid signed.  ``signed=True``, for inputs with both signs such as images and linear
+    bottlenecks, clips at -alpha and alpha (2**bits - 1 levels) with dy/dalpha = -1 for x <= -alpha; the paper has no
+    such case.
 
     >>> q = PACT(role="activation", bits=2).calibrate(torch.linspace(0, 3, 301))
     >>> q.levels().shape
@@ -40,8 +41,8 @@ class PACT(Quantizer):
         self.alpha = nn.Parameter(torch.tensor(1.0))
 
     def scales(self) -> tuple[Tensor, Tensor]:
-        alpha = self.alpha.clamp_min(1e-6)      # training may push alpha through 0; a grid needs a positive step
-        return alpha, alpha.detach()
+        floor = self.alpha.detach().clamp_min(1e-6)     # training may push alpha through 0
+        return self.alpha + (floor - self.alpha.detach()), floor
 
     def forward(self, x: Tensor) -> Tensor:
         self._require_calibrated()

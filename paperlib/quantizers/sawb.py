@@ -55,10 +55,11 @@ class SAWB(Quantizer):
     def set_range(self, x: Tensor) -> None:
         c1, c2 = COEFFICIENTS[self.grid.n_levels]
         top = x.abs().max()
-        shape = x / torch.where(top > 0, top, 1)        # to at most 1, where squares cannot overflow
+        scale = 2.0 ** torch.frexp(top).exponent.clamp(-126, 127)       # a power of two changes no digit,
+        shape = x / scale                                               # and squares of numbers up to 1 don't overflow
         mean = shape.abs().mean()
         clip = c1 * shape.square().mean().sqrt() + c2 * mean
-        clip = torch.where(clip < mean, 1, clip) * top
+        clip = torch.where(clip < mean, top, clip * scale)
         self.clip.copy_(torch.where(top > 0, clip, 1))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Recipe:
         names = [p.name for p in self.phases]
         for i, phase in enumerate(self.phases):
             if phase.teacher is not None and phase.teacher not in names[:i]:
-                raise InputError(f"phase {phase.name!r} names the teacher {phase.teacher!r}, which is no earlier phase: "
+                raise InputError(f"phase {phase.name!r} has teacher {phase.teacher!r}, which is no earlier phase: "
                                  f"choose from {', '.join(names[:i]) or 'none'}")
 
     def table(self) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from ..paths import atomic
 
 
 def save(state: dict, path: Path) -> None:
-    """Write ``state`` (tensors, numbers, strings, lists, dicts) to ``path`` atomically.  InputError if the disk is full."""
+    """Write ``state`` (tensors, numbers, strings, lists, dicts) to ``path`` atomically; InputError on a full disk."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     with atomic(path) as temp:
@@ -31,6 +31,6 @@ def load(path: Path, *, keys: tuple[str, ...] = ()) -> dict:
             raise ValueError("it holds something else")
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise InputError(f"{path} is damaged ({reason}): delete the folder {path.parent} and run the same command again; "
-                         "only this phase is trained anew") from error
+        raise InputError(f"{path} is damaged ({reason}): delete the folder {path.parent} and run the same command "
+                         "again; only this phase is trained anew") from error
     return state

@@ -18,7 +18,7 @@ from .phases import Phase
 
 
 def parameter_groups(net: nn.Module, phase: Phase) -> list[dict]:
-    """Weights with decay, biases and batch norm without; quantizers at their own rate, with decay if they ask for it."""
+    """Weights with decay, biases and batch norm without; quantizers at their own rate."""
     groups: dict[tuple[float, bool], list] = {}
     for module in net.modules():
         for parameter in module.parameters(recurse=False):
@@ -51,8 +51,8 @@ class Trainer:
 
     ``history`` is a list of rows (epoch, step, split, metric, value); splits are "train" (running mean over the
     epoch, augmented, dropout on), "val" and, after the last epoch, "val_ema" (the moving average of the weights).
-    Epoch 0 is the network before any step.  ``seed`` and the epoch's number, counted from ``first_epoch``, fix dropout and the order of the
-    data, so that an epoch does not depend on how the ones before it were reached.
+    Epoch 0 is the network before any step.  ``seed`` and the epoch's number, counted from ``first_epoch``, fix dropout
+    and the order of the data, so that an epoch does not depend on how the ones before it were reached.
     """
 
     def __init__(self, net: nn.Module, phase: Phase, train: Batches, test: Batches, *, seed: int,
