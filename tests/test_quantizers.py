@@ -245,3 +245,12 @@ def test_bad_input(name, wrong, message):
     with pytest.raises(InputError, match=message) as caught:
         quantizers.build(name, **{"role": "activation", "bits": 4, **wrong})
     assert "\n" not in str(caught.value)
+
+
+def test_pact_comes_back_from_an_alpha_below_zero():
+    q = quantizers.build("pact", role="activation", bits=4).calibrate(torch.linspace(0, 1, 9))
+    with torch.no_grad():
+        q.alpha.fill_(-0.3)
+    y = q(torch.linspace(-1, 1, 9))
+    y.sum().backward()
+    assert y.isfinite().all() and y.min() == 0 and q.alpha.grad == 4     # the inputs above the clip

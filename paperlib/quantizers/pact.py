@@ -42,7 +42,7 @@ class PACT(Quantizer):
 
     def scales(self) -> tuple[Tensor, Tensor]:
         floor = self.alpha.detach().clamp_min(1e-6)     # training may push alpha through 0
-        return self.alpha + (floor - self.alpha.detach()), floor
+        return floor + (self.alpha - self.alpha.detach()), floor        # the gradient passes even there
 
     def forward(self, x: Tensor) -> Tensor:
         self._require_calibrated()
