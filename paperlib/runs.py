@@ -56,13 +56,13 @@ class Run:
     def record(self, name: str) -> Path:
         """Keep history, layers and provenance for readers, in data/recorded/<name>/."""
         folder = recorded_dir() / name
+        for table, file in ((self.history, "history.csv"), (self.layers, "layers.csv")):
+            with atomic(folder / file) as temp:
+                table.to_csv(temp, index=False, lineterminator="\n", float_format="%.6g")
         with atomic(folder / "run.json") as temp:
             temp.write_text(json.dumps({"label": self.recipe.label, "key": self.key, "seconds": round(self.seconds),
                                         "environment": self.environment, "recipe": self.recipe.identity()},
                                        indent=1) + "\n", encoding="utf-8")
-        for table, file in ((self.history, "history.csv"), (self.layers, "layers.csv")):
-            with atomic(folder / file) as temp:
-                table.to_csv(temp, index=False, lineterminator="\n", float_format="%.6g")
         return folder
 
 

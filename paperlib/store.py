@@ -28,10 +28,10 @@ from .errors import InputError
 from .paths import atomic, runs_dir, unwritable
 from .recipes import Recipe
 from .training import checkpoint
-from .training.engine import Trainer
+from .training.engine import Trainer, begin
 
 HISTORY_COLUMNS = ["phase", "epoch", "step", "split", "metric", "value"]
-NUMERICS = ("batches.py", "layers.py", "models", "quantizers", "training/engine.py", "training/losses.py",
+NUMERICS = ("batches.py", "images.py", "layers.py", "models", "quantizers", "training/engine.py", "training/losses.py",
             "training/phases.py")
 
 
@@ -158,20 +158,21 @@ class Link:
 
     def _train(self, report) -> None:
         recipe, phase, last = self.recipe, self.phase, self.folder / "last.pt"
+        for stray in self.folder.glob(".[0-9]*"):       # what a killed process was writing
+            stray.unlink()
         train, test = _batches(recipe)
         before = [Link(recipe, i) for i in range(self.index)]
         torch.manual_seed(recipe.seed)
         net = (before[-1].network() if before else _build(recipe)).to(train.device)
-        if phase.scheme is not None:
-            net = models.quantize(net, phase.scheme)
-            models.calibrate(net, next(iter(train.epoch(0)))[0])
+        net = begin(net, phase, next(iter(train.epoch(0)))[0])
         teacher = next((b.network().to(train.device) for b in before if b.phase.name == phase.teacher), None)
         epochs_before = sum(b.phase.epochs for b in before)     # every phase sees the data in an order of its own
         trainer = Trainer(net, phase, train, test, seed=recipe.seed, first_epoch=epochs_before, teacher=teacher)
         if last.exists():
             trainer.load(checkpoint.load(last, keys=tuple(trainer.state())))
-        progress = functools.partial(report, run=f"{recipe.label}, seed {recipe.seed}", phase=phase.name,
-                                     epochs_before=epochs_before, epochs=sum(p.epochs for p in recipe.phases))
+        progress = functools.partial(
+            report, key=Link.chain(recipe)[-1].key, run=f"{recipe.label}, seed {recipe.seed}", phase=phase.name,
+            epochs_before=epochs_before, epochs=sum(p.epochs for p in recipe.phases))
         trainer.run(save=lambda state: checkpoint.save(state, last), report=progress)
 
         state = trainer.state()
@@ -189,8 +190,9 @@ class Link:
 
 
 def _build(recipe: Recipe) -> nn.Module:
-    return models.build(recipe.model, num_classes=recipe.num_classes, width=recipe.width,
-                        input_size=recipe.input_size)
+    with torch.random.fork_rng():       # leave the caller's random state as it is
+        return models.build(recipe.model, num_classes=recipe.num_classes, width=recipe.width,
+                            input_size=recipe.input_size)
 
 
 def _batches(recipe: Recipe) -> tuple[Batches, Batches]:

@@ -229,8 +229,13 @@ def test_progress_bar_ends_full(capsys):
     events = [("float", 0, 2, 1), ("float", 0, 2, 2), ("weights", 2, 1, 1), ("weights", 2, 1, 2)]
     with Progress() as bar:
         for phase, before, epoch, batch in events:
-            bar(run="lesson", phase=phase, epochs_before=before, epoch=epoch, batch=batch, **numbers)
+            bar(key="lesson", run="a lesson", phase=phase, epochs_before=before, epoch=epoch, batch=batch, **numbers)
             assert bar.bars["lesson"].n == 2 * (before + epoch - 1) + batch
         [line] = bar.bars.values()
         assert (line.initial, line.total) == (2, 6)             # a run that goes on starts where it stood
     assert "weights epoch 1: loss 1.250, accuracy 50.0 %" in capsys.readouterr().err
+
+
+def test_phases_that_cannot_be_are_refused():
+    with pytest.raises(InputError, match="0 epochs: give it at least 1"):
+        dataclasses.replace(PHASE, epochs=0)

@@ -36,6 +36,9 @@ class Recipe:
         object.__setattr__(self, "width", float(self.width))        # 1 and 1.0 are the same recipe
         names = [p.name for p in self.phases]
         for i, phase in enumerate(self.phases):
+            if phase.scheme is None and i and self.phases[i - 1].scheme is not None:
+                raise InputError(f"phase {phase.name!r} is float but follows a quantized one: give it a Scheme, with "
+                                 "w_bits=32 and a_bits=32 if nothing is to be quantized")
             if phase.teacher is not None and phase.teacher not in names[:i]:
                 raise InputError(f"phase {phase.name!r} has teacher {phase.teacher!r}, which is no earlier phase: "
                                  f"choose from {', '.join(names[:i]) or 'none'}")

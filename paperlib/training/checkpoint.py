@@ -29,6 +29,8 @@ def load(path: Path, *, keys: tuple[str, ...] = ()) -> dict:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or not set(keys) <= set(state):
             raise ValueError("it holds something else")
+    except (FileNotFoundError, PermissionError):
+        raise       # nothing is wrong with the file
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise InputError(f"{path} is damaged ({reason}): delete the folder {path.parent} and run the same command "

@@ -10,11 +10,17 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .. import models
 from ..batches import Batches
 from ..errors import InputError
 from ..quantizers import Quantizer
 from .losses import distillation
 from .phases import Phase
+
+
+def begin(net: nn.Module, phase: Phase, x: torch.Tensor) -> nn.Module:
+    """The network that ``phase`` starts with: quantized by its scheme, new ranges set from the images ``x``."""
+    return net if phase.scheme is None else models.calibrate(models.quantize(net, phase.scheme), x)
 
 
 def parameter_groups(net: nn.Module, phase: Phase) -> list[dict]:
@@ -112,7 +118,7 @@ class Trainer:
     def _train_epoch(self, report) -> dict[str, float]:
         self.net.train()
         batches, start = len(self.train_batches), time.perf_counter()
-        loss_sum, correct, images = torch.zeros(()), torch.zeros((), dtype=torch.long), 0
+        loss_sum = correct = images = 0
         for i, (x, y) in enumerate(self.train_batches.epoch(self.first_epoch + self.epoch)):
             logits = self.net(x)
             label_loss = F.cross_entropy(logits, y)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..errors import InputError
 from ..models import Scheme
 
 
@@ -35,6 +36,8 @@ class Phase:
     teacher: str | None = None
 
     def __post_init__(self):
+        if self.epochs < 1:
+            raise InputError(f"phase {self.name!r} has {self.epochs} epochs: give it at least 1, or leave it out")
         for name in ("lr", "weight_decay", "momentum", "warmup_epochs", "averaging_epochs", "quantizer_lr"):
             object.__setattr__(self, name, float(getattr(self, name)))      # 1 and 1.0 are the same phase
 

@@ -7,7 +7,8 @@ from tqdm import tqdm
 
 
 class Progress:
-    """A bar per run, fed by calls with what ``Trainer.run`` reports and where in the run its phase stands.
+    """A bar per run (``key`` tells runs apart, ``run`` is the title), fed by calls with what ``Trainer.run`` reports
+    and where in the run its phase stands.
 
     Shows the phase and epoch, running loss and accuracy, images per second, elapsed and remaining time.
     """
@@ -15,13 +16,13 @@ class Progress:
     def __init__(self):
         self.bars: dict[str, tqdm] = {}
 
-    def __call__(self, *, run, phase, epochs_before, epochs, epoch, batch, batches, loss, accuracy, images_per_s):
+    def __call__(self, *, key, run, phase, epochs_before, epochs, epoch, batch, batches, loss, accuracy, images_per_s):
         done = (epochs_before + epoch - 1) * batches + batch
-        if run not in self.bars:
-            self.bars[run] = tqdm(total=epochs * batches, initial=done - 1, desc=run, file=sys.stderr,
+        if key not in self.bars:
+            self.bars[key] = tqdm(total=epochs * batches, initial=done - 1, desc=run, file=sys.stderr,
                                   position=len(self.bars), mininterval=0.5, dynamic_ncols=True,
                                   bar_format="{desc} {percentage:3.0f}%|{bar:12}| {elapsed}<{remaining}{postfix}")
-        bar = self.bars[run]
+        bar = self.bars[key]
         bar.set_postfix_str(f"{phase} epoch {epoch}: loss {loss:.3f}, accuracy {accuracy:.1f} %, "
                             f"{images_per_s:.0f} images/s", refresh=False)
         bar.update(done - bar.n)
