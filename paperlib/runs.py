@@ -77,8 +77,7 @@ def obtain(recipe: Recipe, *, progress: Callable[..., None] | None = None) -> Ru
     recipe = resolve(recipe)
     links = Link.chain(recipe)
     if not all(link.done for link in links):
-        for link in links:
-            link.architecture()     # what cannot be built is refused before hours go into what comes first
+        _check(links)
         with Progress() as bar:
             for link in links:
                 link.obtain(progress or bar)
@@ -99,6 +98,8 @@ def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list
     if workers is None:
         threads = max((r.threads or os.cpu_count() for r in missing), default=1)
         workers = 1 if torch.cuda.is_available() else max(1, os.cpu_count() // threads)
+    for recipe in missing:
+        _check(Link.chain(recipe))
     if min(workers, len(missing)) > 1:
         seen = Counter()        # those with different beginnings first, so that nobody waits for a neighbour
 
@@ -109,6 +110,12 @@ def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list
 
         _train_apart(sorted(missing, key=rank), workers)
     return [obtain(r) for r in recipes]
+
+
+def _check(links: list[Link]) -> None:
+    """InputError for a phase whose network cannot be built, before hours go into the phases ahead of it."""
+    for link in links:
+        link.architecture()
 
 
 def _train_apart(recipes: list[Recipe], workers: int) -> None:

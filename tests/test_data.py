@@ -36,8 +36,10 @@ def one_line(info):
 def put_npm(monkeypatch, folder, body):
     """Make an `npm` of the given Python body the only program on PATH."""
     folder.mkdir()
+    (folder / "npm.py").write_text(f"import sys\n{body}\n")
     script = folder / "npm"
-    script.write_text(f"#!{sys.executable}\nimport sys\n{body}\n")
+    # through the shell: a first line with an interpreter's path cannot hold a space
+    script.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{folder / 'npm.py'}' \"$@\"\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
 

@@ -9,6 +9,7 @@ import pytest
 
 from paperlib.paths import ROOT
 
+TICK = 0.05     # seconds; longer than a tick of the clock that stamps files
 FAKE = r"""#!/bin/sh
 # stands in for: python -m paperlib figure ITEM --profile PROFILE ...
 echo "$@" >> calls
@@ -43,13 +44,14 @@ def tree(tmp_path):
 def make(root, *words):
     """(exit code, the calls that were made, all that was printed)"""
     (root / "calls").unlink(missing_ok=True)
+    time.sleep(TICK)
     done = subprocess.run(["make", *words], cwd=root, capture_output=True, text=True)
     calls = (root / "calls").read_text().splitlines() if (root / "calls").exists() else []
     return done.returncode, calls, done.stdout + done.stderr
 
 
 def touch(file):
-    time.sleep(0.05)        # longer than a tick of the clock that stamps files
+    time.sleep(TICK)
     os.utime(file)
 
 
