@@ -8,6 +8,7 @@ ITEMS    := $(sort $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/profit_*.
 LIBRARY  := $(wildcard paperlib/*.py paperlib/*/*.py)
 OUT      := figures/$(PROFILE)
 READY    := .venv/.ready
+GIVEN    := .venv/.params-$(PROFILE)
 PY       := .venv/bin/python
 
 ifeq ($(filter $(PROFILE),$(PROFILES)),)
@@ -29,7 +30,7 @@ lab: $(READY)  ## JupyterLab, opened at notebooks/00_start_here.ipynb
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
 
 test: $(READY)  ## unit tests, then every notebook against its stored outputs
-	$(PY) -m pytest tests notebooks --nbval --nbval-sanitize-with tests/nbval.cfg
+	$(PY) -m pytest tests notebooks --nbval
 
 data: $(READY)  ## fetch all of CIFAR-10 into data/ and check it
 	$(PY) -m paperlib data
@@ -50,11 +51,11 @@ clean:  ## remove made figures and caches; trained runs (data/runs) and download
 # One figure: the notebook writes .png, .svg and .csv and, last, .json; each appears whole or not at all.
 $(addprefix figures/,$(ITEMS)): figures/%: $(OUT)/%.json
 
-$(OUT)/%.json: notebooks/%.ipynb $(LIBRARY) $(OUT)/.params | $(READY)
+$(OUT)/%.json: notebooks/%.ipynb $(LIBRARY) $(GIVEN) | $(READY)
 	$(PY) -m paperlib figure $* --profile $(PROFILE) $(PARAMS)
 
-$(OUT)/.params: FORCE
-	@mkdir -p $(@D)
+# holds PARAMS as they were last time; touched only when they change
+$(GIVEN): FORCE | $(READY)
 	@echo '$(PARAMS)' | cmp -s - $@ || echo '$(PARAMS)' > $@
 
 figures/%:

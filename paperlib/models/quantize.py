@@ -63,15 +63,13 @@ def _kind(net: nn.Module, name: str, first: bool) -> str:
     return "conv"
 
 
-def _quantizer(old, **wanted):
+def _quantizer(old, method: str, **settings):
     """The old quantizer where it is already the wanted one; else a new one, with the old one's range if it fits."""
-    options = {k: v for k, v in wanted.items() if k not in ("method", "role", "bits", "signed", "floor")}
-    new = quantizers.build(wanted["method"], **{k: v for k, v in wanted.items() if k != "method"})
-    if type(old) is not type(new) or old.signed != new.signed or old.floor != new.floor:
-        return new
-    if old.grid == new.grid and not options:
-        return old
-    new.load_state_dict(old.state_dict())
+    new = quantizers.build(method, **settings)
+    if type(old) is type(new) and (old.signed, old.floor) == (new.signed, new.floor):
+        if (old.bits, old.grid) == (new.bits, new.grid):
+            return old
+        new.load_state_dict(old.state_dict())
     return new
 
 
@@ -104,9 +102,9 @@ def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
             a_bits = {"first": scheme.first_input_bits, "se": scheme.se_bits}.get(layer.kind, a_bits)
         signed, floor = floor == -math.inf, (0.0 if floor == -math.inf else min(floor, 0.0))
         layer.input_quantizer = None if a_bits == FLOAT else _quantizer(
-            layer.input_quantizer, method=scheme.activation, role="activation", bits=a_bits, signed=signed, floor=floor)
+            layer.input_quantizer, scheme.activation, role="activation", bits=a_bits, signed=signed, floor=floor)
         layer.weight_quantizer = None if scheme.w_bits == FLOAT else _quantizer(
-            layer.weight_quantizer, method=scheme.weight, role="weight", bits=scheme.w_bits, **scheme.weight_options)
+            layer.weight_quantizer, scheme.weight, role="weight", bits=scheme.w_bits, **scheme.weight_options)
         if isinstance(layer, QuantConv2d):
             grid_floor = floor if layer.input_quantizer is None else layer.input_quantizer.grid.floor
             layer.pad_value = grid_floor if scheme.negative_padding else 0.0
