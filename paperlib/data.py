@@ -84,7 +84,8 @@ def load_cache() -> tuple[Images, Images]:
         if flat.dtype != np.uint8 or flat.shape != (bounds[-1],):
             raise ValueError(f"{flat.dtype} {flat.shape}")
     except Exception as error:  # what NumPy raises depends on where the damage is
-        raise InputError(f"{path} is damaged ({brief(error)}); {cure}") from error
+        reason = "not an array" if "pickle" in str(error) else brief(error)
+        raise InputError(f"{path} is damaged ({reason}); {cure}") from error
     x0, y0, x1, y1 = np.split(flat, bounds[:-1])
     return tuple(verified(x.reshape(-1, 3, 32, 32), y, name, path, cure)
                  for x, y, name in zip((x0, x1), (y0, y1), names))
