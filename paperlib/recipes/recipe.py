@@ -51,6 +51,7 @@ class Recipe:
             rows.append({"phase": p.name, "epochs": p.epochs, "lr": p.lr,
                          "weights": "float" if s is None or s.w_bits == 32 else f"{s.weight} {s.w_bits} bits",
                          "activations": "float" if s is None or s.a_bits == 32 else f"{s.activation} {s.a_bits} bits",
+                         "quantizer lr": "" if s is None else f"{p.lr * p.quantizer_lr:g}",
                          "negative padding": bool(s and s.negative_padding), "teacher": p.teacher or "none"})
         return pd.DataFrame(rows)
 
