@@ -26,7 +26,7 @@ class QuantConv2d(_Quantized, nn.Conv2d):
 
     Input (N, C, H, W), float.  ``pad_value`` is what the border is filled with: the floor of the input (-3/8 after
     h-swish), which is code 0 of the input quantizer, so that padding is a level of the grid ("negative padding",
-    PROFIT section 4.2 and supplement).  Zero padding takes the plain path.
+    PROFIT and its supplement, sections 2 and 3).  Zero padding takes the plain path.
     """
 
     pad_value: float = 0.0

@@ -93,11 +93,12 @@ def make_figure(name: str, profile: str, given: dict) -> None:
     The executed notebook is kept beside them.  InputError if it did not write its figure.
     """
     folder = figures_dir(profile)
+    last_written = folder / f"{name}.json"
+    before = last_written.stat().st_mtime_ns if last_written.exists() else None
     notebook = execute(name, {"profile": profile, **given})
-    missing = [s for s in (".png", ".svg", ".csv", ".json") if not (folder / f"{name}{s}").exists()]
-    if missing:
-        raise InputError(f"notebook {name!r} ran but did not write {name}{missing[0]}: "
-                         "it must call plots.save with its own name")
+    if not last_written.exists() or last_written.stat().st_mtime_ns == before:
+        raise InputError(f"notebook {name!r} ran but did not write {last_written}: "
+                         "it must call plots.save with its own name and profile")
     with atomic(folder / f"{name}.ipynb") as temp:
         nbformat.write(notebook, temp)
     _write_index(folder.parent)

@@ -35,6 +35,18 @@ def test_an_error_in_a_notebook_arrives_as_its_own_line(tmp_path, monkeypatch):
     assert "\n" not in str(info.value)
 
 
+def test_a_figure_leaves_its_files_and_its_place_in_the_index(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERLIB_FIGURES", str(tmp_path))
+    notebooks.make_figure(FIGURE, "recorded", {"seeds": 1})
+    written = sorted(p.name for p in (tmp_path / "recorded").iterdir())
+    assert written == [f"{FIGURE}{s}" for s in (".csv", ".ipynb", ".json", ".png", ".svg")]
+    index = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert f"](recorded/{FIGURE}.png)" in index and "1 seed;" in index
+    monkeypatch.setattr(notebooks, "execute", lambda name, given: None)     # a notebook that draws nothing
+    with pytest.raises(InputError, match="did not write"):
+        notebooks.make_figure(FIGURE, "recorded", {})
+
+
 def cells(name, kind="code"):
     return [c for c in nbformat.read(notebooks.path(name), 4).cells if c.cell_type == kind]
 
