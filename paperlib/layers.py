@@ -4,6 +4,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import fused
 from .errors import InputError
 from .quantizers import Quantizer
 
@@ -14,22 +15,26 @@ class _Quantized:
     input_quantizer: Quantizer | None
     weight_quantizer: Quantizer | None
 
-    def quantized(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The input and the weight as this layer uses them."""
-        x = x if self.input_quantizer is None else self.input_quantizer(x)
-        weight = self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
-        return x, weight
+    def quantized_weight(self) -> Tensor:
+        return self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
+
+    def scaled(self, output: Tensor, input: Tensor) -> Tensor:
+        """The output times what the input's quantizer asks for, if it does (XNOR)."""
+        gain = None if self.input_quantizer is None else self.input_quantizer.gain(input, self)
+        return output if gain is None else output * gain
 
 
 class QuantConv2d(_Quantized, nn.Conv2d):
     """A convolution with quantizers on its input and its weight.
 
     Input (N, C, H, W), float.  ``pad_value`` is what the border is filled with: the floor of the input (-3/8 after
-    h-swish), which is code 0 of the input quantizer, so that padding is a level of the grid ("negative padding",
-    PROFIT and its supplement, sections 2 and 3).  Zero padding takes the plain path.
+    h-swish), which is the lowest level of the input quantizer, so that padding is a level of the grid ("negative
+    padding", PROFIT and its supplement, sections 2 and 3).  Nothing is copied for it: the input is taken relative to
+    the floor, which makes the border 0, and the floor's own share of every output is a constant per channel.
     """
 
     pad_value: float = 0.0
+    before: tuple | None = None     # what models.fuse has this layer do as well: (batch norm, type of activation)
 
     @classmethod
     def from_float(cls, conv: nn.Conv2d) -> "QuantConv2d":
@@ -42,12 +47,22 @@ class QuantConv2d(_Quantized, nn.Conv2d):
                       dilation=conv.dilation, groups=conv.groups)
 
     def forward(self, input: Tensor) -> Tensor:
-        x, weight = self.quantized(input)
-        padding = self.padding
-        if self.pad_value and any(padding):
-            x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]), value=self.pad_value)
-            padding = 0
-        return F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        q, weight = self.input_quantizer, self.quantized_weight()
+        if self.before is not None:
+            return fused.conv(self, self.before, input, weight)
+        if not self.pad_value or not any(self.padding):
+            x, shift = (input if q is None else q(input)), None
+        else:
+            x, shift = (input - self.pad_value, self.pad_value) if q is None else q.split(input)
+        return self.scaled(F.conv2d(x, weight, self.shifted_bias(weight, shift), self.stride, self.padding,
+                                    self.dilation, self.groups), input)
+
+    def shifted_bias(self, weight: Tensor, shift: Tensor | float | None) -> Tensor | None:
+        """The bias plus what an input of ``shift`` everywhere, the border included, adds to each output channel."""
+        if shift is None:
+            return self.bias
+        constant = shift * weight.sum((1, 2, 3))
+        return constant if self.bias is None else self.bias + constant
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", pad_value={self.pad_value:g}" if self.pad_value else "")
@@ -62,8 +77,8 @@ class QuantLinear(_Quantized, nn.Linear):
         return _adopt(cls, linear, in_features=linear.in_features, out_features=linear.out_features)
 
     def forward(self, input: Tensor) -> Tensor:
-        x, weight = self.quantized(input)
-        return F.linear(x, weight, self.bias)
+        x = input if self.input_quantizer is None else self.input_quantizer(input)
+        return self.scaled(F.linear(x, self.quantized_weight(), self.bias), input)
 
 
 def _adopt(cls, layer: nn.Module, **shape):

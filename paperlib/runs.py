@@ -163,7 +163,8 @@ def _recorded(recipe: Recipe) -> Run:
 
     for file in sorted(recorded_dir().glob("*/run.json")):
         info = json.loads(file.read_text(encoding="utf-8"))
-        if info["recipe"] == plain(recipe):
+        recorded = Recipe.from_dict({"label": "", **info["recipe"]})    # settings younger than the run get their defaults
+        if plain(recorded) == plain(recipe):
             tables = [pd.read_csv(file.with_name(name)) for name in ("history.csv", "layers.csv")]
             return Run(recipe, *tables, key=info["key"], seconds=info["seconds"], environment=info["environment"])
     raise InputError(f"no recorded run of {recipe.label!r}, seed {recipe.seed}, with these settings: train it with "

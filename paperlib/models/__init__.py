@@ -2,10 +2,12 @@
 from torch import nn
 
 from ..errors import InputError
+from .fuse import fuse, unfuse
+from .mobilenet_v2 import mobilenet_v2
 from .mobilenet_v3 import mobilenet_v3_large
 from .quantize import Scheme, calibrate, plan, quantize
 
-_BUILDERS = {"mobilenet_v3_large": mobilenet_v3_large}
+_BUILDERS = {"mobilenet_v2": mobilenet_v2, "mobilenet_v3_large": mobilenet_v3_large}
 
 
 def names() -> list[str]:
@@ -26,4 +28,4 @@ def build(name: str, *, num_classes: int = 10, width: float = 1.0, input_size: i
     return net.to(memory_format=torch.channels_last)
 
 
-__all__ = ["Scheme", "build", "calibrate", "names", "plan", "quantize"]
+__all__ = ["Scheme", "build", "calibrate", "fuse", "names", "plan", "quantize", "unfuse"]

@@ -24,7 +24,9 @@ class Scheme:
 
     The precision map is PROFIT's (supplement, section 5): ``w_bits``/``a_bits`` everywhere except an 8-bit input to
     the first convolution and 8-bit activations in squeeze-and-excite; the identity path is never quantized.  With
-    ``a_bits=32`` those two exceptions are float as well.
+    ``a_bits=32`` those two exceptions are float as well.  ``per_channel``: whether each output channel of a weight has
+    its own range (None: what the method's authors do); ``weight_options`` and ``activation_options`` go to the
+    quantizers, e.g. ``{"levels": 15}`` to SAWB.
     """
 
     weight: str = "duq"
@@ -34,7 +36,9 @@ class Scheme:
     first_input_bits: int = 8
     se_bits: int = 8
     negative_padding: bool = True
+    per_channel: bool | None = None
     weight_options: dict = field(default_factory=dict)
+    activation_options: dict = field(default_factory=dict)
 
     def __post_init__(self):
         for name in ("w_bits", "a_bits", "first_input_bits", "se_bits"):
@@ -66,11 +70,18 @@ def _kind(net: nn.Module, name: str, first: bool) -> str:
 def _quantizer(old, method: str, **settings):
     """The old quantizer where it is already the wanted one; else a new one, with the old one's range if it fits."""
     new = quantizers.build(method, **settings)
-    if type(old) is type(new) and (old.signed, old.floor) == (new.signed, new.floor):
+    if type(old) is type(new) and (old.signed, old.floor, old.shape) == (new.signed, new.floor, new.shape):
         if (old.bits, old.grid) == (new.bits, new.grid):
             return old
         new.load_state_dict(old.state_dict())
     return new
+
+
+def _shape(layer: nn.Module, scheme: Scheme) -> dict:
+    per_channel = scheme.per_channel
+    if per_channel is None:
+        per_channel = quantizers.find(scheme.weight, "weight").per_channel
+    return {"shape": (len(layer.weight), *[1] * (layer.weight.dim() - 1))} if per_channel else {}
 
 
 def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
@@ -102,12 +113,14 @@ def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
             a_bits = {"first": scheme.first_input_bits, "se": scheme.se_bits}.get(layer.kind, a_bits)
         signed, floor = floor == -math.inf, (0.0 if floor == -math.inf else min(floor, 0.0))
         layer.input_quantizer = None if a_bits == FLOAT else _quantizer(
-            layer.input_quantizer, scheme.activation, role="activation", bits=a_bits, signed=signed, floor=floor)
+            layer.input_quantizer, scheme.activation, role="activation", bits=a_bits, signed=signed, floor=floor,
+            **scheme.activation_options)
         layer.weight_quantizer = None if scheme.w_bits == FLOAT else _quantizer(
-            layer.weight_quantizer, scheme.weight, role="weight", bits=scheme.w_bits, **scheme.weight_options)
+            layer.weight_quantizer, scheme.weight, role="weight", bits=scheme.w_bits,
+            **_shape(layer, scheme), **scheme.weight_options)
         if isinstance(layer, QuantConv2d):
-            grid_floor = floor if layer.input_quantizer is None else layer.input_quantizer.grid.floor
-            layer.pad_value = grid_floor if scheme.negative_padding else 0.0
+            pad = floor if layer.input_quantizer is None else layer.input_quantizer.floor
+            layer.pad_value = pad if scheme.negative_padding else 0.0
         layer.to(layer.weight.device, layer.weight.dtype)       # new quantizers come as float32 on the CPU
     return net
 

@@ -104,20 +104,27 @@ def _changes_its_input(node: torch.fx.Node, modules: dict) -> bool:
             or name.endswith("_") and not name.endswith("__"))
 
 
-def input_floors(net: nn.Module) -> dict[str, float]:
-    """{layer name: greatest known lower bound of its input} for each Conv2d and Linear, in order of execution.
+def trace(net: nn.Module) -> torch.fx.Graph:
+    """The graph of ``net``, down to layers.  Arguments of ``forward`` that have a default keep it.
 
-    ``-inf`` means that the input has both signs.  Arguments of ``forward`` that have a default keep it.  InputError if
-    the network cannot be traced.
+    InputError if the network cannot be traced.
     """
     defaults = {name: p.default for name, p in inspect.signature(net.forward).parameters.items()
                 if p.default is not p.empty}
     try:
-        graph = _Leaves().trace(net, concrete_args=defaults or None)
+        return _Leaves().trace(net, concrete_args=defaults or None)
     except Exception as error:      # whatever a forward does with a stand-in for a tensor
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"cannot follow {type(net).__name__}.forward ({reason[:120]}): keep control flow that depends "
                          "on tensors out of forward") from error
+
+
+def input_floors(net: nn.Module) -> dict[str, float]:
+    """{layer name: greatest known lower bound of its input} for each Conv2d and Linear, in order of execution.
+
+    ``-inf`` means that the input has both signs.  InputError if the network cannot be traced.
+    """
+    graph = trace(net)
     modules, bounds, floors = dict(net.named_modules(remove_duplicate=False)), {}, {}
     for node in graph.nodes:
         inputs = [bounds.get(a, ANY) if isinstance(a, torch.fx.Node) else (a, a) for a in node.args

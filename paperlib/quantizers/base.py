@@ -3,36 +3,54 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .functional import Grid, codes, fake_quantize, values
+from . import functional as F
+from .calibration import Sample, span
+from .functional import Affine, Grid
 
 BITS = range(1, 9)
 
 
 class Quantizer(nn.Module):
-    """A uniform grid with an input scale and an output scale (equal in most methods).
+    """Maps reals to a finite grid.
 
-    A method subclasses this, names its ``roles``, builds its ``grid`` and says in :meth:`scales` how its parameters
-    make the two scales and in :meth:`set_range` how data set the parameters.
+    A method subclasses this, names its ``roles`` and ``bit_widths``, builds its ``grid`` and says in :meth:`affine`
+    where the grid lies; a method whose levels are not evenly spaced in x writes :meth:`codes`, :meth:`values` and
+    :meth:`surrogate` instead.  Data set its parameters in :meth:`set_span`, or, if its range is a function of the
+    weight at hand, in :meth:`follow`.
 
-    ``role``: "weight" or "activation".  ``bits``: 1 to 8.  ``signed``: whether the grid reaches below ``floor``;
-    weights are always signed.  ``floor``: the least value that the input can take (0 after ReLU, -3/8 after h-swish).
+    ``role``: "weight" or "activation".  ``bits``: one of the method's bit-widths.  ``signed``: whether the grid has
+    both signs; weights always do.  ``floor``: the least value that an unsigned input can take (0 after ReLU, -3/8
+    after h-swish).  ``shape``: the shape of the range parameters: () for one range per tensor; (C, 1, 1, 1) for one
+    per output channel of a convolution's weight, (C, 1) of a linear one's.
     """
 
     roles: tuple[str, ...] = ("weight", "activation")
+    bit_widths: Iterable[int] = BITS
+    per_channel = False     # whether models.quantize gives each output channel its own range unless told otherwise
     weight_decay = False    # whether training applies L2 to the parameters
+    clip_gradient = False   # PACT's rule for the gradient of its clip
+    follows = False         # whether the range is a function of the weight at hand, found anew at every call
+    # the usual calibration of each role; None where data have no say, or the range follows the weight
+    range_from: dict | None = {"weight": ("max", {}), "activation": ("percentile", {"percent": 99})}
 
-    def __init__(self, *, role: str, bits: int, signed: bool | None = None, floor: float = 0.0):
+    grid: Grid
+
+    def __init__(self, *, role: str, bits: int, signed: bool | None = None, floor: float = 0.0,
+                 shape: tuple[int, ...] = ()):
         super().__init__()
         method = type(self).__name__
         if role not in self.roles:
             raise InputError(f"{method} quantizes {' and '.join(self.roles)}s, not {role!r}: choose another method")
         if isinstance(bits, bool) or not isinstance(bits, int) or bits not in BITS:
             raise InputError(f"bits must be a whole number from 1 to 8, got {bits!r}")
+        if bits not in self.bit_widths:
+            raise InputError(f"{method} has {_listed(self.bit_widths)} bits, not {bits}: choose another method")
         self.role, self.bits = role, bits
         self.signed = (role == "weight") if signed is None else signed
         if role == "weight" and not self.signed:
@@ -41,83 +59,158 @@ class Quantizer(nn.Module):
             raise InputError(f"floor must be a finite number, got {floor}: inputs without one are signed=True")
         if self.signed and floor:
             raise InputError(f"a signed grid has no floor: leave out floor={floor} or signed=True")
-        self.floor = float(floor)
+        self.floor, self.shape = float(floor), tuple(shape)
+        if role == "activation" and self.shape:
+            raise InputError("activations have one range per tensor: leave out shape")
+        if any(n != 1 for n in self.shape[1:]):
+            raise InputError(f"shape is () or (channels, 1, ...), got {self.shape}")
         self.calibrated = False
 
-    def symmetric_or_unsigned_grid(self) -> Grid:
+    def symmetric_or_unsigned_grid(self, **options) -> Grid:
         """2**bits codes from 0 upwards, or the 2**bits - 1 codes that are symmetric around 0."""
         if not self.signed:
-            return Grid(2**self.bits - 1, 0, 2**self.bits - 1, floor=self.floor)
+            return Grid(2**self.bits - 1, 0, 2**self.bits - 1, **options)
         k = 2 ** (self.bits - 1) - 1
         if k == 0:
             raise InputError(f"{type(self).__name__} with a signed grid needs at least 2 bits, got 1: "
                              "use a binary method")
-        return Grid(k, -k, k)
+        return Grid(k, -k, k, **options)
 
     # -- to be written by each method ---------------------------------------------------------------------------
-    grid: Grid
+    def affine(self) -> Affine | None:
+        """Where the evenly spaced grid lies, as functions of the parameters."""
+        return None
 
-    def scales(self) -> tuple[Tensor, Tensor]:
-        """(in_scale, out_scale), 0-d and positive, as functions of the parameters."""
+    def codes(self, x: Tensor) -> Tensor:
+        """The integer codes of ``x``, as floating-point numbers."""
+        return F.codes_(F.position(x, self.placed(), self.grid), self.grid)
+
+    def values(self, code: Tensor) -> Tensor:
+        """The reals that floating-point codes stand for."""
+        return F.values_(code.clone(), self.placed(), self.grid)
+
+    def surrogate(self, x: Tensor) -> Tensor:
+        """A function of ``x`` and the parameters whose gradient stands in for that of the staircase."""
         raise NotImplementedError
 
-    def set_range(self, x: Tensor) -> None:
-        """Set the parameters from ``x`` (finite, not empty)."""
+    def set_span(self, span: Tensor) -> None:
+        """Set the parameters so that the grid reaches ``span`` (of the quantizer's ``shape``) beyond its offset."""
+        raise NotImplementedError
+
+    def follow(self, x: Tensor) -> None:
+        """Take the range from the weight ``x`` (not empty)."""
         raise NotImplementedError
 
     # -- the public face ----------------------------------------------------------------------------------------
-    def calibrate(self, x: Tensor) -> "Quantizer":
-        """Set the range from data, in place; returns self.  InputError for empty or non-finite data."""
-        x = x.detach()
-        if x.numel() == 0:
-            raise InputError("cannot calibrate on an empty tensor: pass a batch of data")
-        if not torch.isfinite(x).all():
-            raise InputError("cannot calibrate on NaN or infinite values: look at the layer before this quantizer")
-        with torch.no_grad():
-            self.set_range(x)
+    @torch.no_grad()
+    def calibrate(self, data: Tensor | Iterable[Tensor], method: str | None = None, **options) -> "Quantizer":
+        """Set the range from one batch or from a stream of batches, in place; returns self.
+
+        ``method``: one of ``calibration.METHODS`` with its options, e.g. ``"percentile", percent=99.9``; by default
+        the one that belongs to the quantizer.  InputError for empty or non-finite data.
+        """
+        name = type(self).__name__
+        if self.follows and not isinstance(data, Tensor):
+            raise InputError(f"the range of {name} follows the weight: pass the weight itself, not a stream")
+        if self.range_from is None and (method is not None or options):
+            raise InputError(f"{name} has no range to choose: leave out method and its options")
+        sample = Sample.of(data, self.shape)
+        if isinstance(data, Tensor):
+            self.observe(data)
+        if method is None and self.range_from is not None:
+            method, defaults = self.range_from[self.role]
+            options = {**defaults, **options}
+        self.set_range(sample, method, options)
         self.calibrated = True
         return self
 
+    def set_range(self, sample: Sample, method: str | None, options: dict) -> None:
+        if self.range_from is None:
+            return
+        sample = sample.above(self.floor, self.signed)
+        if self.role == "activation" and not sample.top() > 0:      # a layer whose ReLU never fires on this batch
+            warnings.warn(f"{type(self).__name__}: no value of the calibration data lies above {self.floor:g}; "
+                          "the range is set to 1", RuntimeWarning, stacklevel=4)
+        self.set_span(span(sample, self.grid, method, **options))
+
     def forward(self, x: Tensor) -> Tensor:
         """Fake-quantize ``x``: same shape and dtype, values from :meth:`levels`; differentiable."""
-        self._require_calibrated()
-        return fake_quantize(x, *self.scales(), self.grid)
+        y, shift = self.split(x, together=True)
+        return y
 
+    def split(self, x: Tensor, together: bool = False) -> tuple[Tensor, Tensor | float]:
+        """(y, shift) with ``y + shift`` the quantized ``x``; shift is the level that stands for the floor.
+
+        ``together``: y is the quantized x and shift is 0.
+        """
+        if x.dtype.itemsize < 4:
+            y, shift = self.split(x.float(), together)
+            return y.to(x.dtype), shift
+        self.observe(x)
+        self._require_calibrated()
+        affine = self.placed()
+        if affine is None:
+            with torch.no_grad():
+                y = self.values(self.codes(x))
+            return F.straight_through(y, self.surrogate(x)), 0.0
+        shift = 0.0 if together else affine.out_offset
+        if not together:
+            affine = affine._replace(out_offset=0.0)
+        return F.fake_quantize(x, affine, self.grid, clip_gradient=self.clip_gradient), shift
+
+    def gain(self, x: Tensor, layer: nn.Module) -> Tensor | None:
+        """What the output of ``layer`` is multiplied by, if the method scales there (XNOR)."""
+        return None
+
+    @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Integer codes (int16) of ``x``; ``decode(encode(x))`` equals ``forward(x)`` to the bit."""
+        x = x.float() if x.dtype.itemsize < 4 else x
+        self.observe(x)
         self._require_calibrated()
-        with torch.no_grad():
-            return codes(x, self.scales()[0], self.grid).to(torch.int16)
+        return self.codes(x).to(torch.int16)
 
+    @torch.no_grad()
     def decode(self, code: Tensor) -> Tensor:
         """The reals that integer codes stand for, in the dtype of the parameters."""
         self._require_calibrated()
-        with torch.no_grad():
-            out_scale = self.scales()[1]
-            return values(code.to(out_scale.dtype), out_scale, self.grid)
+        dtype = self._dtype()
+        return self.values(code.to(torch.promote_types(dtype, torch.float32))).to(dtype)
 
     def levels(self) -> Tensor:
-        """All reconstruction values, ascending, 1-D."""
-        return self.decode(torch.arange(self.grid.code_min, self.grid.code_max + 1, device=self.scales()[1].device))
+        """All reconstruction values, ascending: (levels,), or (channels, levels) with one range per channel."""
+        code = torch.arange(self.grid.code_min, self.grid.code_max + 1, device=self._device())
+        levels = self.decode(code.reshape(-1, *[1] * len(self.shape)).expand(-1, *self.shape))
+        return levels.flatten(1).T if self.shape else levels
 
     def extra_repr(self) -> str:
-        return f"{self.role}, bits={self.bits}, signed={self.signed}, floor={self.floor:g}, levels={self.grid.n_levels}"
+        return (f"{self.role}, bits={self.bits}, signed={self.signed}, floor={self.floor:g}, "
+                f"levels={self.grid.n_levels}" + (f", channels={self.shape[0]}" if self.shape else ""))
 
-    # -- what calibration shares --------------------------------------------------------------------------------
-    def positive_percentile(self, x: Tensor, percent: float) -> Tensor:
-        """The ``percent``-th percentile of the positive part of ``x - floor`` (of ``|x|`` for a signed grid).
+    # -- inner workings -----------------------------------------------------------------------------------------
+    def observe(self, x: Tensor) -> None:
+        """Called with every input, before anything is done with it."""
+        if self.follows and x.numel():
+            with torch.no_grad():
+                self.follow(x.detach())
+            self.calibrated = True
 
-        The nearest rank from above, over the positive values only.  Where nothing is positive (a layer whose ReLU
-        never fires on this batch) there is no range to find: the result is 1, and a warning says so.
-        """
-        x = x.abs() if self.signed else x - self.floor
-        x = x[x > 0]
-        if x.numel() == 0:
-            warnings.warn(f"{type(self).__name__}: no value of the calibration batch lies above "
-                          f"{self.floor:g}; the range is set to 1", RuntimeWarning, stacklevel=4)
-            return torch.ones((), dtype=x.dtype, device=x.device)
-        rank = max(1, -(-int(x.numel() * percent) // 100))
-        return x.kthvalue(rank).values
+    def placed(self) -> Affine | None:
+        """:meth:`affine`, in float32 where the parameters have half precision."""
+        affine = self.affine()
+        if affine is None or affine.in_scale.dtype.itemsize >= 4:
+            return affine
+        return Affine(*(a.float() if isinstance(a, Tensor) else a for a in affine))
+
+    def rows(self, x: Tensor) -> Tensor:
+        """A weight as (channels, n), one row for each range."""
+        return x.reshape(self.shape[0] if self.shape else 1, -1)
+
+    def _dtype(self) -> torch.dtype:
+        return next((t.dtype for t in (*self.parameters(), *self.buffers())), torch.get_default_dtype())
+
+    def _device(self) -> torch.device | None:
+        return next((t.device for t in (*self.parameters(), *self.buffers())), None)
 
     def _require_calibrated(self) -> None:
         if not self.calibrated:
@@ -129,3 +222,9 @@ class Quantizer(nn.Module):
 
     def set_extra_state(self, state: dict) -> None:
         self.calibrated = bool(state["calibrated"])
+
+
+def _listed(bits: Iterable[int]) -> str:
+    bits = list(bits)
+    return f"{bits[0]} to {bits[-1]}" if len(bits) > 2 and bits == list(range(bits[0], bits[-1] + 1)) else " and ".join(
+        map(str, bits))

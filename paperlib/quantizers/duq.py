@@ -5,7 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from ..errors import InputError
 from .base import Quantizer
+from .functional import Affine
 from .registry import register
 
 
@@ -23,40 +25,46 @@ class DuQ(Quantizer):
         u = (x + b) / s(a);   v = clip(u, lo, 1);   y = s(c) * round(K v) / K - b
 
     K = 2**bits - 1 unsigned, 2**(bits-1) - 1 signed (weights too): 15 levels of weights at 4 bits, 16 of activations.
-    With ``floor=-3/8`` (h-swish) code 0 is -3/8 and 0 itself is in general not a level.
+    With ``floor=-3/8`` (h-swish) code 0 is -3/8 and 0 itself is in general not a level.  ``learn_offset=True`` makes b
+    and the d that takes the place of -b at the end parameters, for unsigned activations; border padding is then d.
 
     *Gradient*: dy/dx = s(c)/s(a) inside the clip, else 0; dy/da = -sigmoid(a) s(c) (x+b)/s(a)**2 inside, else 0;
-    dy/dc = sigmoid(c) round(K v)/K everywhere.
+    dy/dc = sigmoid(c) round(K v)/K everywhere; dy/db = dy/dx; dy/dd = 1.
 
     *Initialisation*: s(a) = s(c) = 0.9 max|w| for weights; the 95th percentile of the positive part of x + b for
-    activations (of |x| when signed).
+    activations (of |x| when signed); b = -d = -floor.
 
     *Reference*: Park & Yoo, PROFIT, ECCV 2020, and the authors' released code.
 
     *Differences*: the released calibration never applied |x| or + 3/8 (a test on the wrong type) and gave a range of
     1e-3 to a batch without positive values; here both are as the paper means them, and such a batch gives 1 with a
-    warning.  y is computed as code * (s(c)/K) + d, so that integers times one scale are exact.
+    warning.  y is computed as code * (s(c)/K) + d, so that integers times one scale are exact.  A learned offset is
+    not in the paper, whose offsets are constants.
 
     >>> q = DuQ(role="activation", bits=4, floor=-0.375).calibrate(torch.linspace(-0.375, 3, 100))
     >>> len(q.levels())
     16
     """
 
-    def __init__(self, **settings):
+    range_from = {"weight": ("max", {"fraction": 0.9}), "activation": ("percentile", {"percent": 95})}
+
+    def __init__(self, *, learn_offset: bool = False, **settings):
         super().__init__(**settings)
         self.grid = self.symmetric_or_unsigned_grid()
-        self.a = nn.Parameter(torch.tensor(1.0))
-        self.c = nn.Parameter(torch.tensor(1.0))
+        self.a = nn.Parameter(torch.ones(self.shape))
+        self.c = nn.Parameter(torch.ones(self.shape))
+        if learn_offset and self.signed:
+            raise InputError("a signed grid is symmetric: leave out learn_offset=True")
+        if learn_offset:
+            self.b = nn.Parameter(torch.tensor(-self.floor))
+            self.d = nn.Parameter(torch.tensor(self.floor))
+        self.learn_offset = learn_offset
 
-    def scales(self) -> tuple[Tensor, Tensor]:
-        return softplus(self.a), softplus(self.c)
+    def affine(self) -> Affine:
+        offsets = (-self.b, self.d) if self.learn_offset else (self.floor, self.floor)
+        return Affine(softplus(self.a), softplus(self.c), *offsets)
 
-    def set_range(self, x: Tensor) -> None:
-        if self.role == "weight":
-            scale = 0.9 * x.abs().max()
-            scale = torch.where(scale > 0, scale, torch.ones_like(scale))   # an all-zero weight: any scale will do
-        else:
-            scale = self.positive_percentile(x, 95)
-        raw = inverse_softplus(scale.double()).to(self.a.dtype)
+    def set_span(self, span: Tensor) -> None:
+        raw = inverse_softplus(span.double()).to(self.a.dtype)
         self.a.copy_(raw)
         self.c.copy_(raw)

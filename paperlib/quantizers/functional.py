@@ -1,25 +1,31 @@
-"""The one fused forward/backward under every uniform-grid quantizer.
+"""The one fused forward/backward under every uniform-grid quantizer, and the straight-through rule for the others.
 
 Forward, with ``step = out_scale / grid.steps``::
 
-    t    = (x - grid.floor) * grid.steps / in_scale + grid.zero
-    code = round(clip(t, grid.code_min, grid.code_max))          # half to even
-    y    = (code - grid.zero) * step + grid.floor
+    t    = (x - in_offset) * grid.steps / in_scale + grid.zero
+    code = round(clip(t, grid.code_min, grid.code_max))          # half to even, or half up where the grid says so
+    y    = (code - grid.zero) * step + out_offset
 
 Backward is analytic.  Rounding passes the gradient through, clipping cuts it, and ``inside`` means strictly between
 ``code_min`` and ``code_max``::
 
-    dy/dx         = out_scale / in_scale                              inside, else 0
-    dy/din_scale  = -(x - floor) * out_scale / in_scale**2            inside, else 0
-    dy/dout_scale = (code - zero) / steps                             everywhere
+    dy/dx          = out_scale / in_scale                                 inside, else 0
+    dy/din_scale   = -(x - in_offset) * out_scale / in_scale**2           inside, else 0
+    dy/din_offset  = -out_scale / in_scale                                inside, else 0
+    dy/dout_scale  = (code - zero) / steps                                everywhere
+    dy/dout_offset = 1                                                    everywhere
 
 ``clip_gradient=True`` gives PACT's own rule for a single clipping value ``alpha`` (pass it as ``in_scale`` and its
 detached value as ``out_scale``): ``dy/dalpha = 1`` at and above the upper clip, -1 at and below the lower clip of a
 signed grid, else 0.
+
+On a CPU the time goes into fresh memory, not into arithmetic: everything here works in place where it can.
 """
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,87 +34,174 @@ from torch.autograd.function import once_differentiable
 
 @dataclass(frozen=True)
 class Grid:
-    """Which integers a quantizer uses and how they sit on the real line.
+    """Which integers a quantizer uses: ``code_min`` to ``code_max``.
 
-    ``steps`` is the number of steps that ``in_scale`` (and ``out_scale``) spans.  ``zero`` is the (possibly
-    half-integer) code of the value ``floor``; a non-zero ``floor`` moves the whole grid, e.g. to -3/8 for h-swish.
+    ``steps`` is the number of steps that a scale spans.  ``zero`` is the (possibly half-integer) code of the offset.
+    ``half_up``: a value exactly between two levels goes to the upper one, not to the one with the even code.
     """
 
     steps: int
     code_min: int
     code_max: int
     zero: float = 0.0
-    floor: float = 0.0
+    half_up: bool = False
 
     @property
     def n_levels(self) -> int:
         return self.code_max - self.code_min + 1
 
 
-def _position(x: Tensor, in_scale: Tensor, grid: Grid) -> Tensor:
-    """Where ``x`` lies on the code axis, before clipping and rounding (a fresh tensor)."""
-    per_unit = grid.steps / in_scale
-    t = x * per_unit
-    if grid.floor:
-        t.sub_(grid.floor * per_unit)       # exactly 0 at x = floor
+class Affine(NamedTuple):
+    """Where the grid lies: two positive scales and two offsets, each a tensor that broadcasts against x, or a number."""
+
+    in_scale: Tensor
+    out_scale: Tensor
+    in_offset: Tensor | float = 0.0
+    out_offset: Tensor | float = 0.0
+
+
+def _numbers(affine: Affine) -> Affine:
+    """With Python numbers for 0-d tensors on the CPU, whose arithmetic costs a hundredth."""
+    def number(a):
+        return a.item() if isinstance(a, Tensor) and a.is_cpu and a.dim() == 0 else a
+
+    if torch.compiler.is_compiling():
+        return affine
+    scale = number(affine.in_scale)
+    if not isinstance(scale, Tensor):
+        scale = scale or sys.float_info.min     # division by 0 is infinite, as it is for tensors
+    return Affine(scale, *map(number, affine[1:]))
+
+
+def _none(offset: Tensor | float) -> bool:
+    return not isinstance(offset, Tensor) and offset == 0
+
+
+def position(x: Tensor, affine: Affine, grid: Grid, out: Tensor | None = None) -> Tensor:
+    """Where ``x`` lies on the code axis, before clipping and rounding; written to ``out``, or fresh."""
+    affine = _numbers(affine)
+    per_unit = grid.steps / affine.in_scale
+    t = torch.mul(x, per_unit, out=out)
+    if not _none(affine.in_offset):
+        t.sub_(affine.in_offset * per_unit)       # exactly 0 at x = in_offset
     return t.add_(grid.zero) if grid.zero else t
 
 
-def _values_(code: Tensor, out_scale: Tensor, grid: Grid) -> Tensor:
+def codes_(t: Tensor, grid: Grid) -> Tensor:
+    """Positions to integer codes (as floating-point numbers), in place."""
+    t.clamp_(grid.code_min, grid.code_max)
+    return t.add_(0.5).floor_() if grid.half_up else t.round_()
+
+
+def values_(code: Tensor, affine: Affine, grid: Grid) -> Tensor:
+    """Codes to the reals that they stand for, in place."""
+    affine = _numbers(affine)
     if grid.zero:
         code.sub_(grid.zero)
-    code.mul_(out_scale / grid.steps)
-    return code.add_(grid.floor) if grid.floor else code
+    code.mul_(affine.out_scale / grid.steps)
+    return code if _none(affine.out_offset) else code.add_(affine.out_offset)
 
 
-def codes(x: Tensor, in_scale: Tensor, grid: Grid) -> Tensor:
-    """Integer codes of ``x`` as a floating-point tensor of the same shape and dtype."""
-    return _position(x, in_scale, grid).clamp_(grid.code_min, grid.code_max).round_()
+def _total(a: Tensor, shape: torch.Size) -> Tensor:
+    """Sum of ``a`` down to ``shape``, which broadcasts against it."""
+    return a.sum_to_size(shape) if shape else a.sum()
 
 
-def values(code: Tensor, out_scale: Tensor, grid: Grid) -> Tensor:
-    """The reals that floating-point ``code`` stands for; the inverse of :func:`codes` on the grid."""
-    return _values_(code.clone(), out_scale, grid)
+def total_product(a: Tensor, b: Tensor, shape: torch.Size) -> Tensor:
+    """Sum of ``a * b`` down to ``shape``, without a temporary where that can be."""
+    if shape or not a.is_cpu or torch.compiler.is_compiling():
+        return _total(a * b, shape)
+    order = sorted(range(b.dim()), key=b.stride, reverse=True)      # the order in memory: flattening copies nothing
+    return torch.dot(a.permute(order).reshape(-1), b.permute(order).reshape(-1))
+
+
+def quantize_backward(grad: Tensor, t: Tensor, affine: Affine, grid: Grid, clip_gradient: bool, needs,
+                      out: Tensor | None = None) -> list:
+    """Gradients of (x, in_scale, in_offset) from ``grad``, that of y; the first is written to ``out``, or fresh.
+
+    ``t`` is the position of x and is overwritten; ``out`` may be ``grad``.  ``needs`` says whether the second and the
+    third are wanted (None comes in the place of one that is not).
+    """
+    need_scale, need_offset = needs
+    shape = affine.in_scale.shape
+    numbers = _numbers(affine)
+    ratio = numbers.out_scale / numbers.in_scale
+    grad_scale = grad_offset = None
+    if need_scale and clip_gradient:
+        grad_scale = _total(grad * (t >= grid.code_max), shape)
+        if grid.code_min < 0:
+            grad_scale = grad_scale - _total(grad * (t <= grid.code_min), shape)
+    # one pass for "gradient where code_min < t < code_max, else 0"
+    if out is None:
+        inside = torch.ops.aten.hardtanh_backward(grad, t, grid.code_min, grid.code_max)
+    else:
+        inside = torch.ops.aten.hardtanh_backward.grad_input(grad, t, grid.code_min, grid.code_max, grad_input=out)
+    if need_scale and not clip_gradient:
+        t.clamp_(grid.code_min, grid.code_max)      # infinity times 0 would be NaN
+        if grid.zero:
+            t.sub_(grid.zero)
+        grad_scale = total_product(inside, t, shape) * (-ratio / grid.steps)
+    inside.mul_(ratio)
+    if need_offset:
+        grad_offset = -_total(inside, affine.in_offset.shape)
+    return [inside, grad_scale, grad_offset]
 
 
 class _FakeQuantize(torch.autograd.Function):
-    """Works in place wherever it can: on a CPU the time goes into fresh memory, not into arithmetic."""
-
     @staticmethod
-    def forward(ctx, x, in_scale, out_scale, grid, clip_gradient):
-        y = _values_(codes(x, in_scale, grid), out_scale, grid)
-        ctx.save_for_backward(x, y, in_scale, out_scale)   # the layers around keep x and y anyway
+    def forward(ctx, x, in_scale, out_scale, in_offset, out_offset, grid, clip_gradient):
+        affine = Affine(in_scale, out_scale, in_offset, out_offset)
+        y = values_(codes_(position(x, affine, grid), grid), affine, grid)
+        ctx.save_for_backward(x, y, *(a for a in affine if isinstance(a, Tensor)))  # the layers around keep x and y
+        ctx.numbers = [None if isinstance(a, Tensor) else a for a in affine]
         ctx.grid, ctx.clip_gradient = grid, clip_gradient
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, y, in_scale, out_scale = ctx.saved_tensors
-        grid, (need_x, need_in, need_out, _, _) = ctx.grid, ctx.needs_input_grad
-        grad_x = grad_in = grad_out = None
-        if need_x or need_in:
-            t = _position(x, in_scale, grid)
-            # one pass for "gradient where code_min < t < code_max, else 0"
-            grad_x = torch.ops.aten.hardtanh_backward(grad, t, grid.code_min, grid.code_max)
-            if need_in and ctx.clip_gradient:
-                grad_in = (grad * (t >= grid.code_max)).sum()
-                if grid.code_min < 0:
-                    grad_in = grad_in - (grad * (t <= grid.code_min)).sum()
-            elif need_in:
-                t.clamp_(grid.code_min, grid.code_max).sub_(grid.zero)      # infinity times 0 would be NaN
-                grad_in = -t.mul_(grad_x).sum() * out_scale / (in_scale * grid.steps)
-            grad_x.mul_(out_scale / in_scale)
+        x, y, *tensors = ctx.saved_tensors
+        affine = Affine(*(tensors.pop(0) if n is None else n for n in ctx.numbers))
+        need_x, need_in, need_out, need_in_offset, need_out_offset = ctx.needs_input_grad[:5]
+        grad_x = grad_in = grad_out = grad_in_offset = grad_out_offset = None
         if need_out:
-            product = (grad * y).sum()
-            grad_out = (product - grid.floor * grad.sum() if grid.floor else product) / out_scale
-        return grad_x if need_x else None, grad_in, grad_out, None, None
+            grad_out = total_product(grad, y, affine.out_scale.shape)
+            if not _none(affine.out_offset):
+                grad_out = grad_out - _total(grad * affine.out_offset, affine.out_scale.shape)
+            grad_out = grad_out / affine.out_scale
+        if need_out_offset:
+            grad_out_offset = _total(grad, affine.out_offset.shape)
+        if need_x or need_in or need_in_offset:
+            grad_x, grad_in, grad_in_offset = quantize_backward(
+                grad, position(x, affine, ctx.grid), affine, ctx.grid, ctx.clip_gradient, (need_in, need_in_offset))
+        return grad_x if need_x else None, grad_in, grad_out, grad_in_offset, grad_out_offset, None, None
 
 
-def fake_quantize(x: Tensor, in_scale: Tensor, out_scale: Tensor, grid: Grid, *, clip_gradient=False) -> Tensor:
+def fake_quantize(x: Tensor, affine: Affine, grid: Grid, *, clip_gradient: bool = False) -> Tensor:
     """Quantize and dequantize ``x`` with the gradients written at the top of this file.
 
-    ``x`` has any shape and a floating dtype; ``in_scale`` and ``out_scale`` are positive 0-d tensors of the same
-    dtype and device.  Returns a tensor of the shape of ``x``.  Double backward is refused by torch with a clear error.
+    ``x`` has any shape and a floating dtype.  Scales and offsets are of one dtype, float32 or float64, on the device
+    of ``x``, 0-d or broadcasting against ``x``.  Returns a tensor of the shape of ``x``.  Double backward is refused by
+    torch with a clear error.
     """
-    return _FakeQuantize.apply(x, in_scale, out_scale, grid, clip_gradient)
+    return _FakeQuantize.apply(x, *affine, grid, clip_gradient)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value, surrogate):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None, grad
+
+
+def at_least(x: Tensor, low: float) -> Tensor:
+    """``x``, or ``low`` where that is greater; the gradient passes even there, so that training can come back."""
+    return straight_through(x.detach().clamp_min(low), x)
+
+
+def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
+    """``value`` to the bit, with the gradient of ``surrogate`` (same shape)."""
+    return _StraightThrough.apply(value, surrogate)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Quantizer
-from .functional import fake_quantize
+from .functional import Affine, at_least
 from .registry import register
 
 
@@ -34,19 +34,16 @@ class PACT(Quantizer):
 
     roles = ("activation",)
     weight_decay = True
+    clip_gradient = True
 
     def __init__(self, *, signed: bool | None = None, floor: float = 0.0, **settings):
-        super().__init__(signed=signed or floor < -0.5, **settings)
+        super().__init__(signed=bool(signed) or floor < -0.5, **settings)
         self.grid = self.symmetric_or_unsigned_grid()
         self.alpha = nn.Parameter(torch.tensor(1.0))
 
-    def scales(self) -> tuple[Tensor, Tensor]:
-        floor = self.alpha.detach().clamp_min(1e-6)     # training may push alpha through 0
-        return floor + (self.alpha - self.alpha.detach()), floor        # the gradient passes even there
+    def affine(self) -> Affine:
+        alpha = at_least(self.alpha, 1e-6)      # training may push alpha through 0
+        return Affine(alpha, alpha.detach())
 
-    def forward(self, x: Tensor) -> Tensor:
-        self._require_calibrated()
-        return fake_quantize(x, *self.scales(), self.grid, clip_gradient=True)
-
-    def set_range(self, x: Tensor) -> None:
-        self.alpha.copy_(self.positive_percentile(x, 99))
+    def set_span(self, span: Tensor) -> None:
+        self.alpha.copy_(span)

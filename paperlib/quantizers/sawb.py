@@ -6,13 +6,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from .base import Quantizer
-from .functional import Grid, fake_quantize
+from .calibration import SAWB_COEFFICIENTS, Sample, span
+from .functional import Affine, Grid
 from .registry import register
-
-# levels -> (c1, c2) of clip = c1 sqrt(E[w^2]) + c2 E|w|: the least-squares-optimal clip, regressed over distributions
-COEFFICIENTS = {3: (2.6, -1.71), 4: (3.12, -2.064), 8: (7.509, -6.892), 15: (12.035, -12.03), 16: (12.68, -12.80),
-                32: (17.74, -18.64), 256: (31.76, -35.04)}
-
 
 @register("sawb")
 class SAWB(Quantizer):
@@ -37,38 +33,23 @@ class SAWB(Quantizer):
     """
 
     roles = ("weight",)
+    bit_widths = (2, 3, 4, 5, 8)
+    range_from = None
+    follows = True
 
     def __init__(self, *, levels: int | None = None, **settings):
         super().__init__(**settings)
         n = 2**self.bits if levels is None else levels
-        if n not in COEFFICIENTS or n > 2**self.bits:
-            known = sorted(k for k in COEFFICIENTS if k <= 2**self.bits)
-            raise InputError(f"SAWB has no coefficients for {n} levels in {self.bits} bits; "
-                             f"known here: {known or 'none (at least 2 bits)'}, and bits 2, 3, 4, 5, 8")
+        if n not in SAWB_COEFFICIENTS or n > 2**self.bits:
+            known = [k for k in SAWB_COEFFICIENTS if k <= 2**self.bits]
+            raise InputError(f"SAWB has no coefficients for {n} levels in {self.bits} bits; known here: {known}")
         self.grid = Grid(n - 1, 0, n - 1, zero=(n - 1) / 2) if n % 2 == 0 else Grid(n // 2, -(n // 2), n // 2)
-        self.register_buffer("clip", torch.tensor(1.0))
+        self.register_buffer("clip", torch.ones(self.shape))
 
-    def scales(self) -> tuple[Tensor, Tensor]:
-        span = (2 if self.grid.zero else 1) * self.clip
-        return span, span
+    def affine(self) -> Affine:
+        scale = (2 if self.grid.zero else 1) * self.clip
+        return Affine(scale, scale)
 
-    def set_range(self, x: Tensor) -> None:
-        c1, c2 = COEFFICIENTS[self.grid.n_levels]
-        top = x.abs().max()
-        scale = 2.0 ** torch.frexp(top).exponent.clamp(-126, 127)       # a power of two changes no digit,
-        shape = x / scale                                               # and squares of numbers up to 1 don't overflow
-        mean = shape.abs().mean()
-        clip = c1 * shape.square().mean().sqrt() + c2 * mean
-        clip = torch.where(clip < mean, top, clip * scale)
-        self.clip.copy_(torch.where(top > 0, clip, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.numel():
-            with torch.no_grad():
-                self.set_range(x)
-            self.calibrated = True
-        return fake_quantize(x, *self.scales(), self.grid)
-
-    def encode(self, x: Tensor) -> Tensor:
-        self.calibrate(x)
-        return super().encode(x)
+    def follow(self, x: Tensor) -> None:
+        once = torch.ones(1, 1, dtype=torch.bool, device=x.device)
+        self.clip.copy_(span(Sample(self.rows(x.abs()), once, self.shape), self.grid, "sawb"))

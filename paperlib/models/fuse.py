@@ -1,0 +1,80 @@
+"""Let each quantized convolution do the batch norm and the activation before it as well (paperlib/fused.py)."""
+from __future__ import annotations
+
+import copy
+from collections import Counter
+
+import torch
+from torch import nn
+
+from ..fused import ACTIVATIONS
+from ..layers import QuantConv2d
+from .ranges import trace
+
+
+class Deferred(nn.BatchNorm2d):
+    """A batch norm whose work is done by the convolution after it; it keeps parameters and statistics in their place."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input
+
+
+def fuse(net: nn.Module) -> nn.Module:
+    """A copy of a quantized network that computes the same, faster and with less memory.
+
+    Every convolution whose input quantizer has an evenly spaced grid recomputes in the backward pass what it doesn't
+    keep; a batch norm and an activation that feed such a convolution and nothing else become part of it.  Names of
+    parameters and buffers stay as they are, so state dicts fit both forms.  :func:`unfuse` gives the plain form back.
+    """
+    net = unfuse(net)
+    graph, modules = trace(net), dict(net.named_modules(remove_duplicate=False))
+    calls = Counter(modules[node.target] for node in graph.nodes if node.op == "call_module")
+
+    def only(node, *types):
+        """The module that ``node`` calls if it is of these types, is called once and feeds one other node."""
+        if not isinstance(node, torch.fx.Node) or node.op != "call_module" or len(node.users) != 1:
+            return None
+        module = modules[node.target]
+        return module if type(module) in types and calls[module] == 1 else None
+
+    for node in graph.nodes:
+        layer = modules[node.target] if node.op == "call_module" else None
+        if not isinstance(layer, QuantConv2d) or calls[layer] != 1 or layer.input_quantizer is None or not node.args:
+            continue
+        if layer.input_quantizer.affine() is None:
+            continue
+        previous = node.args[0]
+        activation = only(previous, *ACTIVATIONS)
+        norm = only(previous.args[0] if activation else previous, nn.BatchNorm2d)
+        if norm is None or norm.running_mean is None or norm.weight is None:
+            norm = activation = None
+        layer.before = (norm, type(activation) if activation else None)
+        if norm is not None:
+            norm.__class__ = Deferred
+        if activation:
+            net.set_submodule(previous.target, _PassedOn(activation))
+    return net
+
+
+class _PassedOn(nn.Module):
+    """In the place of an activation that the convolution after it computes."""
+
+    def __init__(self, activation: nn.Module):
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input
+
+
+def unfuse(net: nn.Module) -> nn.Module:
+    """A copy of the network in which every module does its own work again."""
+    net = copy.deepcopy(net)
+    for name, module in list(net.named_modules()):
+        if isinstance(module, Deferred):
+            module.__class__ = nn.BatchNorm2d
+        elif isinstance(module, _PassedOn):
+            net.set_submodule(name, module.activation)
+        elif isinstance(module, QuantConv2d):
+            module.before = None
+    return net

@@ -1,0 +1,93 @@
+"""QIL: the interval that is quantized, its centre and its half width, is learned; what lies below it is pruned."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .base import Quantizer
+from .functional import Affine, Grid, at_least, values_
+from .registry import register
+
+
+@register("qil")
+class QIL(Quantizer):
+    """Quantization intervals, learned with the task loss.
+
+    *Forward*, with q = 2**(bits-1) - 1 for weights and signed activations, 2**bits - 1 for unsigned ones::
+
+        u = clip((|x| - c + d) / (2 d), 0, 1);   y = M * sign(x) * round(q u) / q
+
+    M = c + d - d/q for weights and 1 for activations, which come out in [0, 1]; half-way cases go up, so a weight at
+    the threshold m = c - d + d/q gets the first level.  At 2 bits a weight is pruned below c, and d acts only backward.
+
+    *Gradient* of the surrogate M sign(x) u: dy/dx = 0.5 M/d for c - d < |x| < c + d, else 0; with respect to c and d
+    through u and M, written out: weights inside 0.5/d x + (0.5/q - c/d) sign(x) for c and
+    -0.5 c/d**2 x + (0.5 c**2/d**2 - 0.5/q + 0.5) sign(x) for d, outside sign(x) and (1 - 1/q) sign(x);
+    activations inside -0.5/d for c and 0.5 (c - x)/d**2 for d, outside 0.
+
+    *Initialisation*: c = d = half of the range, which is max|w| for weights and the 99th percentile of the positive
+    part for activations: nothing is pruned yet.  (The paper names no starting values.)
+
+    *Reference*: Jung et al., arXiv 1808.05779v1, equations 1 to 13; ``version="cvpr"``: Jung et al., Learning to
+    quantize deep networks by optimizing quantization intervals with task loss, CVPR 2019: weights are
+    sign(w) * u**gamma with a learned gamma (1 at the start) and in [-1, 1].
+
+    *Differences*: the printed floor of eq. 4 is written as rounding, which is the same without its losses in floating
+    point; the misprints in eq. 7 (d alpha/dc is 0.5/d) and eq. 13 (the x is missing) are mended.  ``floor`` is beyond
+    the method and ignored; signed activations, which the paper has not, are treated as weights with M = 1.  d and M
+    are kept from reaching 0.
+
+    >>> q = QIL(role="weight", bits=3).calibrate(torch.linspace(-1, 1, 101))
+    >>> len(q.levels())
+    7
+    """
+
+    def __init__(self, *, version: str = "v1", signed: bool | None = None, floor: float = 0.0, **settings):
+        if settings["role"] == "activation":
+            signed, floor = bool(signed) or floor < -0.5, 0.0
+        super().__init__(signed=signed, floor=floor, **settings)
+        if version not in ("v1", "cvpr"):
+            raise InputError(f"version must be 'v1' (arXiv 1808.05779v1) or 'cvpr' (2019), got {version!r}")
+        self.grid: Grid = self.symmetric_or_unsigned_grid(half_up=True)
+        self.c = nn.Parameter(torch.full(self.shape, 0.5))
+        self.d = nn.Parameter(torch.full(self.shape, 0.5))
+        scaled = self.role == "weight" and version == "v1"
+        self.shrink = 1 - 1 / self.grid.steps if scaled else None       # of d in M
+        self.gamma = nn.Parameter(torch.ones(self.shape)) if self.role == "weight" and version == "cvpr" else None
+
+    def set_span(self, span: Tensor) -> None:
+        self.c.copy_(span / 2)
+        self.d.copy_(span / 2)
+
+    def magnitude(self, x: Tensor) -> Tensor:
+        """u (u**gamma in the CVPR version), in [0, 1], of a signed x."""
+        d = at_least(self.d, 1e-6)
+        u = (x.abs() - self.c + d) / (2 * d)
+        inside = (u > 0) & (u < 1)      # clip, without the gradient that clamp passes at its two ends
+        u = torch.where(inside, u, (u >= 1).to(u.dtype))
+        if self.gamma is not None:
+            u = torch.where(inside, torch.where(inside, u, 0.5) ** self.gamma, u)
+        return u
+
+    def top(self) -> Tensor:
+        """M, the greatest level."""
+        return torch.ones_like(self.d) if self.shrink is None else at_least(self.c + self.d * self.shrink, 1e-6)
+
+    def affine(self) -> Affine | None:
+        if self.signed:
+            return None
+        d = at_least(self.d, 1e-6)
+        return Affine(2 * d, torch.ones_like(d), self.c - d)
+
+    def codes(self, x: Tensor) -> Tensor:
+        if not self.signed:
+            return super().codes(x)
+        return (self.magnitude(x) * self.grid.steps).add_(0.5).floor_().mul_(x.sign())
+
+    def values(self, code: Tensor) -> Tensor:
+        top = self.top()
+        return values_(code.clone(), Affine(top, top), self.grid)
+
+    def surrogate(self, x: Tensor) -> Tensor:
+        return self.top() * x.sign() * self.magnitude(x)
