@@ -34,7 +34,7 @@ class QuantConv2d(_Quantized, nn.Conv2d):
     """
 
     pad_value: float = 0.0
-    before: tuple | None = None     # what models.fuse has this layer do as well: (batch norm, type of activation)
+    before: fused.Before | None = None      # what models.fuse has this layer do as well
 
     @classmethod
     def from_float(cls, conv: nn.Conv2d) -> "QuantConv2d":

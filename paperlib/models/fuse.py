@@ -7,7 +7,7 @@ from collections import Counter
 import torch
 from torch import nn
 
-from ..fused import ACTIVATIONS
+from .. import fused
 from ..layers import QuantConv2d
 from .ranges import trace
 
@@ -44,11 +44,11 @@ def fuse(net: nn.Module) -> nn.Module:
         if layer.input_quantizer.affine() is None:
             continue
         previous = node.args[0]
-        activation = only(previous, *ACTIVATIONS)
+        activation = only(previous, *fused.ACTIVATIONS)
         norm = only(previous.args[0] if activation else previous, nn.BatchNorm2d)
         if norm is None or norm.running_mean is None or norm.weight is None:
             norm = activation = None
-        layer.before = (norm, type(activation) if activation else None)
+        layer.before = fused.Before(norm, type(activation) if activation else None)
         if norm is not None:
             norm.__class__ = Deferred
         if activation:

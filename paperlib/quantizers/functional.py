@@ -7,7 +7,7 @@ Forward, with ``step = out_scale / grid.steps``::
     y    = (code - grid.zero) * step + out_offset
 
 Backward is analytic.  Rounding passes the gradient through, clipping cuts it, and ``inside`` means strictly between
-``code_min`` and ``code_max``::
+the x of ``code_min`` and that of ``code_max``::
 
     dy/dx          = out_scale / in_scale                                 inside, else 0
     dy/din_scale   = -(x - in_offset) * out_scale / in_scale**2           inside, else 0
@@ -30,6 +30,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+
+aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -109,42 +112,11 @@ def _total(a: Tensor, shape: torch.Size) -> Tensor:
 
 def total_product(a: Tensor, b: Tensor, shape: torch.Size) -> Tensor:
     """Sum of ``a * b`` down to ``shape``, without a temporary where that can be."""
-    if shape or not a.is_cpu or torch.compiler.is_compiling():
+    if shape or not a.is_cpu or torch.compiler.is_compiling() or a.stride() != b.stride() or not (
+            a.is_contiguous() or a.is_contiguous(memory_format=torch.channels_last)):
         return _total(a * b, shape)
-    order = sorted(range(b.dim()), key=b.stride, reverse=True)      # the order in memory: flattening copies nothing
-    return torch.dot(a.permute(order).reshape(-1), b.permute(order).reshape(-1))
-
-
-def quantize_backward(grad: Tensor, t: Tensor, affine: Affine, grid: Grid, clip_gradient: bool, needs,
-                      out: Tensor | None = None) -> list:
-    """Gradients of (x, in_scale, in_offset) from ``grad``, that of y; the first is written to ``out``, or fresh.
-
-    ``t`` is the position of x and is overwritten; ``out`` may be ``grad``.  ``needs`` says whether the second and the
-    third are wanted (None comes in the place of one that is not).
-    """
-    need_scale, need_offset = needs
-    shape = affine.in_scale.shape
-    numbers = _numbers(affine)
-    ratio = numbers.out_scale / numbers.in_scale
-    grad_scale = grad_offset = None
-    if need_scale and clip_gradient:
-        grad_scale = _total(grad * (t >= grid.code_max), shape)
-        if grid.code_min < 0:
-            grad_scale = grad_scale - _total(grad * (t <= grid.code_min), shape)
-    # one pass for "gradient where code_min < t < code_max, else 0"
-    if out is None:
-        inside = torch.ops.aten.hardtanh_backward(grad, t, grid.code_min, grid.code_max)
-    else:
-        inside = torch.ops.aten.hardtanh_backward.grad_input(grad, t, grid.code_min, grid.code_max, grad_input=out)
-    if need_scale and not clip_gradient:
-        t.clamp_(grid.code_min, grid.code_max)      # infinity times 0 would be NaN
-        if grid.zero:
-            t.sub_(grid.zero)
-        grad_scale = total_product(inside, t, shape) * (-ratio / grid.steps)
-    inside.mul_(ratio)
-    if need_offset:
-        grad_offset = -_total(inside, affine.in_offset.shape)
-    return [inside, grad_scale, grad_offset]
+    flat = (a.numel(),), (1,)       # in the order of memory
+    return torch.dot(a.as_strided(*flat), b.as_strided(*flat))
 
 
 class _FakeQuantize(torch.autograd.Function):
@@ -162,19 +134,37 @@ class _FakeQuantize(torch.autograd.Function):
     def backward(ctx, grad):
         x, y, *tensors = ctx.saved_tensors
         affine = Affine(*(tensors.pop(0) if n is None else n for n in ctx.numbers))
-        need_x, need_in, need_out, need_in_offset, need_out_offset = ctx.needs_input_grad[:5]
-        grad_x = grad_in = grad_out = grad_in_offset = grad_out_offset = None
+        in_scale, out_scale, in_offset, out_offset = _numbers(affine)
+        grid, (need_x, need_in, need_out, need_in_offset, need_out_offset) = ctx.grid, ctx.needs_input_grad[:5]
+        grads = [None] * 7
         if need_out:
-            grad_out = total_product(grad, y, affine.out_scale.shape)
-            if not _none(affine.out_offset):
-                grad_out = grad_out - _total(grad * affine.out_offset, affine.out_scale.shape)
-            grad_out = grad_out / affine.out_scale
+            total = total_product(grad, y, affine.out_scale.shape)
+            if not _none(out_offset):
+                total = total - _total(grad, affine.out_scale.shape) * out_offset
+            grads[2] = total / out_scale
         if need_out_offset:
-            grad_out_offset = _total(grad, affine.out_offset.shape)
-        if need_x or need_in or need_in_offset:
-            grad_x, grad_in, grad_in_offset = quantize_backward(
-                grad, position(x, affine, ctx.grid), affine, ctx.grid, ctx.clip_gradient, (need_in, need_in_offset))
-        return grad_x if need_x else None, grad_in, grad_out, grad_in_offset, grad_out_offset, None, None
+            grads[4] = _total(grad, affine.out_offset.shape)
+        if not (need_x or need_in or need_in_offset):
+            return tuple(grads)
+        ratio = out_scale / in_scale
+        low, high = (in_offset + (code - grid.zero) / grid.steps * in_scale for code in (grid.code_min, grid.code_max))
+        if ctx.clip_gradient:
+            if need_in:
+                grads[1] = _total(grad * (x >= high), affine.in_scale.shape)
+                if grid.code_min < 0:
+                    grads[1] = grads[1] - _total(grad * (x <= low), affine.in_scale.shape)
+            need_in = False
+        inside = aten.hardtanh_backward(grad, x, low, high) if not isinstance(high, Tensor) else torch.where(
+            (low < x) & (x < high), grad, 0)
+        if need_in:
+            total = total_product(inside, x, affine.in_scale.shape)
+            if not _none(in_offset):
+                total = total - _total(inside, affine.in_scale.shape) * in_offset
+            grads[1] = total * (-ratio / in_scale)
+        grads[0] = inside if isinstance(ratio, float) and ratio == 1 else inside.mul_(ratio)
+        if need_in_offset:
+            grads[3] = -_total(grads[0], affine.in_offset.shape)
+        return tuple(grads)
 
 
 def fake_quantize(x: Tensor, affine: Affine, grid: Grid, *, clip_gradient: bool = False) -> Tensor:

@@ -1,0 +1,195 @@
+"""The loops of paperlib/fused.py over whole activations, twice: in torch, and in C where a compiler is at hand.
+
+Both work on ``t = chain(z)``: a line through each channel of z, h-swish after it if ``curved``, and clipping.  The torch
+form runs everywhere.  The C form (paperlib/kernels.c) goes over memory once where torch goes three or four times; it
+is built with the machine's own compiler at first use, in about a second, and kept in the user's cache folder.
+"""
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .paths import atomic
+
+aten = torch.ops.aten
+
+
+class Chain(NamedTuple):
+    """n = z * slope + intercept;  t = h-swish(n) * per_unit + constant, or n;  code = round(clip(t, low, high))."""
+
+    slope: Tensor       # (channels,), as is intercept
+    intercept: Tensor
+    per_unit: float
+    constant: float
+    low: float
+    high: float
+    curved: bool
+    half_up: bool
+
+
+class Kernels(NamedTuple):
+    """codes(z, chain, out): codes of z, written to ``out``.
+
+    masked(grad, z, chain, mean, invstd): turns ``grad``, that of t, into that of n, and gives sum(grad of n * xhat) and
+    sum(grad of n) for each channel, sum(grad * t) and sum(grad) over all that is not clipped (None where not
+    ``curved``: the other two tell).
+
+    combine(grad, z, by_grad, by_z, constant): grad * by_grad + z * by_z + constant, written to ``grad``.
+    """
+
+    codes: Callable[..., Tensor]
+    masked: Callable[..., tuple]
+    combine: Callable[..., Tensor]
+
+
+class _Scratch(threading.local):
+    """Memory for intermediate results, shared by all layers, as large as the largest has asked for."""
+
+    def __init__(self):
+        self.blocks: dict[tuple, Tensor] = {}
+
+    def like(self, x: Tensor, slot: int = 0) -> Tensor:
+        """Uninitialised memory of the shape and strides of a dense ``x``."""
+        if not x.is_cpu:
+            return torch.empty_like(x)      # other devices have allocators that reuse memory
+        key = (x.dtype, slot)
+        if key not in self.blocks or self.blocks[key].numel() < x.numel():
+            self.blocks[key] = torch.empty(x.numel(), dtype=x.dtype)
+        return self.blocks[key].as_strided(x.shape, x.stride())
+
+
+scratch = _Scratch()
+
+
+# -- in torch -----------------------------------------------------------------------------------------------------
+def _across(v: Tensor) -> Tensor:
+    return v.view(1, -1, 1, 1)
+
+
+def position(z: Tensor, k: Chain) -> Tensor:
+    """The clipped t, in scratch memory."""
+    t = scratch.like(z, 2)
+    _position(z, k, t, t)
+    return t
+
+
+def _position(z: Tensor, k: Chain, n: Tensor, t: Tensor) -> None:
+    torch.addcmul(_across(k.intercept), z, _across(k.slope), out=n)
+    if k.curved:
+        aten.hardswish.out(n, out=t)
+        t.mul_(k.per_unit).add_(k.constant)
+    t.clamp_(k.low, k.high)
+
+
+def _codes(z: Tensor, k: Chain, out: Tensor) -> Tensor:
+    _position(z, k, out, out)
+    return out.add_(0.5).floor_() if k.half_up else out.round_()
+
+
+def _masked(grad: Tensor, z: Tensor, k: Chain, mean: Tensor, invstd: Tensor) -> tuple:
+    n, by_t, total = scratch.like(z, 1), None, None
+    t = scratch.like(z, 2) if k.curved else n
+    _position(z, k, n, t)
+    aten.hardtanh_backward.grad_input(grad, t, k.low, k.high, grad_input=grad)
+    if k.curved:
+        by_t, total = t.mul_(grad).sum(), grad.sum()
+        aten.hardswish_backward.out(grad, n, out=grad).mul_(k.per_unit)
+    sums = aten.native_batch_norm_backward(grad, z, mean, mean, mean, mean, invstd, True, 0.0, [False, True, True])
+    return *sums[1:], by_t, total
+
+
+def _combine(grad: Tensor, z: Tensor, by_grad: Tensor, by_z: Tensor, constant: Tensor) -> Tensor:
+    spare = torch.addcmul(_across(constant), z, _across(by_z), out=scratch.like(z, 1))
+    return torch.addcmul(spare, grad, _across(by_grad), out=grad)
+
+
+TORCH = Kernels(_codes, _masked, _combine)
+
+
+# -- in C ---------------------------------------------------------------------------------------------------------
+class _Chain(ctypes.Structure):
+    _fields_ = [("slope", ctypes.c_void_p), ("intercept", ctypes.c_void_p), ("per_unit", ctypes.c_float),
+                ("constant", ctypes.c_float), ("low", ctypes.c_float), ("high", ctypes.c_float),
+                ("curved", ctypes.c_int), ("half_up", ctypes.c_int)]
+
+
+# no -ffast-math: infinities and NaN go through as they do in torch.  OpenMP is the one that torch has loaded.
+_FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
+          "-fassociative-math", "-ffp-contract=off"]
+
+
+def _build() -> Path:
+    """The compiled kernels.c of this machine.  OSError or CalledProcessError where that can't be."""
+    source, compiler = Path(__file__).with_suffix(".c"), shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        raise OSError("no C compiler")
+    cpu = Path("/proc/cpuinfo").read_text() if platform.system() == "Linux" else platform.processor()
+    features = next((line for line in cpu.splitlines() if line.startswith(("flags", "Features"))), cpu)
+    key = hashlib.sha256("\0".join([source.read_text(), features, *_FLAGS]).encode()).hexdigest()[:16]
+    library = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "paperlib" / f"kernels-{key}.so"
+    if not library.exists():
+        with atomic(library) as temp:
+            parts = temp.with_suffix(".o")
+            try:        # not linked against OpenMP: a second copy of it would fight with torch's for the cores
+                subprocess.run([compiler, *_FLAGS, "-c", source, "-o", parts], check=True, capture_output=True)
+                subprocess.run([compiler, "-shared", parts, "-o", temp], check=True, capture_output=True)
+            finally:
+                parts.unlink(missing_ok=True)
+    return library
+
+
+@functools.cache
+def in_c() -> Kernels | None:
+    """The kernels in C for dense float32 tensors in channels_last on the CPU; None without a compiler that can."""
+    try:
+        library = ctypes.CDLL(str(_build()))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    pointer, long = ctypes.c_void_p, ctypes.c_long
+    library.codes.argtypes = [long, long, pointer, _Chain, pointer]
+    library.masked.argtypes = [long, long, pointer, pointer, _Chain, pointer, pointer, pointer]
+    library.combine.argtypes = [long, long, *[pointer] * 5]
+    for function in (library.codes, library.masked, library.combine):
+        function.restype = None
+
+    def shape(z: Tensor) -> tuple[int, int]:
+        return z.numel() // z.shape[1], z.shape[1]
+
+    def chain(k: Chain) -> _Chain:
+        return _Chain(k.slope.data_ptr(), k.intercept.data_ptr(), *k[2:])
+
+    def codes(z, k, out):
+        library.codes(*shape(z), z.data_ptr(), chain(k), out.data_ptr())
+        return out
+
+    def masked(grad, z, k, mean, invstd):
+        channels = z.shape[1]
+        sums = torch.empty(2 * channels + 2, dtype=torch.float64)
+        library.masked(*shape(z), z.data_ptr(), grad.data_ptr(), chain(k), mean.data_ptr(), invstd.data_ptr(),
+                       sums.data_ptr())
+        by_xhat, total, by_t, total_t = sums.float().split([channels, channels, 1, 1])
+        return by_xhat, total, *((by_t[0], total_t[0]) if k.curved else (None, None))
+
+    def combine(grad, z, *line):
+        library.combine(*shape(z), grad.data_ptr(), z.data_ptr(), *(v.data_ptr() for v in line))
+        return grad
+
+    return Kernels(codes, masked, combine)
+
+
+def best(z: Tensor) -> Kernels:
+    """The fastest kernels for an activation like ``z``."""
+    fits = z.is_cpu and z.dtype == torch.float32 and z.is_contiguous(memory_format=torch.channels_last)
+    return fits and in_c() or TORCH
