@@ -1,30 +1,91 @@
-// The loops of paperlib/kernels.py in C, for float32 activations whose channels lie side by side in memory (rows of
-// `channels` numbers, one row per pixel).  Each reads and writes every number once; rows are shared out to threads.
+// The loops of paperlib/kernels.py in C, for float32.  Each reads and writes every number once; threads share the work.
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct {                // how z becomes a code; see Chain in kernels.py
-    const float *slope, *intercept;
-    float per_unit, constant, low, high;
-    int curved, half_up;
-} Chain;
+// -- fake quantization of any dense tensor: quantizers/functional.py has the formulas ---------------------------------
+typedef struct {                // see Uniform in kernels.py
+    float per_unit, shift, zero, code_min, code_max, step, out_offset;
+    int half_up;
+    float low, high, in_offset, ratio;
+} Uniform;
 
 static inline float clip(float x, float low, float high)
 {
     x = x < low ? low : x;
     return x > high ? high : x;
 }
-static inline float hswish(float n) { return n * clip(n + 3, 0, 6) / 6; }
-static inline float hswish_slope(float n) { return n <= -3 ? 0 : n < 3 ? n / 3 + 0.5f : 1; }
 
-static void share(long rows, long *first, long *last)
+static void share(long all, long *first, long *last)
 {
     long thread = omp_get_thread_num(), threads = omp_get_num_threads();
-    *first = rows * thread / threads;
-    *last = rows * (thread + 1) / threads;
+    *first = all * thread / threads;
+    *last = all * (thread + 1) / threads;
 }
+
+static inline float code_of(float x, Uniform u, int half_up)     // minus zero
+{
+    float t = clip(x * u.per_unit - u.shift + u.zero, u.code_min, u.code_max);
+    return (half_up ? floorf(t + 0.5f) : rintf(t)) - u.zero;
+}
+
+void fake_quantize(long n, const float *restrict x, Uniform u, float *restrict y)
+{
+#pragma omp parallel if (n > 32768)
+    {
+        long first, last;
+        share(n, &first, &last);
+        if (u.half_up)
+            for (long i = first; i < last; i++)
+                y[i] = code_of(x[i], u, 1) * u.step + u.out_offset;
+        else
+            for (long i = first; i < last; i++)
+                y[i] = code_of(x[i], u, 0) * u.step + u.out_offset;
+    }
+}
+
+// sums = grad * code, grad, grad * (x - in_offset) inside, grad inside, grad from the upper clip on, from the lower down
+void fake_quantize_backward(long n, const float *restrict x, const float *restrict grad, Uniform u,
+                            float *restrict grad_x, double *restrict sums)
+{
+    enum { BLOCK = 2048 };
+    memset(sums, 0, 6 * sizeof *sums);
+#pragma omp parallel if (n > 32768)
+    {
+        long first, last;
+        share(n, &first, &last);
+        double own[6] = {0};
+        for (long start = first; start < last; start += BLOCK) {
+            long end = start + BLOCK < last ? start + BLOCK : last;
+            float by_code = 0, total = 0, by_x = 0, within = 0, above = 0, below = 0;
+            for (long i = start; i < end; i++) {
+                float v = x[i], g = grad[i], inside = v > u.low && v < u.high ? g : 0;
+                by_code += g * code_of(v, u, u.half_up);
+                total += g;
+                by_x += inside * (clip(v, u.low, u.high) - u.in_offset);
+                within += inside;
+                above += v >= u.high ? g : 0;
+                below += v <= u.low ? g : 0;
+                grad_x[i] = inside * u.ratio;
+            }
+            own[0] += by_code; own[1] += total; own[2] += by_x; own[3] += within; own[4] += above; own[5] += below;
+        }
+#pragma omp critical
+        for (int i = 0; i < 6; i++)
+            sums[i] += own[i];
+    }
+}
+
+// -- activations with the channels side by side in memory: rows of `channels` numbers, one row per pixel --------------
+typedef struct {                // how z becomes a code; see Chain in kernels.py
+    const float *slope, *intercept;
+    float per_unit, constant, low, high;
+    int curved, half_up;
+} Chain;
+
+static inline float hswish(float n) { return n * clip(n + 3, 0, 6) / 6; }
+static inline float hswish_slope(float n) { return n <= -3 ? 0 : n < 3 ? n / 3 + 0.5f : 1; }
 
 void codes(long rows, long channels, const float *restrict z, Chain k, float *restrict code)
 {

@@ -1,8 +1,8 @@
-"""The loops of paperlib/fused.py over whole activations, twice: in torch, and in C where a compiler is at hand.
+"""Loops over whole tensors: in torch, which runs everywhere, and in C where a compiler is at hand.
 
-Both work on ``t = chain(z)``: a line through each channel of z, h-swish after it if ``curved``, and clipping.  The torch
-form runs everywhere.  The C form (paperlib/kernels.c) goes over memory once where torch goes three or four times; it
-is built with the machine's own compiler at first use, in about a second, and kept in the user's cache folder.
+The C form (paperlib/kernels.c) goes over memory once where torch goes three or four times, with the same values.  It is
+built with the machine's own compiler at first use, in about a second, and kept in the user's cache folder;
+``PAPERLIB_C=0`` in the environment does without.
 """
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ class Chain(NamedTuple):
 
 
 class Kernels(NamedTuple):
-    """codes(z, chain, out): codes of z, written to ``out``.
+    """The loops of paperlib/fused.py.
+
+    codes(z, chain, out): codes of z, written to ``out``.
 
     masked(grad, z, chain, mean, invstd): turns ``grad``, that of t, into that of n, and gives sum(grad of n * xhat) and
     sum(grad of n) for each channel, sum(grad * t) and sum(grad) over all that is not clipped (None where not
@@ -125,6 +127,14 @@ class _Chain(ctypes.Structure):
                 ("curved", ctypes.c_int), ("half_up", ctypes.c_int)]
 
 
+class Uniform(ctypes.Structure):
+    """A uniform grid with all its scales as numbers, and the x of its ends; formulas in quantizers/functional.py."""
+
+    _fields_ = [(name, ctypes.c_int if name == "half_up" else ctypes.c_float) for name in (
+        "per_unit", "shift", "zero", "code_min", "code_max", "step", "out_offset", "half_up", "low", "high",
+        "in_offset", "ratio")]
+
+
 # no -ffast-math: infinities and NaN go through as they do in torch.  OpenMP is the one that torch has loaded.
 _FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
           "-fassociative-math", "-ffp-contract=off"]
@@ -132,6 +142,8 @@ _FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-fno-math-errno", "-fno-
 
 def _build() -> Path:
     """The compiled kernels.c of this machine.  OSError or CalledProcessError where that can't be."""
+    if os.environ.get("PAPERLIB_C") == "0":
+        raise OSError("not wanted")
     source, compiler = Path(__file__).with_suffix(".c"), shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         raise OSError("no C compiler")
@@ -151,18 +163,35 @@ def _build() -> Path:
 
 
 @functools.cache
-def in_c() -> Kernels | None:
-    """The kernels in C for dense float32 tensors in channels_last on the CPU; None without a compiler that can."""
+def library() -> ctypes.CDLL | None:
+    """kernels.c, built and loaded; None without a compiler that can."""
     try:
-        library = ctypes.CDLL(str(_build()))
+        c = ctypes.CDLL(str(_build()))
     except (OSError, subprocess.CalledProcessError):
         return None
     pointer, long = ctypes.c_void_p, ctypes.c_long
-    library.codes.argtypes = [long, long, pointer, _Chain, pointer]
-    library.masked.argtypes = [long, long, pointer, pointer, _Chain, pointer, pointer, pointer]
-    library.combine.argtypes = [long, long, *[pointer] * 5]
-    for function in (library.codes, library.masked, library.combine):
+    c.codes.argtypes = [long, long, pointer, _Chain, pointer]
+    c.masked.argtypes = [long, long, pointer, pointer, _Chain, pointer, pointer, pointer]
+    c.combine.argtypes = [long, long, *[pointer] * 5]
+    c.fake_quantize.argtypes = [long, pointer, Uniform, pointer]
+    c.fake_quantize_backward.argtypes = [long, pointer, pointer, Uniform, pointer, pointer]
+    for function in (c.codes, c.masked, c.combine, c.fake_quantize, c.fake_quantize_backward):
         function.restype = None
+    return c
+
+
+def for_dense(x: Tensor) -> ctypes.CDLL | None:
+    """The C library if it can work on all of ``x`` as one row of numbers."""
+    dense = x.is_contiguous() or x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return library() if x.is_cpu and x.dtype == torch.float32 and dense else None
+
+
+@functools.cache
+def in_c() -> Kernels | None:
+    """The kernels in C for dense float32 tensors in channels_last on the CPU; None without a compiler that can."""
+    c = library()
+    if c is None:
+        return None
 
     def shape(z: Tensor) -> tuple[int, int]:
         return z.numel() // z.shape[1], z.shape[1]
@@ -171,19 +200,19 @@ def in_c() -> Kernels | None:
         return _Chain(k.slope.data_ptr(), k.intercept.data_ptr(), *k[2:])
 
     def codes(z, k, out):
-        library.codes(*shape(z), z.data_ptr(), chain(k), out.data_ptr())
+        c.codes(*shape(z), z.data_ptr(), chain(k), out.data_ptr())
         return out
 
     def masked(grad, z, k, mean, invstd):
         channels = z.shape[1]
         sums = torch.empty(2 * channels + 2, dtype=torch.float64)
-        library.masked(*shape(z), z.data_ptr(), grad.data_ptr(), chain(k), mean.data_ptr(), invstd.data_ptr(),
+        c.masked(*shape(z), z.data_ptr(), grad.data_ptr(), chain(k), mean.data_ptr(), invstd.data_ptr(),
                        sums.data_ptr())
         by_xhat, total, by_t, total_t = sums.float().split([channels, channels, 1, 1])
         return by_xhat, total, *((by_t[0], total_t[0]) if k.curved else (None, None))
 
     def combine(grad, z, *line):
-        library.combine(*shape(z), grad.data_ptr(), z.data_ptr(), *(v.data_ptr() for v in line))
+        c.combine(*shape(z), grad.data_ptr(), z.data_ptr(), *(v.data_ptr() for v in line))
         return grad
 
     return Kernels(codes, masked, combine)

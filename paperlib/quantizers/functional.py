@@ -23,6 +23,7 @@ On a CPU the time goes into fresh memory, not into arithmetic: everything here w
 """
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -30,6 +31,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from .. import kernels
 
 
 aten = torch.ops.aten
@@ -123,10 +126,15 @@ class _FakeQuantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, in_scale, out_scale, in_offset, out_offset, grid, clip_gradient):
         affine = Affine(in_scale, out_scale, in_offset, out_offset)
-        y = values_(codes_(position(x, affine, grid), grid), affine, grid)
+        c = None if torch.compiler.is_compiling() or in_scale.dim() else kernels.for_dense(x)
+        if c is None:
+            y = values_(codes_(position(x, affine, grid), grid), affine, grid)
+        else:
+            y = torch.empty_like(x)
+            c.fake_quantize(x.numel(), x.data_ptr(), _uniform(affine, grid), y.data_ptr())
         ctx.save_for_backward(x, y, *(a for a in affine if isinstance(a, Tensor)))  # the layers around keep x and y
         ctx.numbers = [None if isinstance(a, Tensor) else a for a in affine]
-        ctx.grid, ctx.clip_gradient = grid, clip_gradient
+        ctx.grid, ctx.clip_gradient, ctx.c = grid, clip_gradient, c
         return y
 
     @staticmethod
@@ -134,37 +142,67 @@ class _FakeQuantize(torch.autograd.Function):
     def backward(ctx, grad):
         x, y, *tensors = ctx.saved_tensors
         affine = Affine(*(tensors.pop(0) if n is None else n for n in ctx.numbers))
-        in_scale, out_scale, in_offset, out_offset = _numbers(affine)
-        grid, (need_x, need_in, need_out, need_in_offset, need_out_offset) = ctx.grid, ctx.needs_input_grad[:5]
-        grads = [None] * 7
-        if need_out:
-            total = total_product(grad, y, affine.out_scale.shape)
-            if not _none(out_offset):
-                total = total - _total(grad, affine.out_scale.shape) * out_offset
-            grads[2] = total / out_scale
-        if need_out_offset:
-            grads[4] = _total(grad, affine.out_offset.shape)
-        if not (need_x or need_in or need_in_offset):
-            return tuple(grads)
-        ratio = out_scale / in_scale
-        low, high = (in_offset + (code - grid.zero) / grid.steps * in_scale for code in (grid.code_min, grid.code_max))
-        if ctx.clip_gradient:
-            if need_in:
-                grads[1] = _total(grad * (x >= high), affine.in_scale.shape)
-                if grid.code_min < 0:
-                    grads[1] = grads[1] - _total(grad * (x <= low), affine.in_scale.shape)
-            need_in = False
-        inside = aten.hardtanh_backward(grad, x, low, high) if not isinstance(high, Tensor) else torch.where(
-            (low < x) & (x < high), grad, 0)
-        if need_in:
-            total = total_product(inside, x, affine.in_scale.shape)
-            if not _none(in_offset):
-                total = total - _total(inside, affine.in_scale.shape) * in_offset
-            grads[1] = total * (-ratio / in_scale)
-        grads[0] = inside if isinstance(ratio, float) and ratio == 1 else inside.mul_(ratio)
-        if need_in_offset:
-            grads[3] = -_total(grads[0], affine.in_offset.shape)
-        return tuple(grads)
+        form = _backward if ctx.c is None else functools.partial(_backward_in_c, ctx.c)
+        return *form(grad, x, y, affine, ctx.grid, ctx.clip_gradient, ctx.needs_input_grad[:5]), None, None
+
+
+def _ends(affine: Affine, grid: Grid) -> list:
+    """The x of the least and of the greatest code."""
+    return [affine.in_offset + (code - grid.zero) / grid.steps * affine.in_scale
+            for code in (grid.code_min, grid.code_max)]
+
+
+def _backward(grad: Tensor, x: Tensor, y: Tensor, affine: Affine, grid: Grid, clip_gradient: bool, needs) -> list:
+    in_scale, out_scale, in_offset, out_offset = _numbers(affine)
+    need_x, need_in, need_out, need_in_offset, need_out_offset = needs
+    grads = [None] * 5
+    if need_out:
+        total = total_product(grad, y, affine.out_scale.shape)
+        if not _none(out_offset):
+            total = total - _total(grad, affine.out_scale.shape) * out_offset
+        grads[2] = total / out_scale
+    if need_out_offset:
+        grads[4] = _total(grad, affine.out_offset.shape)
+    if not (need_x or need_in or need_in_offset):
+        return grads
+    ratio = out_scale / in_scale
+    low, high = _ends(_numbers(affine), grid)
+    if clip_gradient and need_in:
+        grads[1] = _total(grad * (x >= high), affine.in_scale.shape)
+        if grid.code_min < 0:
+            grads[1] = grads[1] - _total(grad * (x <= low), affine.in_scale.shape)
+    inside = torch.where((low < x) & (x < high), grad, 0) if isinstance(high, Tensor) else aten.hardtanh_backward(
+        grad, x, low, high)
+    if need_in and not clip_gradient:
+        total = total_product(inside, x.clamp(low, high), affine.in_scale.shape)    # infinity times 0 would be NaN
+        if not _none(in_offset):
+            total = total - _total(inside, affine.in_scale.shape) * in_offset
+        grads[1] = total * (-ratio / in_scale)
+    grads[0] = inside.mul_(ratio)
+    if need_in_offset:
+        grads[3] = -_total(grads[0], affine.in_offset.shape)
+    return grads
+
+
+def _uniform(affine: Affine, grid: Grid) -> kernels.Uniform:
+    n = _numbers(affine)
+    per_unit = grid.steps / n.in_scale
+    return kernels.Uniform(per_unit, n.in_offset * per_unit, grid.zero, grid.code_min, grid.code_max,
+                           n.out_scale / grid.steps, n.out_offset, grid.half_up, *_ends(n, grid), n.in_offset,
+                           n.out_scale / n.in_scale)
+
+
+def _backward_in_c(c, grad: Tensor, x: Tensor, y: Tensor, affine: Affine, grid: Grid, clip_gradient: bool, needs) -> list:
+    if grad.stride() != x.stride():
+        grad = torch.empty_like(x).copy_(grad)
+    grad_x, sums = torch.empty_like(x), torch.empty(6, dtype=torch.float64)
+    uniform = _uniform(affine, grid)
+    c.fake_quantize_backward(x.numel(), x.data_ptr(), grad.data_ptr(), uniform, grad_x.data_ptr(), sums.data_ptr())
+    by_code, total, by_x, inside, above, below = sums.tolist()
+    n = _numbers(affine)
+    by_scale = above - (below if grid.code_min < 0 else 0.0) if clip_gradient else by_x * -uniform.ratio / n.in_scale
+    grads = [by_scale, by_code / grid.steps, -uniform.ratio * inside, total]
+    return [grad_x, *(x.new_tensor(g) if need else None for g, need in zip(grads, needs[1:]))]
 
 
 def fake_quantize(x: Tensor, affine: Affine, grid: Grid, *, clip_gradient: bool = False) -> Tensor:
