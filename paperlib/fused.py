@@ -10,7 +10,6 @@ plain modules (to rounding: see tests/test_fused.py), and so are running statist
 from __future__ import annotations
 
 import math
-import sys
 from typing import NamedTuple
 
 import torch
@@ -19,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from . import kernels
 from .kernels import Chain, scratch
-from .quantizers.functional import Grid, total_product
+from .quantizers.functional import SMALLEST, Grid, total_product
 
 aten = torch.ops.aten
 CLIPS = {None: (-math.inf, math.inf), nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 6.0)}   # activations that only clip
@@ -96,7 +95,7 @@ class _FusedConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z, bn_weight, bn_bias, in_scale, out_scale, in_offset, out_offset, weight, bias, norm, s):
         in_scale, out_scale, offset, shift = (float(a) for a in (in_scale, out_scale, in_offset, out_offset))
-        in_scale = in_scale or sys.float_info.min       # a scale that has shrunk to 0 ends in infinities
+        in_scale = max(in_scale, SMALLEST)
         step = out_scale / s.grid.steps
         chain = s.chain(norm, in_scale, offset)
         code = kernels.best(z).codes(z, chain, scratch.like(z))
@@ -179,6 +178,7 @@ def conv(layer: nn.Module, before: Before, z: Tensor, weight: Tensor) -> Tensor:
     """
     bn, q = before.norm, layer.input_quantizer
     q.observe(z)
+    q._require_calibrated()
     settings = Settings(before.activation, q.grid, q.clip_gradient, bool(layer.pad_value) or not any(layer.padding),
                         layer.stride, layer.padding, layer.dilation, layer.groups)
     with torch.no_grad():

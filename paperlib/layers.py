@@ -18,10 +18,9 @@ class _Quantized:
     def quantized_weight(self) -> Tensor:
         return self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
 
-    def scaled(self, output: Tensor, input: Tensor) -> Tensor:
-        """The output times what the input's quantizer asks for, if it does (XNOR)."""
-        gain = None if self.input_quantizer is None else self.input_quantizer.gain(input, self)
-        return output if gain is None else output * gain
+    def gain(self, input: Tensor) -> Tensor | None:
+        """What the output, before the bias, is multiplied by, if the input's quantizer asks for it (XNOR)."""
+        return None if self.input_quantizer is None else self.input_quantizer.gain(input, self)
 
 
 class QuantConv2d(_Quantized, nn.Conv2d):
@@ -54,8 +53,11 @@ class QuantConv2d(_Quantized, nn.Conv2d):
             x, shift = (input if q is None else q(input)), None
         else:
             x, shift = (input - self.pad_value, self.pad_value) if q is None else q.split(input)
-        return self.scaled(F.conv2d(x, weight, self.shifted_bias(weight, shift), self.stride, self.padding,
-                                    self.dilation, self.groups), input)
+        bias, gain = self.shifted_bias(weight, shift), self.gain(input)
+        if gain is None:
+            return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        output = F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups) * gain
+        return output if bias is None else output + bias.view(-1, 1, 1)
 
     def shifted_bias(self, weight: Tensor, shift: Tensor | float | None) -> Tensor | None:
         """The bias plus what an input of ``shift`` everywhere, the border included, adds to each output channel."""
@@ -78,7 +80,11 @@ class QuantLinear(_Quantized, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         x = input if self.input_quantizer is None else self.input_quantizer(input)
-        return self.scaled(F.linear(x, self.quantized_weight(), self.bias), input)
+        weight, gain = self.quantized_weight(), self.gain(input)
+        if gain is None:
+            return F.linear(x, weight, self.bias)
+        output = F.linear(x, weight) * gain
+        return output if self.bias is None else output + self.bias
 
 
 def _adopt(cls, layer: nn.Module, **shape):

@@ -128,7 +128,8 @@ def smoke(method="duq", phase=0, change={}, profile="smoke", **options):
 def changes(thing):
     """For each field of a dataclass a small change of it: {name: new value}."""
     def other(name, value):
-        words = {"weight": "duq", "activation": "duq", "weight_options": {"levels": 4}, "bn_momentum": 0.5,
+        words = {"weight": "duq", "activation": "duq", "weight_options": {"levels": 4}, "per_channel": True,
+                 "activation_options": {"learn_offset": True}, "bn_momentum": 0.5,
                  "teacher": "float", "phases": smoke("pact", bits=3).phases[:2]}
         return value - 1 if isinstance(value, (int, float)) else words.get(name, f"{value}x")
     return [{f.name: other(f.name, getattr(thing, f.name))} for f in dataclasses.fields(thing)]
@@ -149,7 +150,7 @@ def test_every_setting_but_two_names_another_run():
             continue
         assert not set(found) & set(keys), change
         keys += found
-    assert len(keys) == 3 + 8 + 11 + 10 * 3
+    assert len(keys) == 3 + 10 + 11 + 10 * 3
 
 
 def recipe_of_width(width):

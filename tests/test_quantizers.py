@@ -125,9 +125,9 @@ def test_which_bit_widths_each_method_has():
     *((name, {"floor": math.nan}, "floor must be a finite number") for name in ("duq", "pact", "lsq", "lsq+", "qil")),
     *((name, {"role": "weight", "bits": 1}, "a binary method") for name in ("duq", "lsq", "lsq+", "qil")),
     *((name, {"signed": True, "bits": 1}, "at least 2") for name in ("duq", "pact", "lsq", "qil", "dorefa")),
-    *(("sawb", {"role": "weight", "bits": b}, "has 2 and 3 and 4 and 5 and 8 bits, not") for b in (1, 6, 7)),
+    *(("sawb", {"role": "weight", "bits": b}, "has 2, 3, 4, 5, 8 bits, not") for b in (1, 6, 7)),
     ("sawb", {"role": "weight", "levels": 16, "bits": 3}, "no coefficients for 16 levels in 3 bits"),
-    *((name, {"role": "weight"}, "has [12] bits, not 4") for name in ("twn", "ttq", "bwn", "bc", "xnor")),
+    *((name, {"role": "weight"}, "has (1 bit|2 bits), not 4") for name in ("twn", "ttq", "bwn", "bc", "xnor")),
     ("xnor", {"bits": 1}, "never negative"), ("xnor", {"bits": 1, "floor": -.375}, "never negative"),
     ("qil", {"version": "v2"}, "version must be 'v1' .* or 'cvpr'"), ("pact", {"gamma": 1}, "gamma"),
     ("duq", {"signed": True, "learn_offset": True}, "leave out learn_offset"),
@@ -208,6 +208,7 @@ def test_shapes_and_memory_formats(case):
 @pytest.mark.parametrize("sizes", [[3e38], [1e30, 1e-30, 0.0]], ids=["3e38", "others"])
 def test_huge_and_tiny_input(case, sizes):
     q = case.calibrated(torch.float32)
+    sizes = [min(size, 1e37) for size in sizes] if q.follows else sizes     # levels must be finite numbers, too
     with torch.no_grad():       # small ranges, as those of trained weights
         for name, parameter in q.named_parameters():
             parameter.fill_({"a": -2, "c": -2}.get(name, .05) if case.name == "duq" else .05)
@@ -243,7 +244,8 @@ def test_double_backward_is_refused_or_right(case):
     try:
         (second,) = torch.autograd.grad((grad * v).sum(), x)
     except RuntimeError as error:
-        assert any(word in str(error) for word in ("once_differentiable", "does not require grad"))
+        assert any(word in str(error) for word in ("once_differentiable", "does not require grad", "not to have been used",
+                                                  "not have been used"))
         return
     w, sides = normal(4, 11, 3, 3, seed=10), []
     for sign in (h, -h):

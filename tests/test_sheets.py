@@ -93,7 +93,7 @@ def test_what_a_method_has_not_is_refused():
         sheets.curves("xnor", "activation", signed=False)
     with pytest.raises(InputError, match="XNOR takes the sign"):
         sheets.curves("xnor", "activation", floor=-0.375)
-    with pytest.raises(InputError, match="BWN has 1 bits, not 3"):
+    with pytest.raises(InputError, match="BWN has 1 bit, not 3"):
         sheets.curves("bwn", "weight", bits=3)
 
 

@@ -50,7 +50,7 @@ class Quantizer(nn.Module):
         if isinstance(bits, bool) or not isinstance(bits, int) or bits not in BITS:
             raise InputError(f"bits must be a whole number from 1 to 8, got {bits!r}")
         if bits not in self.bit_widths:
-            raise InputError(f"{method} has {_listed(self.bit_widths)} bits, not {bits}: choose another method")
+            raise InputError(f"{method} has {_listed(self.bit_widths)}, not {bits}: choose another method")
         self.role, self.bits = role, bits
         self.signed = (role == "weight") if signed is None else signed
         if role == "weight" and not self.signed:
@@ -62,7 +62,7 @@ class Quantizer(nn.Module):
         self.floor, self.shape = float(floor), tuple(shape)
         if role == "activation" and self.shape:
             raise InputError("activations have one range per tensor: leave out shape")
-        if any(n != 1 for n in self.shape[1:]):
+        if self.shape and self.shape[0] < 1 or any(n != 1 for n in self.shape[1:]):
             raise InputError(f"shape is () or (channels, 1, ...), got {self.shape}")
         self.calibrated = False
 
@@ -116,7 +116,7 @@ class Quantizer(nn.Module):
             raise InputError(f"{name} has no range to choose: leave out method and its options")
         sample = Sample.of(data, self.shape)
         if isinstance(data, Tensor):
-            self.observe(data)
+            self.observe(data.float() if data.dtype.itemsize < 4 else data)
         if method is None and self.range_from is not None:
             method, defaults = self.range_from[self.role]
             options = {**defaults, **options}
@@ -125,13 +125,14 @@ class Quantizer(nn.Module):
         return self
 
     def set_range(self, sample: Sample, method: str | None, options: dict) -> None:
-        if self.range_from is None:
-            return
-        sample = sample.above(self.floor, self.signed)
+        if self.range_from is not None:
+            self.set_span(self.find_span(sample.above(self.floor, self.signed), method, options))
+
+    def find_span(self, sample: Sample, method: str, options: dict) -> Tensor:
         if self.role == "activation" and not sample.top() > 0:      # a layer whose ReLU never fires on this batch
             warnings.warn(f"{type(self).__name__}: no value of the calibration data lies above {self.floor:g}; "
-                          "the range is set to 1", RuntimeWarning, stacklevel=4)
-        self.set_span(span(sample, self.grid, method, **options))
+                          "the range is set to 1", RuntimeWarning, stacklevel=5)
+        return span(sample, self.grid, method, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         """Fake-quantize ``x``: same shape and dtype, values from :meth:`levels`; differentiable."""
@@ -193,7 +194,7 @@ class Quantizer(nn.Module):
         if self.follows and x.numel():
             with torch.no_grad():
                 self.follow(x.detach())
-            self.calibrated = True
+            self.calibrated = self.calibrated or next(self.parameters(), None) is None
 
     def placed(self) -> Affine | None:
         """:meth:`affine`, in float32 where the parameters have half precision."""
@@ -226,5 +227,4 @@ class Quantizer(nn.Module):
 
 def _listed(bits: Iterable[int]) -> str:
     bits = list(bits)
-    return f"{bits[0]} to {bits[-1]}" if len(bits) > 2 and bits == list(range(bits[0], bits[-1] + 1)) else " and ".join(
-        map(str, bits))
+    return "1 bit" if bits == [1] else f"{', '.join(map(str, bits))} bits"

@@ -4,6 +4,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..errors import InputError
 from .base import Quantizer
@@ -58,18 +59,36 @@ class BC(_Binary):
         super().__init__(**settings)
         self.calibrated = True
 
-    def observe(self, x: Tensor) -> None:
+    def split(self, x: Tensor, together: bool = False) -> tuple[Tensor, Tensor | float]:
         if self.training and isinstance(x, nn.Parameter):
             with torch.no_grad():
                 x.clamp_(-1, 1)
+        return super().split(x, together)
 
     def surrogate(self, x: Tensor) -> Tensor:
         return x
 
 
+class _ScaledSign(torch.autograd.Function):
+    """alpha * sign(x) with the gradients of BWN; alpha is the mean of |x| over a filter."""
+
+    @staticmethod
+    def forward(ctx, x, alpha):
+        ctx.save_for_backward(x, alpha)
+        return torch.where(x >= 0, alpha, -alpha)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, alpha = ctx.saved_tensors
+        sign = torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+        through_alpha = (grad * sign).sum_to_size(alpha.shape) * (alpha.numel() / max(1, x.numel()))
+        return through_alpha * sign + grad * alpha * (x.abs() < 1), None
+
+
 @register("bwn")
 class BWN(_Binary):
-    """Binary weight networks.
+    """Binary weight networks: the sign of the weight, times the mean magnitude of its filter.
 
     *Forward*::  y = alpha * sign(w), with alpha = E|w|, of each filter where ``shape`` says so, and sign(0) = 1
 
@@ -90,12 +109,10 @@ class BWN(_Binary):
     follows = True
 
     def follow(self, x: Tensor) -> None:
-        self.alpha.copy_(self.rows(x.abs()).mean(1).reshape(self.shape))
+        self.alpha.copy_(self.rows(x.abs()).mean(1, dtype=torch.float64).reshape(self.shape))
 
     def surrogate(self, x: Tensor) -> Tensor:
-        sign = torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
-        alpha = (self.rows(x) * self.rows(sign)).mean(1).reshape(self.shape)     # |w|, whose slope at 0 is 1 here
-        return alpha * sign + self.alpha * F.hardtanh(x)
+        return _ScaledSign.apply(x, self.alpha.clone())
 
 
 @register("xnor")
@@ -104,7 +121,7 @@ class XNOR(_Binary):
 
     *Forward*::  y = sign(x), with sign(0) = 1
 
-    and the layer multiplies its output by K, the mean of |x| over the input channels, averaged over the kernel's window
+    and the layer multiplies its output, before the bias, by K, the mean of |x| over the input channels, averaged over the kernel's window
     (zeros of the padding included): :meth:`gain`.
 
     *Gradient*: dy/dx = 1 strictly between -1 and 1, else 0; through K exactly.
@@ -130,10 +147,10 @@ class XNOR(_Binary):
         self.calibrated = True
 
     def gain(self, x: Tensor, layer: nn.Module) -> Tensor:
-        if x.dim() == 2:
-            return x.abs().mean(1, keepdim=True)
-        n, groups = len(x), layer.groups
-        mean = x.abs().reshape(n, groups, -1, *x.shape[2:]).mean(2)
+        if isinstance(layer, nn.Linear):
+            return x.abs().mean(-1, keepdim=True)
+        groups = layer.groups
+        mean = x.abs().unflatten(1, (groups, layer.in_channels // groups)).mean(2)
         box = mean.new_full((groups, 1, *layer.kernel_size), 1 / (layer.kernel_size[0] * layer.kernel_size[1]))
         gain = F.conv2d(mean, box, None, layer.stride, layer.padding, layer.dilation, groups)
         return gain.repeat_interleave(layer.out_channels // groups, 1)

@@ -34,7 +34,7 @@ class Sample:
     """Values with how often they occur (``counts``; booleans where each occurs once); rows are channels.
 
     A tensor is kept as it is.  A stream is counted in bins of float32 numbers that agree in their first 20 bits: a
-    fixed 8 MB however long it is, the extremes exact, all else within 1/4096 of its value.
+    fixed 8 MB however long it is; zeros and the extremes are exact, all else is within 1/4096 of its value.
     """
 
     values: Tensor      # (rows, n); one row without shape
@@ -61,14 +61,17 @@ class Sample:
         for batch in batches:
             _check(batch)
             flat = batch.detach().float().cpu().flatten()
+            _check(flat)        # float64 may hold more
             counts += torch.bincount((flat.view(torch.int32) >> 32 - _BITS) & 2**_BITS - 1, minlength=2**_BITS)
             ends += [flat.min(), flat.max()]
         if not ends:
             raise InputError("cannot calibrate on an empty stream: pass at least one batch of data")
         full = counts.nonzero().flatten()
         middle = (full.to(torch.int32) << 32 - _BITS) + 2**(31 - _BITS)
-        values = middle.view(torch.float32).clamp(min(ends), max(ends))
-        return cls(values[None].to(batch), counts[full][None].to(batch.device, torch.float64))
+        values = middle.view(torch.float32)
+        values[values.abs() < 1e-37] = 0
+        values[values.argmin()], values[values.argmax()] = min(ends), max(ends)
+        return cls(values[None].to(batch.device), counts[full][None].to(batch.device, torch.float64))
 
     def above(self, offset: float | Tensor, signed: bool) -> "Sample":
         """Distances from the offset; those below it, where there should be nothing, do not count."""
@@ -85,6 +88,11 @@ class Sample:
     def top(self) -> Tensor:
         return torch.where(self.counts > 0, self.values, 0).amax(1)
 
+    def unit(self) -> tuple["Sample", Tensor]:
+        """The sample with values up to 1, whose squares don't overflow, and the power of two that it was divided by."""
+        scale = 2.0 ** torch.frexp(self.top()).exponent.clamp(-126, 127)
+        return Sample(self.values / scale[:, None], self.counts, self.shape), scale
+
 
 def _check(batch: Tensor) -> None:
     if batch.numel() == 0:
@@ -94,6 +102,8 @@ def _check(batch: Tensor) -> None:
 
 
 def maximum(sample: Sample, grid: Grid, *, fraction: float = 1.0) -> Tensor:
+    if not (isinstance(fraction, (int, float)) and 0 < fraction < math.inf):
+        raise InputError(f"fraction must be a positive number, got {fraction!r}")
     return fraction * sample.top()
 
 
@@ -119,6 +129,7 @@ def mse(sample: Sample, grid: Grid) -> Tensor:
         y = values_(codes_(position(sample.values, affine, grid), grid), affine, grid)
         return sample.mean((y - sample.values).square())
 
+    sample, scale = sample.unit()
     top = sample.top()
     if len(top) == 1 and top > 0 and sample.counts.dtype == torch.bool:
         sample = Sample._counted([sample.values[sample.counts.expand_as(sample.values)]])
@@ -130,23 +141,22 @@ def mse(sample: Sample, grid: Grid) -> Tensor:
         best = torch.stack(spans).gather(0, errors.argmin(0)[None])[0]
         width = (high - low) / 63
         low, high = torch.maximum(best - width, low), torch.minimum(best + width, high)
-    return torch.where(top > 0, best, 0)
+    return torch.where(top > 0, best * scale, 0)
 
 
 def lsq(sample: Sample, grid: Grid) -> Tensor:
-    return 2 * sample.mean(sample.values) * (grid.code_max - grid.zero) ** 0.5
+    sample, scale = sample.unit()
+    return 2 * sample.mean(sample.values) * (grid.code_max - grid.zero) ** 0.5 * scale
 
 
 def sawb(sample: Sample, grid: Grid) -> Tensor:
     if grid.n_levels not in SAWB_COEFFICIENTS:
         raise InputError(f"SAWB has no coefficients for {grid.n_levels} levels; known: {sorted(SAWB_COEFFICIENTS)}")
     c1, c2 = SAWB_COEFFICIENTS[grid.n_levels]
-    top = sample.top()
-    scale = 2.0 ** torch.frexp(top).exponent.clamp(-126, 127)       # a power of two changes no digit,
-    values = sample.values / scale[:, None]                         # and squares of numbers up to 1 don't overflow
-    mean = sample.mean(values)
-    clip = c1 * sample.mean(values.square()).sqrt() + c2 * mean
-    return torch.where(clip < mean, top, clip * scale)
+    sample, scale = sample.unit()
+    mean = sample.mean(sample.values)
+    clip = c1 * sample.mean(sample.values.square()).sqrt() + c2 * mean
+    return torch.where(clip < mean, sample.top(), clip) * scale
 
 
 METHODS: dict[str, Callable[..., Tensor]] = {"max": maximum, "percentile": percentile, "mse": mse, "lsq": lsq,
@@ -166,4 +176,6 @@ def span(sample: Sample, grid: Grid, method: str, **options) -> Tensor:
         raise InputError(f"calibration {method!r} does not take {', '.join(unknown)}; it takes "
                          f"{', '.join(known) or 'no options'}")
     result = METHODS[method](sample, grid, **options)
+    if not torch.isfinite(result).all():
+        raise InputError(f"calibration {method!r} finds a range beyond the numbers of {result.dtype}: scale the data")
     return torch.where(sample.top() > 0, result, 1).reshape(sample.shape)

@@ -11,7 +11,7 @@ from .registry import register
 
 @register("dorefa")
 class DoReFa(Quantizer):
-    """DoReFa-Net's quantizers.
+    """DoReFa-Net's quantizers: weights through tanh, activations clipped to [0, 1], nothing learned.
 
     *Forward*, with Q(v) = round(v n) / n and n = 2**bits - 1::
 
@@ -50,10 +50,12 @@ class DoReFa(Quantizer):
         return None if self.role == "weight" else Affine(self.scale, self.scale)
 
     def follow(self, x: Tensor) -> None:
-        self.scale.copy_(self.rows(x.abs()).mean(1).reshape(self.shape))
+        self.scale.copy_(self.rows(x.abs()).mean(1, dtype=torch.float64).reshape(self.shape))
 
     def squeezed(self, w: Tensor) -> Tensor:
         v = w.tanh()
+        if not w.numel():
+            return v
         top = self.rows(v.abs()).amax(1).reshape(self.shape)
         return v / top.clamp_min(torch.finfo(v.dtype).tiny)
 

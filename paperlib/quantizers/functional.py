@@ -24,7 +24,6 @@ On a CPU the time goes into fresh memory, not into arithmetic: everything here w
 from __future__ import annotations
 
 import functools
-import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,6 +35,7 @@ from .. import kernels
 
 
 aten = torch.ops.aten
+SMALLEST = 1e-15        # a learned scale that has shrunk to 0 is taken for this, so that 0 stays 0
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def _numbers(affine: Affine) -> Affine:
     def number(a):
         return a.item() if isinstance(a, Tensor) and a.is_cpu and a.dim() == 0 else a
 
-    if torch.compiler.is_compiling():
-        return affine
+    if torch.compiler.is_compiling() or affine.in_scale.dim():
+        return affine._replace(in_scale=affine.in_scale.clamp_min(SMALLEST))
     scale = number(affine.in_scale)
     if not isinstance(scale, Tensor):
-        scale = scale or sys.float_info.min     # division by 0 is infinite, as it is for tensors
+        scale = max(scale, SMALLEST)
     return Affine(scale, *map(number, affine[1:]))
 
 
@@ -131,7 +131,8 @@ class _FakeQuantize(torch.autograd.Function):
             y = values_(codes_(position(x, affine, grid), grid), affine, grid)
         else:
             y = torch.empty_like(x)
-            c.fake_quantize(x.numel(), x.data_ptr(), _uniform(affine, grid), y.data_ptr())
+            ctx.uniform = _uniform(affine, grid)
+            c.fake_quantize(x.numel(), x.data_ptr(), ctx.uniform, y.data_ptr())
         ctx.save_for_backward(x, y, *(a for a in affine if isinstance(a, Tensor)))  # the layers around keep x and y
         ctx.numbers = [None if isinstance(a, Tensor) else a for a in affine]
         ctx.grid, ctx.clip_gradient, ctx.c = grid, clip_gradient, c
@@ -160,7 +161,7 @@ def _backward(grad: Tensor, x: Tensor, y: Tensor, affine: Affine, grid: Grid, cl
         total = total_product(grad, y, affine.out_scale.shape)
         if not _none(out_offset):
             total = total - _total(grad, affine.out_scale.shape) * out_offset
-        grads[2] = total / out_scale
+        grads[2] = total / (out_scale.clamp_min(SMALLEST) if isinstance(out_scale, Tensor) else max(out_scale, SMALLEST))
     if need_out_offset:
         grads[4] = _total(grad, affine.out_offset.shape)
     if not (need_x or need_in or need_in_offset):
@@ -212,6 +213,8 @@ def fake_quantize(x: Tensor, affine: Affine, grid: Grid, *, clip_gradient: bool 
     of ``x``, 0-d or broadcasting against ``x``.  Returns a tensor of the shape of ``x``.  Double backward is refused by
     torch with a clear error.
     """
+    if torch.compiler.is_compiling():       # which wants each tensor once
+        affine = Affine(*affine[:1], affine.out_scale.clone(), affine.in_offset, affine.out_offset + 0)
     return _FakeQuantize.apply(x, *affine, grid, clip_gradient)
 
 
@@ -221,6 +224,7 @@ class _StraightThrough(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         return None, grad
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .base import Quantizer
-from .calibration import Sample, span
+from .calibration import Sample
 from .functional import Affine, Grid, at_least, straight_through
 from .registry import register
 
@@ -93,7 +93,7 @@ class LSQPlus(LSQ):
     range_from = {"weight": ("mse", {}), "activation": ("mse", {})}
 
     def __init__(self, *, floor: float = 0.0, **settings):
-        super().__init__(floor=floor, **settings)
+        super().__init__(floor=0.0 if settings["role"] == "activation" else floor, **settings)
         if self.role == "activation":
             self.floor = float(floor)
             self.beta = nn.Parameter(torch.tensor(self.floor))
@@ -113,4 +113,4 @@ class LSQPlus(LSQ):
             super().set_range(sample, method, options)
         else:
             self.beta.copy_(sample.values.min() if self.signed else torch.tensor(self.floor))
-            self.set_span(span(sample.above(self.beta, False), self.grid, method, **options))
+            self.set_span(self.find_span(sample.above(self.beta, False), method, options))

@@ -21,6 +21,8 @@ class QIL(Quantizer):
     M = c + d - d/q for weights and 1 for activations, which come out in [0, 1]; half-way cases go up, so a weight at
     the threshold m = c - d + d/q gets the first level.  At 2 bits a weight is pruned below c, and d acts only backward.
 
+    ``version="cvpr"``: weights are sign(w) * round(q u**gamma) / q, in [-1, 1], with a learned gamma (1 at the start).
+
     *Gradient* of the surrogate M sign(x) u: dy/dx = 0.5 M/d for c - d < |x| < c + d, else 0; with respect to c and d
     through u and M, written out: weights inside 0.5/d x + (0.5/q - c/d) sign(x) for c and
     -0.5 c/d**2 x + (0.5 c**2/d**2 - 0.5/q + 0.5) sign(x) for d, outside sign(x) and (1 - 1/q) sign(x);
@@ -29,9 +31,7 @@ class QIL(Quantizer):
     *Initialisation*: c = d = half of the range, which is max|w| for weights and the 99th percentile of the positive
     part for activations: nothing is pruned yet.  (The paper names no starting values.)
 
-    *Reference*: Jung et al., arXiv 1808.05779v1, equations 1 to 13; ``version="cvpr"``: Jung et al., Learning to
-    quantize deep networks by optimizing quantization intervals with task loss, CVPR 2019: weights are
-    sign(w) * u**gamma with a learned gamma (1 at the start) and in [-1, 1].
+    *Reference*: Jung et al., arXiv 1808.05779v1, equations 1 to 13; for the other version Jung et al., CVPR 2019.
 
     *Differences*: the printed floor of eq. 4 is written as rounding, which is the same without its losses in floating
     point; the misprints in eq. 7 (d alpha/dc is 0.5/d) and eq. 13 (the x is missing) are mended.  ``floor`` is beyond
@@ -63,9 +63,10 @@ class QIL(Quantizer):
     def magnitude(self, x: Tensor) -> Tensor:
         """u (u**gamma in the CVPR version), in [0, 1], of a signed x."""
         d = at_least(self.d, 1e-6)
-        u = (x.abs() - self.c + d) / (2 * d)
-        inside = (u > 0) & (u < 1)      # clip, without the gradient that clamp passes at its two ends
-        u = torch.where(inside, u, (u >= 1).to(u.dtype))
+        x, low, high = x.abs(), self.c - d, self.c + d
+        inside = (x > low) & (x < high)     # clip, without the gradient that clamp passes at its two ends
+        u = (torch.where(inside, x, self.c.detach()) - low) / (2 * d)
+        u = torch.where(inside, u, (x >= high).to(u.dtype))
         if self.gamma is not None:
             u = torch.where(inside, torch.where(inside, u, 0.5) ** self.gamma, u)
         return u

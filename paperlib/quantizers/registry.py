@@ -1,6 +1,8 @@
 """Names of the quantizers.  A file in this folder with a ``@register``-ed class is all that a new method needs."""
 from __future__ import annotations
 
+import math
+
 from ..errors import InputError
 
 _METHODS: dict[str, dict[str, type]] = {}      # name -> role -> class
@@ -36,6 +38,8 @@ def build(name: str, *, role: str, bits: int, signed: bool | None = None, floor:
     InputError for unknown names and for what the method doesn't have.
     """
     cls = find(name, role)
+    if not math.isfinite(floor):
+        raise InputError(f"floor must be a finite number, got {floor}: inputs without one are signed=True")
     try:
         return cls(role=role, bits=bits, signed=signed, floor=floor, **options)
     except TypeError as error:

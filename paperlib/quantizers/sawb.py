@@ -22,7 +22,7 @@ class SAWB(Quantizer):
 
     *Initialisation*: none, the range follows the weight at every call.
 
-    *Reference*: Choi et al., PACT/SAWB, 2019 ("Accurate and efficient 2-bit quantized neural networks").
+    *Reference*: Choi et al., Accurate and efficient 2-bit quantized neural networks, SysML 2019.
 
     *Differences*: for distributions far from the ones fitted the formula can fall below E|w|, or below 0; there the
     clip is max|w|.  A weight that is all zeros gets clip 1.

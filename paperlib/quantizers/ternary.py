@@ -16,6 +16,7 @@ class _Ternary(Quantizer):
     roles = ("weight",)
     bit_widths = (2,)
     range_from = None
+    follows = True
     grid = Grid(1, -1, 1)
 
     def __init__(self, **settings):
@@ -28,12 +29,12 @@ class _Ternary(Quantizer):
 
 def _mean_where(x: Tensor, mask: Tensor) -> Tensor:
     """Mean over each row of ``x`` where ``mask`` is set; 0 where it nowhere is."""
-    return (x * mask).sum(1) / mask.sum(1).clamp_min(1)
+    return (x.double() * mask).sum(1) / mask.sum(1).clamp_min(1)
 
 
 @register("twn")
 class TWN(_Ternary):
-    """Ternary weight networks.
+    """Ternary weight networks: -alpha, 0 or alpha, by a threshold at 0.7 of the mean magnitude.
 
     *Forward*::  y = alpha * (1 if w > delta, -1 if w < -delta, else 0)
 
@@ -52,15 +53,13 @@ class TWN(_Ternary):
     tensor([-0.7500,  0.0000,  0.7500])
     """
 
-    follows = True
-
     def __init__(self, **settings):
         super().__init__(**settings)
         self.register_buffer("alpha", torch.ones(self.shape))
 
     def follow(self, x: Tensor) -> None:
         x = self.rows(x.abs())
-        delta = 0.7 * x.mean(1)
+        delta = 0.7 * x.mean(1, dtype=torch.float64).to(x.dtype)
         self.delta.copy_(delta.reshape(self.shape))
         self.alpha.copy_(_mean_where(x, x > delta[:, None]).reshape(self.shape))
 
@@ -73,7 +72,7 @@ class TWN(_Ternary):
 
 @register("ttq")
 class TTQ(_Ternary):
-    """Trained ternary quantization.
+    """Trained ternary quantization: -Wn, 0 or Wp, with both values learned.
 
     *Forward*::  y = Wp if w > delta, -Wn if w < -delta, else 0;   delta = 0.05 max|w|
 
@@ -101,10 +100,8 @@ class TTQ(_Ternary):
             mean = _mean_where(side, side > self.rows(self.delta))
             scale.copy_(torch.where(mean > 0, mean, 1).reshape(self.shape))
 
-    def observe(self, x: Tensor) -> None:
-        if x.numel():
-            with torch.no_grad():
-                self.delta.copy_(0.05 * self.rows(x.abs()).amax(1).reshape(self.shape))
+    def follow(self, x: Tensor) -> None:
+        self.delta.copy_(0.05 * self.rows(x.abs()).amax(1).reshape(self.shape))
 
     def values(self, code: Tensor) -> Tensor:
         return (code > 0) * at_least(self.Wp, 1e-8) - (code < 0) * at_least(self.Wn, 1e-8)
