@@ -145,7 +145,7 @@ class _FusedConv(torch.autograd.Function):
             unit = 1.0 if chain.curved else chain.per_unit
             grads[1], grads[2] = by_xhat * unit, total * unit
         if needs[3] and s.clip_gradient:
-            grads[3] = (at_high - at_low) / step
+            grads[3] = torch.as_tensor((at_high - at_low) / step, dtype=z.dtype, device=z.device)
         elif needs[3]:
             if by_t is None:        # t = xhat * slope / invstd + (intercept + mean * slope)
                 by_t = by_xhat.dot(chain.slope / norm.invstd) + total.dot(

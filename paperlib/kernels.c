@@ -6,9 +6,8 @@
 
 // -- fake quantization of any dense tensor: quantizers/functional.py has the formulas ---------------------------------
 typedef struct {                // see Uniform in kernels.py
-    float per_unit, shift, zero, code_min, code_max, step, out_offset;
+    float per_unit, shift, zero, code_min, code_max, step, out_offset, ratio;
     int half_up;
-    float low, high, in_offset, ratio;
 } Uniform;
 
 static inline float clip(float x, float low, float high)
@@ -24,9 +23,11 @@ static void share(long all, long *first, long *last)
     *last = all * (thread + 1) / threads;
 }
 
-static inline float code_of(float x, Uniform u, int half_up)     // minus zero
+static inline float position(float x, Uniform u) { return x * u.per_unit - u.shift + u.zero; }
+
+static inline float code_at(float t, Uniform u, int half_up)     // minus zero
 {
-    float t = clip(x * u.per_unit - u.shift + u.zero, u.code_min, u.code_max);
+    t = clip(t, u.code_min, u.code_max);
     return (half_up ? floorf(t + 0.5f) : rintf(t)) - u.zero;
 }
 
@@ -38,14 +39,14 @@ void fake_quantize(long n, const float *restrict x, Uniform u, float *restrict y
         share(n, &first, &last);
         if (u.half_up)
             for (long i = first; i < last; i++)
-                y[i] = code_of(x[i], u, 1) * u.step + u.out_offset;
+                y[i] = code_at(position(x[i], u), u, 1) * u.step + u.out_offset;
         else
             for (long i = first; i < last; i++)
-                y[i] = code_of(x[i], u, 0) * u.step + u.out_offset;
+                y[i] = code_at(position(x[i], u), u, 0) * u.step + u.out_offset;
     }
 }
 
-// sums = grad * code, grad, grad * (x - in_offset) inside, grad inside, grad from the upper clip on, from the lower down
+// sums = grad * code, grad, grad * t inside, grad inside, grad from the upper clip on, grad from the lower clip down
 void fake_quantize_backward(long n, const float *restrict x, const float *restrict grad, Uniform u,
                             float *restrict grad_x, double *restrict sums)
 {
@@ -58,18 +59,18 @@ void fake_quantize_backward(long n, const float *restrict x, const float *restri
         double own[6] = {0};
         for (long start = first; start < last; start += BLOCK) {
             long end = start + BLOCK < last ? start + BLOCK : last;
-            float by_code = 0, total = 0, by_x = 0, within = 0, above = 0, below = 0;
+            float by_code = 0, total = 0, by_t = 0, within = 0, above = 0, below = 0;
             for (long i = start; i < end; i++) {
-                float v = x[i], g = grad[i], inside = v > u.low && v < u.high ? g : 0;
-                by_code += g * code_of(v, u, u.half_up);
+                float t = position(x[i], u), g = grad[i], inside = t > u.code_min && t < u.code_max ? g : 0;
+                by_code += g * code_at(t, u, u.half_up);
                 total += g;
-                by_x += inside * (clip(v, u.low, u.high) - u.in_offset);
+                by_t += inside * (clip(t, u.code_min, u.code_max) - u.zero);
                 within += inside;
-                above += v >= u.high ? g : 0;
-                below += v <= u.low ? g : 0;
+                above += t >= u.code_max ? g : 0;
+                below += t <= u.code_min ? g : 0;
                 grad_x[i] = inside * u.ratio;
             }
-            own[0] += by_code; own[1] += total; own[2] += by_x; own[3] += within; own[4] += above; own[5] += below;
+            own[0] += by_code; own[1] += total; own[2] += by_t; own[3] += within; own[4] += above; own[5] += below;
         }
 #pragma omp critical
         for (int i = 0; i < 6; i++)

@@ -128,11 +128,10 @@ class _Chain(ctypes.Structure):
 
 
 class Uniform(ctypes.Structure):
-    """A uniform grid with all its scales as numbers, and the x of its ends; formulas in quantizers/functional.py."""
+    """A uniform grid with all its scales as numbers; quantizers/functional.py has the formulas."""
 
     _fields_ = [(name, ctypes.c_int if name == "half_up" else ctypes.c_float) for name in (
-        "per_unit", "shift", "zero", "code_min", "code_max", "step", "out_offset", "half_up", "low", "high",
-        "in_offset", "ratio")]
+        "per_unit", "shift", "zero", "code_min", "code_max", "step", "out_offset", "ratio", "half_up")]
 
 
 # no -ffast-math: infinities and NaN go through as they do in torch.  OpenMP is the one that torch has loaded.

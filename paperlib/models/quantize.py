@@ -1,7 +1,6 @@
 """From a Scheme, which is plain data, to a quantized network; and the network's plan, one row per layer."""
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from .. import quantizers
 from ..errors import InputError
 from ..layers import QuantConv2d, QuantLinear
+from .fuse import unfuse
 from .ranges import input_floors
 
 FLOAT = 32
@@ -91,7 +91,7 @@ def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
     changes, are carried over, new ones wait for :func:`calibrate`.  InputError if the network has no such layer or
     cannot be traced.
     """
-    net = copy.deepcopy(net)
+    net = unfuse(net)
     floors = input_floors(net)
     if not floors:
         raise InputError(f"{type(net).__name__} has no Conv2d or Linear layer: there is nothing to quantize")

@@ -6,8 +6,8 @@ Forward, with ``step = out_scale / grid.steps``::
     code = round(clip(t, grid.code_min, grid.code_max))          # half to even, or half up where the grid says so
     y    = (code - grid.zero) * step + out_offset
 
-Backward is analytic.  Rounding passes the gradient through, clipping cuts it, and ``inside`` means strictly between
-the x of ``code_min`` and that of ``code_max``::
+Backward is analytic.  Rounding passes the gradient through, clipping cuts it, and ``inside`` means
+``code_min < t < code_max``::
 
     dy/dx          = out_scale / in_scale                                 inside, else 0
     dy/din_scale   = -(x - in_offset) * out_scale / in_scale**2           inside, else 0
@@ -23,7 +23,6 @@ On a CPU the time goes into fresh memory, not into arithmetic: everything here w
 """
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -133,24 +132,24 @@ class _FakeQuantize(torch.autograd.Function):
             y = torch.empty_like(x)
             ctx.uniform = _uniform(affine, grid)
             c.fake_quantize(x.numel(), x.data_ptr(), ctx.uniform, y.data_ptr())
-        ctx.save_for_backward(x, y, *(a for a in affine if isinstance(a, Tensor)))  # the layers around keep x and y
-        ctx.numbers = [None if isinstance(a, Tensor) else a for a in affine]
-        ctx.grid, ctx.clip_gradient, ctx.c = grid, clip_gradient, c
+        ctx.c, ctx.grid, ctx.clip_gradient = c, grid, clip_gradient
+        if c is None:
+            ctx.save_for_backward(x, y, *(a for a in affine if isinstance(a, Tensor)))  # the layers around keep x and y
+            ctx.numbers = [None if isinstance(a, Tensor) else a for a in affine]
+        else:
+            ctx.save_for_backward(x)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, y, *tensors = ctx.saved_tensors
+        x, *tensors = ctx.saved_tensors
+        how = ctx.grid, ctx.clip_gradient, ctx.needs_input_grad[:5]
+        if ctx.c is not None:
+            return *_backward_in_c(ctx.c, grad, x, ctx.uniform, *how), None, None
+        y, *tensors = tensors
         affine = Affine(*(tensors.pop(0) if n is None else n for n in ctx.numbers))
-        form = _backward if ctx.c is None else functools.partial(_backward_in_c, ctx.c)
-        return *form(grad, x, y, affine, ctx.grid, ctx.clip_gradient, ctx.needs_input_grad[:5]), None, None
-
-
-def _ends(affine: Affine, grid: Grid) -> list:
-    """The x of the least and of the greatest code."""
-    return [affine.in_offset + (code - grid.zero) / grid.steps * affine.in_scale
-            for code in (grid.code_min, grid.code_max)]
+        return *_backward(grad, x, y, affine, *how), None, None
 
 
 def _backward(grad: Tensor, x: Tensor, y: Tensor, affine: Affine, grid: Grid, clip_gradient: bool, needs) -> list:
@@ -166,22 +165,20 @@ def _backward(grad: Tensor, x: Tensor, y: Tensor, affine: Affine, grid: Grid, cl
         grads[4] = _total(grad, affine.out_offset.shape)
     if not (need_x or need_in or need_in_offset):
         return grads
-    ratio = out_scale / in_scale
-    low, high = _ends(_numbers(affine), grid)
+    ratio, t, shape = out_scale / in_scale, position(x, affine, grid), affine.in_scale.shape
     if clip_gradient and need_in:
-        grads[1] = _total(grad * (x >= high), affine.in_scale.shape)
+        grads[1] = _total(grad * (t >= grid.code_max), shape)
         if grid.code_min < 0:
-            grads[1] = grads[1] - _total(grad * (x <= low), affine.in_scale.shape)
-    inside = torch.where((low < x) & (x < high), grad, 0) if isinstance(high, Tensor) else aten.hardtanh_backward(
-        grad, x, low, high)
+            grads[1] = grads[1] - _total(grad * (t <= grid.code_min), shape)
+    inside = aten.hardtanh_backward(grad, t, grid.code_min, grid.code_max)
     if need_in and not clip_gradient:
-        total = total_product(inside, x.clamp(low, high), affine.in_scale.shape)    # infinity times 0 would be NaN
-        if not _none(in_offset):
-            total = total - _total(inside, affine.in_scale.shape) * in_offset
-        grads[1] = total * (-ratio / in_scale)
+        t.clamp_(grid.code_min, grid.code_max)      # infinity times 0 would be NaN
+        if grid.zero:
+            t.sub_(grid.zero)
+        grads[1] = total_product(inside, t, shape) * (-ratio / grid.steps)
     grads[0] = inside.mul_(ratio)
     if need_in_offset:
-        grads[3] = -_total(grads[0], affine.in_offset.shape)
+        grads[3] = -_total(inside, affine.in_offset.shape)
     return grads
 
 
@@ -189,19 +186,16 @@ def _uniform(affine: Affine, grid: Grid) -> kernels.Uniform:
     n = _numbers(affine)
     per_unit = grid.steps / n.in_scale
     return kernels.Uniform(per_unit, n.in_offset * per_unit, grid.zero, grid.code_min, grid.code_max,
-                           n.out_scale / grid.steps, n.out_offset, grid.half_up, *_ends(n, grid), n.in_offset,
-                           n.out_scale / n.in_scale)
+                           n.out_scale / grid.steps, n.out_offset, n.out_scale / n.in_scale, grid.half_up)
 
 
-def _backward_in_c(c, grad: Tensor, x: Tensor, y: Tensor, affine: Affine, grid: Grid, clip_gradient: bool, needs) -> list:
+def _backward_in_c(c, grad: Tensor, x: Tensor, uniform: kernels.Uniform, grid: Grid, clip_gradient: bool, needs) -> list:
     if grad.stride() != x.stride():
         grad = torch.empty_like(x).copy_(grad)
     grad_x, sums = torch.empty_like(x), torch.empty(6, dtype=torch.float64)
-    uniform = _uniform(affine, grid)
     c.fake_quantize_backward(x.numel(), x.data_ptr(), grad.data_ptr(), uniform, grad_x.data_ptr(), sums.data_ptr())
-    by_code, total, by_x, inside, above, below = sums.tolist()
-    n = _numbers(affine)
-    by_scale = above - (below if grid.code_min < 0 else 0.0) if clip_gradient else by_x * -uniform.ratio / n.in_scale
+    by_code, total, by_t, inside, above, below = sums.tolist()
+    by_scale = above - (below if grid.code_min < 0 else 0.0) if clip_gradient else by_t * -uniform.ratio / grid.steps
     grads = [by_scale, by_code / grid.steps, -uniform.ratio * inside, total]
     return [grad_x, *(x.new_tensor(g) if need else None for g, need in zip(grads, needs[1:]))]
 

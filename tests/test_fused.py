@@ -1,0 +1,254 @@
+"""Fused convolutions and the loops in C compute what the plain modules and torch do."""
+import copy
+import math
+import shutil
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from paperlib import fused, kernels, models, quantizers
+from paperlib.layers import QuantConv2d
+from paperlib.models import Scheme
+
+SCHEMES = {
+    "DuQ": Scheme(), "zero padding": Scheme(negative_padding=False), "PACT + SAWB": Scheme("sawb", "pact"),
+    "LSQ+": Scheme("lsq", "lsq+", a_bits=3), "LSQ": Scheme("lsq+", "lsq", per_channel=True), "QIL": Scheme("qil", "qil"),
+    "DoReFa": Scheme("dorefa", "dorefa", w_bits=2), "offset": Scheme(activation_options={}), "float weights": Scheme(w_bits=32)}
+in_c = pytest.mark.skipif(kernels.library() is None, reason="no C compiler")
+
+
+def without_c(monkeypatch):
+    monkeypatch.setattr(kernels, "library", lambda: None)
+    monkeypatch.setattr(kernels, "in_c", lambda: None)
+
+
+def images(n=6, size=32, dtype=torch.float64):
+    x = torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+    return x.to(dtype).to(memory_format=torch.channels_last)
+
+
+def network(name="mobilenet_v2", scheme=Scheme(), dtype=torch.float64):
+    """A quantized network with batch norms that do something."""
+    torch.manual_seed(0)
+    net = models.build(name, width=0.25).to(dtype)
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            nn.init.uniform_(m.weight, 0.5, 1.5)
+            nn.init.normal_(m.bias)
+    net.train()(images(dtype=dtype))
+    return models.calibrate(models.quantize(net, scheme), images(dtype=dtype)).train()
+
+
+def results(net, x):
+    """Output, gradients and buffers after one training step's forward and backward."""
+    x = x.detach().requires_grad_()
+    y = net(x)
+    (y * torch.sin(torch.arange(y.numel(), dtype=y.dtype)).reshape(y.shape)).sum().backward()
+    return {"y": y.detach(), "x": x.grad, **{k: p.grad for k, p in net.named_parameters()},
+            **{k: b.clone() for k, b in net.named_buffers()}}
+
+
+def assert_same(one, other, rtol=1e-9):
+    """Tensor by tensor, relative to its greatest value; gradients that vanish but for rounding count as rounding."""
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        assert (value is None) == (other[key] is None), key
+        if value is not None:
+            off, top = (other[key].double() - value.double()).abs().max().item(), value.abs().max().item()
+            assert off <= rtol * max(top, 1e-2), f"{key}: off by {off:g} where the greatest is {top:g}"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+@pytest.mark.parametrize("name", models.names())
+def test_fused_network_computes_the_same(name, scheme):
+    plain = network(name, scheme)
+    net = models.fuse(plain)
+    for mode in (True, False):      # not the images that set the ranges, of which one value each lies on an edge
+        assert_same(*(results(m.train(mode), images(7)) for m in (plain, net)), rtol=1e-7)
+
+
+def block(activation, quantizer, *, dtype=torch.float64, bn=True, **conv):
+    """Batch norm, activation and a convolution with this input quantizer, plain and fused."""
+    torch.manual_seed(1)
+    layer = QuantConv2d.from_float(nn.Conv2d(5, 10, 3, **{"padding": 1, **conv}))
+    layer.input_quantizer, layer.pad_value = quantizer, quantizer.floor
+    plain = nn.Sequential(nn.BatchNorm2d(5) if bn else nn.Identity(), activation or nn.Identity(), layer).to(dtype)
+    if bn:
+        nn.init.uniform_(plain[0].weight, 0.5, 2)
+        nn.init.normal_(plain[0].bias)
+    both = copy.deepcopy(plain), copy.deepcopy(plain)
+    if activation is None and bn:
+        both = [nn.Sequential(b[0], b[2]) for b in both]
+    both[1].train()
+    return both[0], models.fuse(both[1])
+
+
+def data(dtype=torch.float64, n=4, size=9):
+    x = torch.randn(n, 5, size, size, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return (3 * x + torch.arange(5.0).view(1, 5, 1, 1)).to(dtype).to(memory_format=torch.channels_last)
+
+
+def quantizer(name, floor=0.0, bits=3, span=2.0, **options):
+    q = quantizers.build(name, role="activation", bits=bits, floor=floor, **options)
+    with torch.no_grad():
+        q.set_span(torch.tensor(span))
+    q.calibrated = True
+    return q
+
+
+CHAINS = [  # ranges below and beyond the 6 at which ReLU6 clips; offsets that put levels below ReLU's 0
+    *((act, name, 0.0, span, {}) for act in (nn.ReLU, nn.ReLU6) for name in ("duq", "pact", "lsq", "qil")
+      for span in (2.0, 9.0)),
+    *((nn.Hardswish, name, -0.375, 2.0, {}) for name in ("duq", "lsq+", "pact", "qil")),
+    (nn.ReLU6, "duq", -0.5, 9.0, {"learn_offset": True}), (nn.Hardswish, "duq", -0.375, 2.0, {"learn_offset": True}),
+    (nn.ReLU, "lsq+", -0.25, 4.0, {}), (None, "duq", 0.0, 3.0, {"signed": True}), (None, "pact", 0.0, 3.0, {"signed": True})]
+
+
+@pytest.mark.parametrize("conv", [{}, {"bias": False, "stride": 2, "groups": 5}, {"padding": 0}], ids=str)
+@pytest.mark.parametrize("act, name, floor, span, options", CHAINS, ids=str)
+def test_chain_computes_the_same(act, name, floor, span, options, conv):
+    plain, net = block(act and act(), quantizer(name, floor, span=span, **options), **conv)
+    last = net[-1]
+    assert last.before.norm is net[0] and last.before.activation is act
+    assert_same(results(plain, data()), results(net, data()))
+
+
+@pytest.mark.parametrize("bn", [True, False])
+@pytest.mark.parametrize("pad", [-0.375, 0.0])
+def test_border(bn, pad):
+    """The grid may start at -3/8 while the border is 0."""
+    plain, net = block(nn.Hardswish() if bn else None, quantizer("duq", -0.375), bn=bn)
+    plain[-1].pad_value = net[-1].pad_value = pad
+    assert_same(results(plain, data()), results(net, data()))
+
+
+@in_c
+@pytest.mark.parametrize("act, name, floor, span, options", CHAINS, ids=str)
+def test_c_and_torch_loops_agree(act, name, floor, span, options, monkeypatch):
+    found = []
+    for use_c in (True, False):
+        if not use_c:
+            without_c(monkeypatch)
+        _, net = block(act and act(), quantizer(name, floor, span=span, **options), dtype=torch.float32)
+        assert (kernels.best(data(torch.float32)) is not kernels.TORCH) == use_c
+        found.append(results(net, data(torch.float32, size=33)))
+    assert_same(*found, rtol=2e-4)      # float32; sums are taken in another order
+
+
+@in_c
+@pytest.mark.parametrize("curved", [False, True])
+@pytest.mark.parametrize("half_up", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (3, 70, 1, 1), (1, 1, 7, 3), (5, 33, 40, 40)], ids=str)
+def test_kernels(shape, half_up, curved):
+    g = torch.Generator().manual_seed(0)
+    z, grad = (torch.randn(shape, generator=g).to(memory_format=torch.channels_last) for _ in range(2))
+    slope, intercept, mean, invstd = torch.rand(4, shape[1], generator=g) + 0.5
+    chain = kernels.Chain(slope, intercept, 2.5, 0.9, 0.0, 7.0, curved, half_up)
+    c, t = kernels.in_c(), kernels.TORCH
+    codes = [k.codes(z, chain, torch.empty_like(z)).clone() for k in (c, t)]
+    assert codes[0].unique().numel() <= 8 and (codes[0] != codes[1]).float().mean() < 1e-4      # ties, by rounding
+    found = []
+    for k in (c, t):
+        own = grad.clone(memory_format=torch.preserve_format)
+        by_xhat, total, by_t, total_t = k.masked(own, z, chain, mean, invstd)
+        found.append([own.clone(), by_xhat, total, *((by_t, total_t) if curved else ()),
+                      k.combine(own, z, slope, mean, invstd)])
+        assert curved or by_t is total_t is None
+    torch.testing.assert_close(*found, rtol=1e-4, atol=2e-3)
+
+
+@in_c
+@pytest.mark.parametrize("floor", [0.0, -0.375])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("name", [n for n in quantizers.names("activation") if n != "xnor"])
+def test_fake_quantization_in_c_is_bit_identical(name, bits, floor, monkeypatch):
+    q = quantizers.build(name, role="activation", bits=bits, floor=floor)
+    x = F.hardswish(2 * torch.randn(3, 8, 70, 70, generator=torch.Generator().manual_seed(bits)))
+    q.calibrate(x)
+    x.view(-1)[:5] = torch.tensor([math.inf, -math.inf, 3e38, 1e-40, math.nan])
+    x, found = x.to(memory_format=torch.channels_last), []
+    for _ in range(2):
+        v = x.clone(memory_format=torch.preserve_format).requires_grad_()
+        y = q(v)
+        grads = torch.autograd.grad(y[1:].sin().sum(), [v, *q.parameters()])
+        found.append([y.detach(), *grads])
+        without_c(monkeypatch)
+    assert torch.equal(*(f[0].nan_to_num(9) for f in found)) and torch.equal(*(f[1] for f in found))
+    torch.testing.assert_close(*(f[2:] for f in found), rtol=1e-4, atol=1e-2, equal_nan=True)
+
+
+def test_only_the_input_and_the_weight_are_kept():
+    _, net = block(nn.ReLU6(), quantizer("duq"))
+    kept, x = [], data().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.data_ptr()), lambda t: t):
+        net(x)
+    large = {p for p in kept if p in (x.data_ptr(), net[-1].weight.data_ptr())}
+    assert len(kept) <= 4 and len(large) == 2
+
+
+def test_fuse_copies_and_unfuse_gives_back():
+    plain = network()
+    before = {k: v.clone() for k, v in plain.state_dict().items() if isinstance(v, torch.Tensor)}
+    net = models.fuse(models.fuse(plain))
+    assert list(net.state_dict()) == list(plain.state_dict())
+    results(net, images())
+    assert all(torch.equal(v, plain.state_dict()[k]) for k, v in before.items())
+    twin = copy.deepcopy(net)
+    twin.load_state_dict(plain.state_dict())
+    assert twin.features[1].conv[1].before.norm is not net.features[1].conv[1].before.norm
+    back = models.unfuse(twin)
+    assert [type(m) for m in back.modules()] == [type(m) for m in plain.modules()]
+    assert torch.equal(back.eval()(images()), plain.eval()(images()))
+    again = models.quantize(net, Scheme(w_bits=2))      # the plan sees activations again
+    assert models.plan(again).input.tolist() == models.plan(models.quantize(plain, Scheme())).input.tolist()
+
+
+class Forked(nn.Module):
+    """The activation feeds two layers, one batch norm is used twice, another has no running statistics."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = (nn.Conv2d(4, 4, 1) for _ in range(4))
+        self.bn, self.twice, self.free = nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.BatchNorm2d(4, track_running_stats=False)
+        self.relu, self.relu2 = nn.ReLU(), nn.ReLU()
+
+    def forward(self, x):
+        x = self.relu(self.bn(x))
+        x = self.twice(self.a(x) + self.b(x))
+        return self.d(self.free(self.c(self.relu2(self.twice(x)))))
+
+
+def test_what_others_use_is_not_fused():
+    plain = models.calibrate(models.quantize(Forked().double(), Scheme(first_input_bits=4)), data()[:, :4]).train()
+    net = models.fuse(plain)
+    assert [getattr(net, n).before.norm for n in "abcd"] == [None] * 4
+    assert_same(results(plain, data()[:, :4]), results(net, data()[:, :4]))
+
+
+def test_methods_without_an_even_grid_stay_plain():
+    net = models.fuse(models.quantize(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)), Scheme(
+        "xnor", "xnor", w_bits=1, a_bits=1, first_input_bits=1)))
+    assert net[0].before is net[2].before is None and type(net[1]) is nn.BatchNorm2d
+    with pytest.raises(Exception, match="no range yet"):
+        models.fuse(models.quantize(models.build("mobilenet_v2", width=0.25), Scheme()))(images(dtype=torch.float32))
+
+
+@pytest.mark.skipif(shutil.which("false") is None, reason="no `false` here")
+def test_without_a_compiler_torch_does_it(monkeypatch, tmp_path):
+    for key, value in (("CC", "false"), ("XDG_CACHE_HOME", str(tmp_path))):
+        monkeypatch.setenv(key, value)
+    assert kernels.library.__wrapped__() is None and not list(tmp_path.rglob("*.so"))
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert kernels.library.__wrapped__() is None
+
+
+@in_c
+def test_layouts_that_c_cannot_do_go_through_torch():
+    x = data(torch.float32)
+    assert kernels.best(x) is kernels.in_c() and kernels.best(x.double()) is kernels.TORCH
+    assert kernels.best(x.contiguous()) is kernels.TORCH and kernels.for_dense(x.mT) is None
+    _, net = block(nn.ReLU(), quantizer("duq"), dtype=torch.float32)
+    assert torch.allclose(net(x.contiguous()), net(x), atol=1e-4)
+    assert fused.ACTIVATIONS
