@@ -38,7 +38,7 @@ data: $(READY)  ## fetch all of CIFAR-10 into data/ and check it
 check-env: $(READY)  ## OK or FAIL for each requirement, with the cure
 	$(PY) -m paperlib check-env
 
-bench: $(READY)  ## time and memory of a quantized training step, as ratios to a float step
+bench: $(READY)  ## time and memory of a quantized training step, as ratios to a float step (some minutes)
 	$(PY) benchmarks/qat_step.py
 
 notebooks: $(READY)  ## run the committed notebooks again and store their outputs (for authors)

@@ -1,30 +1,50 @@
 """Time and memory of a quantized training step (forward, backward, SGD), as ratios to the float step.
 
-All variants take turns within one run, so that a machine whose speed drifts is fair to all; medians are shown.
-``python benchmarks/qat_step.py --help`` lists the options.
+All variants take turns within one run, so that a machine whose speed drifts is fair to all; medians are shown.  Other
+libraries take part if they are installed (benchmarks/peers.py).  ``python benchmarks/qat_step.py --help`` lists the
+options.
 """
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import time
+from collections.abc import Callable, Iterator
+from unittest import mock
 
 import pandas as pd
+import peers
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from paperlib import models
+from paperlib import kernels, models
 
-VARIANTS = {
-    "float": None,
-    "DuQ, activations 4": models.Scheme(w_bits=32, negative_padding=False),
-    "DuQ 4/4": models.Scheme(negative_padding=False),
-    "DuQ 4/4, negative padding": models.Scheme(),
-    "PACT + SAWB 4/4": models.Scheme(weight="sawb", activation="pact", negative_padding=False),
+DUQ, PLAIN_PADDING = models.Scheme(), models.Scheme(negative_padding=False)
+OURS = {  # name -> (scheme, fused, with the loops in C)
+    "float": (None, False, True),
+    "DuQ 4/4": (PLAIN_PADDING, False, True),
+    "DuQ 4/4, negative padding": (DUQ, False, True),
+    "DuQ 4/4, no compiler": (PLAIN_PADDING, False, False),
+    "DuQ 4/4, fused": (PLAIN_PADDING, True, True),
+    "DuQ 4/4, negative padding, fused": (DUQ, True, True),
+    "DuQ 4/4, fused, no compiler": (PLAIN_PADDING, True, False),
+    "LSQ 4/4, fused": (models.Scheme("lsq", "lsq", negative_padding=False), True, True),
+    "PACT + SAWB 4/4": (models.Scheme("sawb", "pact", negative_padding=False), False, True),
 }
 
 
-def step(net, optimizer, x, y) -> float:
+@contextlib.contextmanager
+def loops(in_c: bool) -> Iterator[None]:
+    """With paperlib's loops in C, or with torch alone."""
+    with contextlib.ExitStack() as stack:
+        for name in () if in_c else ("library", "in_c"):
+            stack.enter_context(mock.patch.object(kernels, name, lambda: None))
+        yield
+
+
+def step(net: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> float:
     """Seconds of one training step."""
     start = time.perf_counter()
     loss = F.cross_entropy(net(x), y)
@@ -52,39 +72,78 @@ def saved_megabytes(net, x, y) -> float:
     return sum(seen.values()) / 1e6
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="mobilenet_v3_large", help="default: %(default)s")
-    parser.add_argument("--width", type=float, default=1.0, help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=64, help="default: %(default)s")
-    parser.add_argument("--size", type=int, default=32, help="image size (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=15, help="counted steps of each variant (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+def float_network(name: str, x: torch.Tensor) -> nn.Module:
+    """A float network as training would have it: residual branches at work, running statistics of real activations."""
+    net = models.build(name, input_size=x.shape[-1]).to(x.device)
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.ones_(norm.weight)
+        norm.momentum = None
+    with torch.no_grad():
+        net.train()(x)
+    for norm in norms:
+        norm.momentum = 0.1
+    return net
+
+
+def networks(base: nn.Module, x: torch.Tensor, with_peers: bool) -> dict[str, tuple[nn.Module, bool]]:
+    """{variant: (network, with the loops in C)}."""
+    nets = {}
+    for name, (scheme, fused, in_c) in OURS.items():
+        net = base if scheme is None else models.calibrate(models.quantize(base, scheme), x).train()
+        nets[name] = models.fuse(net) if fused else net, in_c
+    for name, version in peers.available().items() if with_peers else ():
+        nets[f"{name} {version}"] = peers.PEERS[name](base, x), True
+    return nets
+
+
+def measure(name: str, batch: int, size: int, args: argparse.Namespace) -> pd.DataFrame:
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    x = torch.randn(args.batch, 3, args.size, args.size, device=device).to(memory_format=torch.channels_last)
-    y = torch.randint(0, 10, (args.batch,), device=device)
-    base = models.build(args.model, width=args.width, input_size=args.size).to(device)
-    nets = {name: base if scheme is None else models.calibrate(models.quantize(base, scheme), x).train()
-            for name, scheme in VARIANTS.items()}
-    optimizers = {name: torch.optim.SGD(net.parameters(), 1e-4, momentum=0.9, nesterov=True)
-                  for name, net in nets.items()}
-    times = {name: [] for name in nets}
+    layout = torch.contiguous_format if args.contiguous else torch.channels_last
+    x = torch.randn(batch, 3, size, size, device=device).to(memory_format=layout)
+    y = torch.randint(0, 10, (batch,), device=device)
+    nets = networks(float_network(name, x).to(memory_format=layout), x, args.peers)
+    optimizers = {variant: torch.optim.SGD(net.parameters(), 1e-4, momentum=0.9, nesterov=True, fused=True)
+                  for variant, (net, _) in nets.items()}
+    times: dict[str, list[float]] = {variant: [] for variant in nets}
     for i in range(args.steps + 2):
-        for name, net in nets.items():
-            seconds = step(net, optimizers[name], x, y)
+        for variant, (net, in_c) in nets.items():
+            with loops(in_c):
+                seconds = step(net, optimizers[variant], x, y)
             if i >= 2:
-                times[name].append(seconds)
-    rows = [{"variant": name, "ms": 1000 * statistics.median(times[name]), "saved_MB": saved_megabytes(net, x, y)}
-            for name, net in nets.items()]
+                times[variant].append(seconds)
+    rows = []
+    for variant, (net, in_c) in nets.items():
+        with loops(in_c):
+            rows.append({"variant": variant, "ms": 1000 * statistics.median(times[variant]),
+                         "saved MB": saved_megabytes(net, x, y)})
     table = pd.DataFrame(rows)
-    table["time_ratio"] = table.ms / table.ms[0]
-    table["memory_ratio"] = table.saved_MB / table.saved_MB[0]
-    print(f"{args.model} x {args.width:g}, batch {args.batch} at {args.size}x{args.size}, channels_last, "
-          f"{args.threads} threads, {device}, torch {torch.__version__}, median of {args.steps}")
-    print(table.round({"ms": 1, "saved_MB": 1, "time_ratio": 2, "memory_ratio": 2}).to_string(index=False))
+    table["time"], table["memory"] = table.ms / table.ms[0], table["saved MB"] / table["saved MB"][0]
+    print(f"\n{name}, batch {batch} at {size}x{size}, {'contiguous' if args.contiguous else 'channels_last'}, "
+          f"{torch.get_num_threads()} threads, {device}, torch {torch.__version__}, median of {args.steps}; "
+          "time and memory as ratios to float")
+    print(table.round({"ms": 1, "saved MB": 1, "time": 2, "memory": 2}).to_string(index=False), flush=True)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", nargs="+", default=["mobilenet_v2", "mobilenet_v3_large"], help="default: both")
+    parser.add_argument("--setting", nargs="+", default=["64x32", "16x224"], metavar="BATCHxSIZE",
+                        help="batch and image size (default: 64x32 16x224)")
+    parser.add_argument("--steps", type=int, default=9, help="counted steps of each variant (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
+    parser.add_argument("--contiguous", action="store_true", help="NCHW memory instead of channels_last")
+    parser.add_argument("--no-peers", dest="peers", action="store_false", help="leave out the other libraries")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.peers and peers.missing():
+        print("not installed, see benchmarks/peers.py:", ", ".join(peers.missing()))
+    for setting in args.setting:
+        batch, size = map(int, setting.split("x"))
+        for name in args.model:
+            measure(name, batch, size, args)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ a CPU costs more than the arithmetic.  Here one autograd function does all four.
 on to its input alone; its intermediate results live in scratch memory that all layers share.  Values are those of the
 plain modules (to rounding: see tests/test_fused.py), and so are running statistics and gradients.
 
-``models.fuse`` puts it into a network.
+``models.fuse`` puts it into a network.  It is made for CPUs; on a GPU, torch.compile of the plain network does as much.
 """
 from __future__ import annotations
 
@@ -30,6 +30,20 @@ class Before(NamedTuple):
 
     norm: nn.BatchNorm2d | None
     activation: type | None
+
+    def apart(self, z: Tensor) -> Tensor:
+        """The same by the modules' own code."""
+        z = z if self.norm is None else nn.BatchNorm2d.forward(self.norm, z)
+        return z if self.activation is None else self.activation()(z)
+
+
+WORTH = 2**18    # numbers in an input from which on it pays to recompute a quantizer that has no batch norm before it
+
+
+def fits(before: Before, z: Tensor) -> bool:
+    """Single or double precision, without autocast, and large enough."""
+    return (z.dtype.itemsize >= 4 and not torch.is_autocast_enabled(z.device.type)
+            and (before.norm is not None or z.numel() >= WORTH))
 
 
 class Norm(NamedTuple):
@@ -95,8 +109,7 @@ class _FusedConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z, bn_weight, bn_bias, in_scale, out_scale, in_offset, out_offset, weight, bias, norm, s):
         in_scale, out_scale, offset, shift = (float(a) for a in (in_scale, out_scale, in_offset, out_offset))
-        in_scale = max(in_scale, SMALLEST)
-        step = out_scale / s.grid.steps
+        in_scale, step = max(in_scale, SMALLEST), max(out_scale, SMALLEST) / s.grid.steps
         chain = s.chain(norm, in_scale, offset)
         code = kernels.best(z).codes(z, chain, scratch.like(z))
         if s.shifted and shift:

@@ -48,7 +48,9 @@ class QuantConv2d(_Quantized, nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         q, weight = self.input_quantizer, self.quantized_weight()
         if self.before is not None:
-            return fused.conv(self, self.before, input, weight)
+            if fused.fits(self.before, input):
+                return fused.conv(self, self.before, input, weight)
+            input = self.before.apart(input)
         if not self.pad_value or not any(self.padding):
             x, shift = (input if q is None else q(input)), None
         else:

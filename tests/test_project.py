@@ -2,12 +2,15 @@
 import re
 import subprocess
 import sys
+import textwrap
 
 import pytest
+import torch
 from packaging.requirements import Requirement
 
-from paperlib import profiles
+from paperlib import profiles, quantizers
 from paperlib.paths import ROOT
+from paperlib.quantizers import registry
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -83,3 +86,16 @@ def test_bad_input_is_one_line_with_cause_and_cure(words, cause, tmp_path, monke
     assert done.returncode == 2
     assert re.search(cause, done.stderr) and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_the_example_in_contributing_is_a_whole_method(monkeypatch):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = textwrap.dedent(text.split("```python\n")[1].split("```")[0]).replace("from .", "from paperlib.quantizers.")
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    exec(code, {"__name__": "sigma"})
+    x = torch.linspace(-2, 3, 97).reshape(-1, 1, 1, 1).requires_grad_()
+    q = quantizers.build("sigma", role="weight", bits=4).calibrate(x)
+    y = q(x)
+    y.sum().backward()
+    assert len(q.levels()) == 15 and torch.equal(q.decode(q.encode(x)), y)
+    assert torch.equal(x.grad, (x.abs() < 3 * x.std()).float()) and "sigma" in quantizers.names("weight")

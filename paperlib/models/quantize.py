@@ -144,6 +144,8 @@ def calibrate(net: nn.Module, x: Tensor) -> nn.Module:
             if quantizer is not None and not quantizer.calibrated:
                 quantizer.calibrate(tensor)
 
+    if any(getattr(layer, "before", None) for _, layer in _layers(net)):
+        raise InputError("in a fused network layers don't see their own inputs: calibrate first, then models.fuse")
     modes = {module: module.training for module in net.modules()}
     hooks = [layer.register_forward_pre_hook(set_ranges, with_kwargs=True) for _, layer in _layers(net)]
     try:
