@@ -86,13 +86,15 @@ def float_network(name: str, x: torch.Tensor) -> nn.Module:
     return net
 
 
-def networks(base: nn.Module, x: torch.Tensor, with_peers: bool) -> dict[str, tuple[nn.Module, bool]]:
+def networks(base: nn.Module, x: torch.Tensor, with_peers: list[str]) -> dict[str, tuple[nn.Module, bool]]:
     """{variant: (network, with the loops in C)}."""
     nets = {}
     for name, (scheme, fused, in_c) in OURS.items():
         net = base if scheme is None else models.calibrate(models.quantize(base, scheme), x).train()
         nets[name] = models.fuse(net) if fused else net, in_c
-    for name, version in peers.available().items() if with_peers else ():
+    for name, version in peers.available().items():
+        if name not in with_peers:
+            continue
         nets[f"{name} {version}"] = peers.PEERS[name](base, x), True
     return nets
 
@@ -135,11 +137,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=9, help="counted steps of each variant (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
     parser.add_argument("--contiguous", action="store_true", help="NCHW memory instead of channels_last")
-    parser.add_argument("--no-peers", dest="peers", action="store_false", help="leave out the other libraries")
+    parser.add_argument("--peers", nargs="*", default=list(peers.PEERS), choices=list(peers.PEERS), metavar="NAME",
+                        help="which other libraries take part (default: all that are installed; none after a bare "
+                             "--peers).  All of them together want more than 24 GB at 16x224")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if args.peers and peers.missing():
-        print("not installed, see benchmarks/peers.py:", ", ".join(peers.missing()))
+    if missing := set(args.peers) & set(peers.missing()):
+        print("not installed (pyproject.toml, extra \"peers\"):", ", ".join(sorted(missing)))
     for setting in args.setting:
         batch, size = map(int, setting.split("x"))
         for name in args.model:
