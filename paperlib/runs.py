@@ -163,7 +163,7 @@ def _recorded(recipe: Recipe) -> Run:
 
     for file in sorted(recorded_dir().glob("*/run.json")):
         info = json.loads(file.read_text(encoding="utf-8"))
-        recorded = Recipe.from_dict({"label": "", **info["recipe"]})    # settings younger than the run get their defaults
+        recorded = Recipe.from_dict({"label": "", **info["recipe"]})    # settings younger than it get their defaults
         if plain(recorded) == plain(recipe):
             tables = [pd.read_csv(file.with_name(name)) for name in ("history.csv", "layers.csv")]
             return Run(recipe, *tables, key=info["key"], seconds=info["seconds"], environment=info["environment"])

@@ -15,7 +15,8 @@ from paperlib.models import Scheme
 
 SCHEMES = {
     "DuQ": Scheme(), "zero padding": Scheme(negative_padding=False), "PACT + SAWB": Scheme("sawb", "pact"),
-    "LSQ+": Scheme("lsq", "lsq+", a_bits=3), "LSQ": Scheme("lsq+", "lsq", per_channel=True), "QIL": Scheme("qil", "qil"),
+    "LSQ+": Scheme("lsq", "lsq+", a_bits=3), "LSQ": Scheme("lsq+", "lsq", per_channel=True),
+    "QIL": Scheme("qil", "qil"),
     "DoReFa": Scheme("dorefa", "dorefa", w_bits=2), "float weights": Scheme(w_bits=32)}
 in_c = pytest.mark.skipif(kernels.library() is None, reason="no C compiler")
 
@@ -76,7 +77,7 @@ def assert_same(one, other, rtol=1e-9):
 def test_fused_network_computes_the_same(name, scheme):
     plain = network(name, SCHEMES[scheme])
     net = models.fuse(plain)
-    for mode in (True, False):      # batch norm of channels that are all but constant magnifies rounding, layer by layer
+    for mode in (True, False):      # batch norm of channels that are all but constant magnifies rounding
         one, other = (results(m.train(mode), images(7)) for m in (plain, net))
         gradients = [k for k in ("x", *dict(plain.named_parameters())) if one[k] is not None]
         both = [torch.cat([r.pop(k).flatten() for k in gradients]) for r in (one, other)]
@@ -118,7 +119,7 @@ CHAINS = [  # ranges below and beyond the 6 at which ReLU6 clips; offsets that p
       for span in (2.0, 9.0)),
     *((nn.Hardswish, name, -0.375, 2.0, {}) for name in ("duq", "lsq+", "pact", "qil")),
     (nn.ReLU6, "duq", -0.5, 9.0, {"learn_offset": True}), (nn.Hardswish, "duq", -0.375, 2.0, {"learn_offset": True}),
-    (nn.ReLU, "lsq+", -0.25, 4.0, {}), (None, "duq", 0.0, 3.0, {"signed": True}), (None, "pact", 0.0, 3.0, {"signed": True})]
+    (nn.ReLU, "lsq+", -0.25, 4.0, {}), *((None, name, 0.0, 3.0, {"signed": True}) for name in ("duq", "pact"))]
 
 
 @pytest.mark.parametrize("conv", [{}, {"bias": False, "stride": 2, "groups": 5}, {"padding": 0}], ids=str)
@@ -239,7 +240,8 @@ class Forked(nn.Module):
     def __init__(self):
         super().__init__()
         self.a, self.b, self.c, self.d = (nn.Conv2d(4, 4, 1) for _ in range(4))
-        self.bn, self.twice, self.free = nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.BatchNorm2d(4, track_running_stats=False)
+        self.bn, self.twice = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.free = nn.BatchNorm2d(4, track_running_stats=False)
         self.relu, self.relu2 = nn.ReLU(), nn.ReLU()
 
     def forward(self, x):

@@ -15,7 +15,7 @@ from paperlib.quantizers import registry
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib     # pytest brings it
+    import tomli as tomllib  # pytest brings it
 
 CONDA_NAME = {"torch": "pytorch-cpu"}       # where conda-forge has another name
 

@@ -244,8 +244,7 @@ def test_double_backward_is_refused_or_right(case):
     try:
         (second,) = torch.autograd.grad((grad * v).sum(), x)
     except RuntimeError as error:
-        assert any(word in str(error) for word in ("once_differentiable", "does not require grad", "not to have been used",
-                                                  "not have been used"))
+        assert any(word in str(error) for word in ("once_differentiable", "does not require grad"))
         return
     w, sides = normal(4, 11, 3, 3, seed=10), []
     for sign in (h, -h):

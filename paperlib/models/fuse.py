@@ -13,7 +13,7 @@ from .ranges import trace
 
 
 class Deferred(nn.BatchNorm2d):
-    """A batch norm whose work is done by the convolution after it; it keeps parameters and statistics in their place."""
+    """A batch norm whose work the convolution after it does; it keeps parameters and statistics in their place."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return input
@@ -25,6 +25,8 @@ def fuse(net: nn.Module) -> nn.Module:
     Every convolution whose input quantizer has an evenly spaced grid recomputes in the backward pass what it doesn't
     keep; a batch norm and an activation that feed such a convolution and nothing else become part of it.  Names of
     parameters and buffers stay as they are, so state dicts fit both forms.  :func:`unfuse` gives the plain form back.
+    Calibrate before.  Values and gradients are those of the plain network up to rounding, which can move a number that
+    lies on the edge between two codes.
     """
     net = unfuse(net)
     graph, modules = trace(net), dict(net.named_modules(remove_duplicate=False))

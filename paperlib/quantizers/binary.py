@@ -121,8 +121,8 @@ class XNOR(_Binary):
 
     *Forward*::  y = sign(x), with sign(0) = 1
 
-    and the layer multiplies its output, before the bias, by K, the mean of |x| over the input channels, averaged over the kernel's window
-    (zeros of the padding included): :meth:`gain`.
+    and the layer multiplies its output, before the bias, by K, the mean of |x| over the input channels, averaged over
+    the kernel's window (zeros of the padding included): :meth:`gain`.
 
     *Gradient*: dy/dx = 1 strictly between -1 and 1, else 0; through K exactly.
 

@@ -27,8 +27,8 @@ class DoReFa(Quantizer):
     *Reference*: Zhou et al., DoReFa-Net, 2016 (arXiv 1606.06160).
 
     *Differences*: the maximum is over the tensor, or over each output channel with ``shape``.  Activations with both
-    signs, which the paper has not, are clipped at -1 and 1 (2**bits - 1 levels); ``floor`` is ignored.  The quantization
-    of gradients is left out.
+    signs, which the paper has not, are clipped at -1 and 1 (2**bits - 1 levels); ``floor`` is ignored.  Gradients
+    are not quantized.
 
     >>> DoReFa(role="activation", bits=2).levels()
     tensor([0.0000, 0.3333, 0.6667, 1.0000])

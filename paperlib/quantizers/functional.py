@@ -32,7 +32,6 @@ from torch.autograd.function import once_differentiable
 
 from .. import kernels
 
-
 aten = torch.ops.aten
 SMALLEST = 1e-15        # a learned scale that has shrunk to 0 is taken for this, so that 0 stays 0
 
@@ -57,7 +56,7 @@ class Grid:
 
 
 class Affine(NamedTuple):
-    """Where the grid lies: two positive scales and two offsets, each a tensor that broadcasts against x, or a number."""
+    """Where the grid lies: two positive scales and two offsets, tensors that broadcast against x, or numbers."""
 
     in_scale: Tensor
     out_scale: Tensor
@@ -134,7 +133,7 @@ class _FakeQuantize(torch.autograd.Function):
             c.fake_quantize(x.numel(), x.data_ptr(), ctx.uniform, y.data_ptr())
         ctx.c, ctx.grid, ctx.clip_gradient = c, grid, clip_gradient
         if c is None:
-            ctx.save_for_backward(x, y, *(a for a in affine if isinstance(a, Tensor)))  # the layers around keep x and y
+            ctx.save_for_backward(x, y, *(a for a in affine if isinstance(a, Tensor)))  # others keep x and y anyway
             ctx.numbers = [None if isinstance(a, Tensor) else a for a in affine]
         else:
             ctx.save_for_backward(x)
@@ -160,7 +159,7 @@ def _backward(grad: Tensor, x: Tensor, y: Tensor, affine: Affine, grid: Grid, cl
         total = total_product(grad, y, affine.out_scale.shape)
         if not _none(out_offset):
             total = total - _total(grad, affine.out_scale.shape) * out_offset
-        grads[2] = total / (out_scale.clamp_min(SMALLEST) if isinstance(out_scale, Tensor) else max(out_scale, SMALLEST))
+        grads[2] = total / affine.out_scale.clamp_min(SMALLEST)
     if need_out_offset:
         grads[4] = _total(grad, affine.out_offset.shape)
     if not (need_x or need_in or need_in_offset):
@@ -189,7 +188,8 @@ def _uniform(affine: Affine, grid: Grid) -> kernels.Uniform:
                            n.out_scale / grid.steps, n.out_offset, n.out_scale / n.in_scale, grid.half_up)
 
 
-def _backward_in_c(c, grad: Tensor, x: Tensor, uniform: kernels.Uniform, grid: Grid, clip_gradient: bool, needs) -> list:
+def _backward_in_c(c, grad: Tensor, x: Tensor, uniform: kernels.Uniform, grid: Grid, clip_gradient: bool,
+                   needs) -> list:
     if grad.stride() != x.stride():
         grad = torch.empty_like(x).copy_(grad)
     grad_x, sums = torch.empty_like(x), torch.empty(6, dtype=torch.float64)

@@ -27,8 +27,8 @@ class LSQ(Quantizer):
 
     *Reference*: Esser et al., Learned step size quantization, ICLR 2020 (arXiv 1902.08153).
 
-    *Differences*: none known in the method.  ``floor`` is beyond it and ignored: what h-swish puts below 0 becomes 0 and
-    has no part in the mean (LSQ+ is the cure).  s is kept from reaching 0.
+    *Differences*: none known in the method.  ``floor`` is beyond it and ignored: what h-swish puts below 0 becomes 0
+    and has no part in the mean (LSQ+ is the cure).  s is kept from reaching 0.
 
     >>> q = LSQ(role="weight", bits=2).calibrate(torch.linspace(-1, 1, 101))
     >>> (q.levels() / q.s).tolist()

@@ -10,6 +10,7 @@ from .calibration import SAWB_COEFFICIENTS, Sample, span
 from .functional import Affine, Grid
 from .registry import register
 
+
 @register("sawb")
 class SAWB(Quantizer):
     """Statistics-aware weight binning, for weights only; nothing is learned.
