@@ -15,9 +15,11 @@ Check = tuple[bool, str, str]       # holds, what was found, the cure if it does
 
 
 def packages() -> Iterator[Check]:
-    """Every direct requirement of pyproject.toml, at a version that it allows."""
+    """Every direct requirement of pyproject.toml that is not an extra, at a version that it allows."""
     for line in requires("paperlib") or []:
         wanted = Requirement(line)
+        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+            continue
         try:
             found = version(wanted.name)
         except PackageNotFoundError:
