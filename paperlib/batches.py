@@ -13,20 +13,24 @@ STD = (0.2470, 0.2435, 0.2616)
 
 
 class Batches:
-    """The batches of one split, in memory on `device`, normalised with MEAN and STD.
+    """The batches of one split, in memory on `device`, normalised with MEAN and STD: an `engine.Source`.
 
     train=True: every epoch is shuffled; each image is padded by 4 black pixels on all sides, cropped to 32
     at random and flipped left to right half of the time. Order and augmentation depend on (seed, epoch)
     alone: any epoch can be made without those before it, and no global random state is read or changed.
     The last incomplete batch is dropped unless it is the only one. train=False: original order, all images
-    as they are. InputError if batch_size < 1 or there are no images.
+    as they are. Of several processes, each gets every `world`-th image of a batch, from `rank` on.
+    InputError if batch_size < 1 or there are no images.
     """
 
-    def __init__(self, images: Images, batch_size: int, *, train: bool, seed: int = 0, device="cpu"):
+    unseen, among = 0, None
+
+    def __init__(self, images: Images, batch_size: int, *, train: bool, seed: int = 0, device="cpu", rank: int = 0,
+                 world: int = 1):
         if batch_size < 1 or not len(images):
             raise InputError(f"cannot batch {len(images)} images by {batch_size}; both must be at least 1")
         self.images, self.batch_size, self.train, self.seed = images, batch_size, train, seed
-        self.device = torch.device(device)
+        self.device, self.n_images, self.rank, self.world = torch.device(device), len(images), rank, world
         pixels = images.x.to(device).permute(0, 2, 3, 1)
         self._y = images.y.to(device)
         if train:
@@ -44,11 +48,11 @@ class Batches:
         whole, rest = divmod(len(self.images), self.batch_size)
         return max(whole, 1) if self.train else whole + (rest > 0)
 
-    def epoch(self, i: int = 0):
-        """Yield (x, y): x float32 (B, 3, 32, 32) in channels_last memory format, y int64 (B,)."""
+    def epoch(self, i: int = 0, start: int = 0):
+        """Yield (x, y) from batch `start` on: x float32 (B, 3, 32, 32) in channels_last format, y int64 (B,)."""
         order = self._draw(i) if self.train else None
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            part = slice(start, start + self.batch_size)
+        for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            part = slice(first + self.rank, first + self.batch_size, self.world)
             if self.train:
                 image, top, left, flip = order[:, part]
                 pixels = self._crops[image, top, left]

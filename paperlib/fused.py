@@ -89,6 +89,7 @@ class Settings(NamedTuple):
     padding: tuple
     dilation: tuple
     groups: int
+    layer: nn.Module        # the convolution itself, for whoever watches it
 
     def chain(self, norm: Norm, in_scale: float, offset: float) -> Chain:
         """From z to codes.  An activation that only clips needs no step of its own: the limits take care of it."""
@@ -112,14 +113,17 @@ class _FusedConv(torch.autograd.Function):
         in_scale, step = max(in_scale, SMALLEST), max(out_scale, SMALLEST) / s.grid.steps
         chain = s.chain(norm, in_scale, offset)
         code = kernels.best(z).codes(z, chain, scratch.like(z))
-        if s.shifted and shift:
-            everywhere = shift * weight.sum((1, 2, 3))
-            bias = everywhere if bias is None else bias + everywhere
-        elif shift:
+        if shift and not s.shifted:
             code.add_(shift / step)
         ctx.save_for_backward(z, weight)
         ctx.norm, ctx.chain, ctx.numbers, ctx.s = norm, chain, (in_scale, step, shift), s
-        return torch.convolution(code, weight * step, bias, s.stride, s.padding, s.dilation, False, (0, 0), s.groups)
+
+        constant = shift if s.shifted and shift else None
+        output = s.layer.convolve(code, weight * step, s.layer.shifted_bias(weight, constant))
+        if s.layer.watch is not None:
+            s.layer.watch(weight, output, lambda w, *channels: s.layer.respond(
+                code, None if constant is None else constant / step, None, w * step, *channels))
+        return output
 
     @staticmethod
     @once_differentiable
@@ -193,7 +197,7 @@ def conv(layer: nn.Module, before: Before, z: Tensor, weight: Tensor) -> Tensor:
     q.observe(z)
     q._require_calibrated()
     settings = Settings(before.activation, q.grid, q.clip_gradient, bool(layer.pad_value) or not any(layer.padding),
-                        layer.stride, layer.padding, layer.dilation, layer.groups)
+                        layer.stride, layer.padding, layer.dilation, layer.groups, layer)
     with torch.no_grad():
         norm = Norm.of(bn, z)
     parameters = (None, None) if bn is None else (bn.weight, bn.bias)

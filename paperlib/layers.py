@@ -1,6 +1,9 @@
 """Layers that quantize their own input and weight, and pad with the least value that their input can take."""
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,6 +17,9 @@ class _Quantized:
 
     input_quantizer: Quantizer | None
     weight_quantizer: Quantizer | None
+    # called in each forward with (quantized weight, output, respond); respond(weight, outputs, inputs) is what a weight
+    # between these channels alone gives on the same quantized input, without bias (instability.Aiwq)
+    watch: Callable[[Tensor, Tensor, Callable], None] | None = None
 
     def quantized_weight(self) -> Tensor:
         return self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
@@ -55,11 +61,16 @@ class QuantConv2d(_Quantized, nn.Conv2d):
             x, shift = (input if q is None else q(input)), None
         else:
             x, shift = (input - self.pad_value, self.pad_value) if q is None else q.split(input)
-        bias, gain = self.shifted_bias(weight, shift), self.gain(input)
-        if gain is None:
-            return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
-        output = F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups) * gain
-        return output if bias is None else output + bias.view(-1, 1, 1)
+        gain, bias = self.gain(input), self.shifted_bias(weight, shift)
+        output = self.convolve(x, weight, bias if gain is None else None)
+        if gain is not None:
+            output = output * gain if bias is None else output * gain + bias.view(-1, 1, 1)
+        if self.watch is not None:
+            self.watch(weight, output, lambda *part: self.respond(x, shift, gain, *part))
+        return output
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def shifted_bias(self, weight: Tensor, shift: Tensor | float | None) -> Tensor | None:
         """The bias plus what an input of ``shift`` everywhere, the border included, adds to each output channel."""
@@ -67,6 +78,21 @@ class QuantConv2d(_Quantized, nn.Conv2d):
             return self.bias
         constant = shift * weight.sum((1, 2, 3))
         return constant if self.bias is None else self.bias + constant
+
+    def respond(self, x: Tensor, shift: Tensor | float | None, gain: Tensor | None, weight: Tensor, outputs: Tensor,
+                inputs: Tensor) -> Tensor:
+        """What ``weight``, between these output and input channels alone, gives on the quantized input x + shift."""
+        if self.groups == 1:
+            output = F.conv2d(x[:, inputs], weight, None, self.stride, self.padding, self.dilation)
+        elif self.groups == self.in_channels == self.out_channels:
+            output = F.conv2d(x[:, outputs], weight, None, self.stride, self.padding, self.dilation, len(outputs))
+        else:
+            everywhere = torch.zeros_like(self.weight)
+            everywhere[outputs] = torch.zeros_like(everywhere[outputs]).index_copy_(1, inputs, weight)
+            output = self.convolve(x, everywhere, None)[:, outputs]
+        if shift is not None:
+            output = output + (shift * weight.sum((1, 2, 3))).view(-1, 1, 1)
+        return output if gain is None else output * gain
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", pad_value={self.pad_value:g}" if self.pad_value else "")
@@ -83,10 +109,13 @@ class QuantLinear(_Quantized, nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         x = input if self.input_quantizer is None else self.input_quantizer(input)
         weight, gain = self.quantized_weight(), self.gain(input)
-        if gain is None:
-            return F.linear(x, weight, self.bias)
-        output = F.linear(x, weight) * gain
-        return output if self.bias is None else output + self.bias
+        output = F.linear(x, weight, self.bias if gain is None else None)
+        if gain is not None:
+            output = output * gain if self.bias is None else output * gain + self.bias
+        if self.watch is not None:
+            self.watch(weight, output, lambda w, outputs, inputs: F.linear(x[..., inputs], w) * (
+                1.0 if gain is None else gain))
+        return output
 
 
 def _adopt(cls, layer: nn.Module, **shape):

@@ -1,6 +1,7 @@
 """Profiles: how large an experiment is.  They set the scale and nothing else."""
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from .errors import InputError
@@ -10,8 +11,17 @@ from .errors import InputError
 class Profile:
     """The scale of an experiment.
 
-    ``data``: "subset" (embedded) or "cifar10".  ``threads``: CPU threads per training process (0: all); with a fixed
-    number, results don't depend on how many cores a machine has, and the other cores train other runs.
+    ``data``: "subset" (embedded), "cifar10", "imagenette" or "imagenet"; 0 images are all of them.  ``threads``: CPU
+    threads per training process (0: all); with a fixed number, results don't depend on how many cores a machine has,
+    and the other cores train other runs.  ``weights``: what networks start with (None: random).  ``teacher``: who
+    teaches, "float" for the float network that the run begins with.
+
+    Epochs: ``float_epochs`` of the float network, ``stage_epochs`` of a stage in which something is quantized at once,
+    ``step_epochs`` of each bit-width on PROFIT's way down, ``round_epochs`` of its rounds of freezing, ``bn_epochs`` of
+    stages in which batch norms and quantizers alone train, ``sample_epochs`` of the one that measures AIWQ.  ``lr`` is
+    the learning rate of all but the first, ``quantizer_lr`` that of quantizers relative to it; ``warmup_epochs`` begin
+    each.
+
     ``seeds``: how many repetitions a figure shows.  ``conclusive``: whether claims may be judged at this scale.
     ``plays``: the profile whose runs are shown, without training, from ``data/recorded/``.
     """
@@ -21,28 +31,45 @@ class Profile:
     data: str = "cifar10"
     train_images: int = 50_000
     test_images: int = 10_000
+    num_classes: int = 10
+    input_size: int = 32
+    weights: str | None = None
+    teacher: str = "float"
     width: float = 1.0
     batch_size: int = 128
     threads: int = 0
     float_epochs: int = 100
     stage_epochs: int = 18
+    step_epochs: int = 18
+    round_epochs: int = 18
+    bn_epochs: int = 5
+    sample_epochs: int = 5
+    warmup_epochs: float = 3
+    lr: float = 0.04
+    quantizer_lr: float = 1.0
     seeds: int = 1
     conclusive: bool = True
     plays: str | None = None
 
 
+_PHOTOGRAPHS = {"num_classes": 1000, "input_size": 224, "weights": "IMAGENET1K_V1", "train_images": 0,
+                "test_images": 0, "float_epochs": 0, "conclusive": True}
 _ALL = [
     Profile("smoke", "seconds: does everything run? 1 000 embedded images; shows nothing about the papers",
             data="subset", train_images=1000, test_images=500, width=0.25, batch_size=100, threads=1,
-            float_epochs=2, stage_epochs=2, conclusive=False),
+            float_epochs=2, stage_epochs=2, step_epochs=1, round_epochs=1, bn_epochs=1, sample_epochs=1, warmup_epochs=0.5, conclusive=False),
     Profile("laptop", "minutes on 2 CPU cores: real CIFAR-10, 10 000 images, a third of the width",
-            train_images=10_000, test_images=5_000, width=0.35, threads=1, float_epochs=12, stage_epochs=5),
+            train_images=10_000, test_images=5_000, width=0.35, threads=1, float_epochs=12, stage_epochs=5,
+            step_epochs=2, round_epochs=3, bn_epochs=1, sample_epochs=1, warmup_epochs=0.5),
     Profile("cifar10", "all of CIFAR-10 at full width: hours on a CPU, meant for one GPU", seeds=3),
+    Profile("imagenette", "ImageNet-trained networks on 13 000 photographs of ten ImageNet classes, 224x224: "
+            "hours on a CPU, minutes on a GPU", data="imagenette", batch_size=64, stage_epochs=3, step_epochs=2, round_epochs=3, bn_epochs=1,
+            sample_epochs=1, warmup_epochs=0.5, lr=0.00125, quantizer_lr=0.1, **_PHOTOGRAPHS),
+    Profile("imagenet", "the papers' own recipes on all of ImageNet: GPUs", data="imagenet", batch_size=256,
+            teacher="torchvision/resnet101", quantizer_lr=0.01, **_PHOTOGRAPHS),
     Profile("recorded", "no training: the runs in data/recorded/", plays="laptop", seeds=3),
 ]
 _BY_NAME = {p.name: p for p in _ALL}
-# in the plan of the house, not built yet: they are refused by name rather than run as something else
-PLANNED = {"imagenette": "ImageNet-trained networks on Imagenette", "imagenet": "the papers' own recipes"}
 
 
 def names() -> list[str]:
@@ -51,10 +78,27 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Profile:
-    """A profile by name; InputError if it is unknown or not available yet."""
-    if name in PLANNED:
-        raise InputError(f"profile {name!r} ({PLANNED[name]}) is not available in this version: "
-                         f"choose from {', '.join(names())}")
+    """A profile by name, or the recorded profile's scale; InputError if it is unknown."""
     if name not in _BY_NAME:
         raise InputError(f"unknown profile {name!r}: choose from {', '.join(names())}")
     return _BY_NAME[name]
+
+
+def scale(profile: str | Profile) -> Profile:
+    """The profile that says how large: of a profile that only plays, the one whose runs it plays."""
+    profile = get(profile) if isinstance(profile, str) else profile
+    return get(profile.plays) if profile.plays else profile
+
+
+def changed(name: str, **settings) -> Profile:
+    """A profile with some settings of its own, such as ``train_images=960``; text is read as the setting's type."""
+    profile, values = get(name), {}
+    fields = {f.name: f for f in dataclasses.fields(Profile) if f.name not in ("name", "what", "plays")}
+    for key, value in settings.items():
+        if key not in fields:
+            raise InputError(f"a profile has no setting {key!r}: choose from {', '.join(fields)}")
+        try:
+            values[key] = type(getattr(profile, key))(value) if getattr(profile, key) is not None else value
+        except ValueError:
+            raise InputError(f"{key} must be a {type(getattr(profile, key)).__name__}, got {value!r}") from None
+    return dataclasses.replace(profile, **values)

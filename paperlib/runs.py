@@ -13,37 +13,47 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
-from . import models
+from . import distributed, models
 from .errors import InputError
-from .paths import ROOT, atomic, recorded_dir
+from .paths import ROOT, atomic, recorded_dir, runs_dir
 from .recipes import Recipe
-from .store import Link, resolve
+from .sources import resolve
+from .store import Link
 from .training.progress import Progress
+
+TABLES = ("history", "layers", "instability", "steps")      # of a run; recorded ones have those that are not empty
 
 
 class Run:
     """A finished run.
 
     ``recipe`` as it was run; ``history``: DataFrame with columns phase, epoch, step, split, metric, value;
-    ``layers``: the plan of the final network, one row per layer; ``key``: the hash that names the run;
-    ``seconds``: training time; ``environment``: machine and versions.
+    ``layers``: the plan of the final network, one row per layer; ``instability``: AIWQ by phase and layer, of the phases
+    that measured it; ``steps``: its history with columns phase, iteration, layer, metric, value, where it was kept;
+    ``key``: the hash that names the run; ``seconds``: training time; ``environment``: machine and versions.
     """
 
-    def __init__(self, recipe: Recipe, history: pd.DataFrame, layers: pd.DataFrame, *, key: str, seconds: float,
+    def __init__(self, recipe: Recipe, history: pd.DataFrame, layers: pd.DataFrame,
+                 instability: pd.DataFrame | None = None, steps: pd.DataFrame | None = None, *, key: str, seconds: float,
                  environment: dict):
         self.recipe, self.history, self.layers = recipe, history, layers
+        self.instability, self.steps = (pd.DataFrame() if t is None else t for t in (instability, steps))
         self.key, self.seconds, self.environment = key, seconds, environment
 
-    def model(self, phase: str | None = None) -> nn.Module:
-        """The network after the last phase, or after the named one.  InputError for a recorded run: it has none."""
+    def model(self, phase: str | None = None, *, averaged: bool = False) -> nn.Module:
+        """The network after the last phase, or after the named one; ``averaged``: the moving average of its weights.
+
+        InputError for a recorded run: it has none.
+        """
         if self.recipe.recorded:
             raise InputError("recorded runs carry no weights: use profile='laptop', which trains them")
         links = {link.phase.name: link for link in Link.chain(self.recipe)}
         if phase is not None and phase not in links:
             raise InputError(f"no phase {phase!r} in this run: choose from {', '.join(links)}")
-        return links[phase or self.recipe.phases[-1].name].network()
+        return links[phase or self.recipe.phases[-1].name].network(averaged=averaged)
 
     def values(self, phase: str, split: str, metric: str = "loss") -> pd.Series:
         """One curve: the metric by epoch."""
@@ -54,10 +64,13 @@ class Run:
         return rows.set_index("epoch")["value"]
 
     def record(self, name: str) -> Path:
-        """Keep history, layers and provenance for readers, in data/recorded/<name>/."""
+        """Keep the tables and provenance for readers, in data/recorded/<name>/."""
         folder = recorded_dir() / name
-        for table, file in ((self.history, "history.csv"), (self.layers, "layers.csv")):
-            with atomic(folder / file) as temp:
+        for file in TABLES:
+            table = getattr(self, file)
+            if table.empty and file not in ("history", "layers"):
+                continue
+            with atomic(folder / f"{file}.csv") as temp:
                 table.to_csv(temp, index=False, lineterminator="\n", float_format="%.6g")
         with atomic(folder / "run.json") as temp:
             temp.write_text(json.dumps({"label": self.recipe.label, "key": self.key, "seconds": round(self.seconds),
@@ -69,22 +82,33 @@ class Run:
 def obtain(recipe: Recipe, *, progress: Callable[..., None] | None = None) -> Run:
     """The run of ``recipe``: from the store, after training what is missing; or from data/recorded/ if it says so.
 
-    Two processes that ask for the same run train it once.  An interruption loses at most the epoch under way: the
-    same call goes on from there.  InputError if data or disk space are missing or a recorded run is not there.
+    Two processes that ask for the same run train it once.  Ctrl-C and SIGTERM end after the step under way, anything
+    harsher loses at most an epoch or a quarter of an hour: the same call goes on from there.  Under torchrun all
+    processes call this with the same recipe.  InputError if data or disk space are missing or a recorded run is not
+    there.
     """
     if recipe.recorded:
         return _recorded(recipe)
     recipe = resolve(recipe)
     links = Link.chain(recipe)
-    if not all(link.done for link in links):
+    if not distributed.agreed(all(link.done for link in links)):
         _check(links)
         with Progress() as bar:
             for link in links:
                 link.obtain(progress or bar)
     last = links[-1]
     layers = models.plan(last.network()) if last.phase.scheme else pd.DataFrame(columns=["layer"])
-    return Run(recipe, pd.concat([link.history for link in links], ignore_index=True), layers, key=last.key,
-               seconds=sum(link.final["seconds"] for link in links), environment=last.info["environment"])
+
+    def joined(tables, columns):
+        tables = [table.assign(phase=link.phase.name) for link, table in zip(links, tables) if table is not None]
+        table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["phase", *columns])
+        return table[["phase", *(column for column in table if column != "phase")]]
+
+    return Run(recipe, pd.concat([link.history for link in links], ignore_index=True), layers,
+               joined([link.instability for link in links], ["layer", "aiwq"]),
+               joined([link.steps for link in links], ["iteration", "layer", "metric", "value"]),
+               key=last.key, seconds=sum(link.final["seconds"] for link in links),
+               environment=last.info["environment"])
 
 
 def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list[Run]:
@@ -93,6 +117,8 @@ def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list
     By default as many as have cores to themselves (``recipe.threads`` each), or one on a GPU.  A beginning that
     several recipes share is trained once, by one of them, while the others wait.
     """
+    if distributed.world() > 1:
+        return [obtain(r) for r in recipes]
     recipes = [r if r.recorded else resolve(r) for r in recipes]
     missing = [r for r in recipes if not r.recorded and not all(link.done for link in Link.chain(r))]
     if workers is None:
@@ -165,7 +191,33 @@ def _recorded(recipe: Recipe) -> Run:
         info = json.loads(file.read_text(encoding="utf-8"))
         recorded = Recipe.from_dict({"label": "", **info["recipe"]})    # settings younger than it get their defaults
         if plain(recorded) == plain(recipe):
-            tables = [pd.read_csv(file.with_name(name)) for name in ("history.csv", "layers.csv")]
+            tables = [pd.read_csv(path) if (path := file.with_name(f"{name}.csv")).exists() else None
+                      for name in TABLES]
             return Run(recipe, *tables, key=info["key"], seconds=info["seconds"], environment=info["environment"])
     raise InputError(f"no recorded run of {recipe.label!r}, seed {recipe.seed}, with these settings: train it with "
                      "another profile, such as laptop")
+
+def listing() -> pd.DataFrame:
+    """All phases in the store, one row each: key, phase, status, seed, time, accuracy, size and so on."""
+    rows = []
+    for folder in sorted(runs_dir().glob("*/"), key=lambda f: f.stat().st_mtime):
+        file = folder / "link.json"
+        info = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        recipe = info.get("recipe", {"phases": [{}]})
+        status = "done" if (folder / "final.pt").exists() else "training" if _locked(folder) else "interrupted"
+        rows.append({"phase run": folder.name, "status": status, "model": recipe.get("model"),
+                     "phase": recipe["phases"][-1].get("name"), "after": info.get("previous"),
+                     "seed": recipe.get("seed"), "accuracy": info.get("accuracy"), "seconds": info.get("seconds"),
+                     "images/s": info.get("images_per_s"), "peak MB": info.get("peak_memory_mb"),
+                     "finished": info.get("finished"),
+                     "MB": round(sum(f.stat().st_size for f in folder.iterdir()) / 1e6, 1)})
+    return pd.DataFrame(rows)
+
+
+def _locked(folder: Path) -> bool:
+    """Whether some process is at work there just now."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True

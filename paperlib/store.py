@@ -19,62 +19,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import nn
 
-from . import data, models
-from .batches import Batches
+from . import distributed, models, sources
 from .errors import InputError
 from .paths import atomic, runs_dir, unwritable
+from .instability import STEP_COLUMNS
+from .provenance import code_version, environment, peak_memory
 from .recipes import Recipe
-from .training import checkpoint
+from .training import checkpoint, freezing
 from .training.engine import Trainer, begin
+from .training.phases import PRETRAINED
 
+FINAL = ("net", "ema", "history", "seconds", "aiwq")
 HISTORY_COLUMNS = ["phase", "epoch", "step", "split", "metric", "value"]
-NUMERICS = ("batches.py", "images.py", "layers.py", "models", "quantizers", "training/engine.py", "training/losses.py",
-            "training/phases.py")
-
-
-@functools.cache
-def code_version() -> str:
-    """A hash over the code that decides numbers, without comments and docstrings: rewording costs no retraining."""
-    here, digest = Path(__file__).parent, hashlib.sha256()
-    for name in NUMERICS:
-        for file in sorted((here / name).rglob("*.py")) if (here / name).is_dir() else [here / name]:
-            tree = ast.parse(file.read_text(encoding="utf-8"))
-            for node in ast.walk(tree):
-                if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
-                    del node.body[0]
-            digest.update(f"{file.relative_to(here).as_posix()}\n{ast.unparse(tree)}\n".encode())
-    return digest.hexdigest()[:12]
-
-
-def environment() -> dict:
-    """The machine and the versions that numbers were made with."""
-    cpu = platform.processor() or "unknown"
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
-            "system": f"{platform.system()} {platform.machine()}", "cpu": cpu, "cpu_threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}
-
-
-@functools.cache
-def images(name: str) -> tuple[data.Images, data.Images]:
-    """(train, test) of a recipe's ``data``, kept in memory."""
-    return data.cifar10("auto" if name == "cifar10" else name)
-
-
-def resolve(recipe: Recipe) -> Recipe:
-    """The recipe with the data that can be had: without the full CIFAR-10 it names the embedded subset instead."""
-    train, test = images(recipe.data)
-    if recipe.data == "cifar10" and len(train) < 50_000:
-        recipe = dataclasses.replace(recipe, data="subset", train_images=min(recipe.train_images, len(train)),
-                                     test_images=min(recipe.test_images, len(test)))
-    return recipe
-
-
 @dataclasses.dataclass(frozen=True)
 class Link:
     """Phase ``index`` of a resolved ``recipe``, with all that comes before it."""
@@ -93,7 +52,9 @@ class Link:
     @functools.cached_property
     def identity(self) -> dict:
         """Everything of the recipe that this link depends on."""
-        identity = self.recipe.identity()
+        identity, weights = self.recipe.identity(), self.recipe.weights
+        if weights is not None and Path(weights).is_file():
+            identity["weights"] = f"sha256 {hashlib.sha256(Path(weights).read_bytes()).hexdigest()}"
         return {**identity, "phases": identity["phases"][: self.index + 1]}
 
     @functools.cached_property
@@ -116,88 +77,145 @@ class Link:
 
     @functools.cached_property
     def final(self) -> dict:
-        """net, ema (state dicts), history and seconds, as the phase left them."""
-        return checkpoint.load(self.folder / "final.pt", keys=("net", "ema", "history", "seconds"))
+        """net, ema (state dicts), history, aiwq and seconds, as the phase left them."""
+        return checkpoint.load(self.folder / "final.pt", keys=FINAL)
 
     @property
     def history(self) -> pd.DataFrame:
         return pd.DataFrame([(self.phase.name, *row) for row in self.final["history"]], columns=HISTORY_COLUMNS)
 
-    def architecture(self) -> nn.Module:
-        """The network of this phase with untrained weights.  InputError if scheme and network do not fit."""
-        net = _build(self.recipe)
-        return net if self.phase.scheme is None else models.quantize(net, self.phase.scheme)
+    @property
+    def instability(self) -> pd.DataFrame | None:
+        """The AIWQ table of a phase that measures it."""
+        return pd.DataFrame(self.final["aiwq"]["table"]) if self.phase.measure else None
 
-    def network(self) -> nn.Module:
-        """The network as this phase left it."""
+    @property
+    def steps(self) -> pd.DataFrame | None:
+        """The history of AIWQ of a phase that keeps one."""
+        return pd.DataFrame(self.final["aiwq"]["rows"], columns=STEP_COLUMNS) if self.phase.every_step else None
+
+    def architecture(self, *, weights: bool = False) -> nn.Module:
+        """The network of this phase, untrained, or with the weights that the run starts with.
+
+        InputError if scheme, frozen layers and network do not fit.
+        """
+        recipe, phase = self.recipe, self.phase
+        with torch.random.fork_rng():       # leave the caller's random state as it is
+            net = models.build(recipe.model, num_classes=recipe.num_classes, width=recipe.width,
+                               input_size=recipe.input_size, weights=recipe.weights if weights else None)
+        if phase.scheme is None:
+            return net
+        net = models.quantize(net, phase.scheme)
+        if phase.freeze is not None:
+            freezing.choose(dataclasses.replace(phase.freeze, share=0.0), list(models.plan(net).layer))
+        return net
+
+    def network(self, *, averaged: bool = False) -> nn.Module:
+        """The network as this phase left it, or the moving average of its weights."""
         net = self.architecture()
+        state = self.final["ema"] if averaged else self.final["net"]
+        if averaged:
+            state = {name.removeprefix("module."): value for name, value in state.items() if name != "n_averaged"}
         try:
-            net.load_state_dict(self.final["net"])
+            net.load_state_dict(state)
         except RuntimeError as error:
             raise InputError(f"{self.folder} holds another network ({str(error).splitlines()[0]}): delete it and run "
                              "again") from error
         return net
 
     def obtain(self, report) -> None:
-        """Train this phase unless it is done; the phases before it must be.  One process at a time does it."""
+        """Train this phase unless it is done; the phases before it must be.  One process at a time does it.
+
+        Under torchrun all processes call this, do it together, and share the folder; process 0 writes.
+        """
+        lock = None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / ".lock")
-            lock.acquire()      # where another process trains this very phase, wait and use its result
+            if distributed.rank() == 0:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(self.folder / ".lock")
+                lock.acquire()      # where another process trains this very phase, wait and use its result
         except (OSError, NotImplementedError) as error:
             raise unwritable(self.folder, error) from error
         threads = torch.get_num_threads()
         try:
-            if not self.done:
+            if not distributed.agreed(self.done):
                 torch.set_num_threads(self.recipe.threads or threads)
                 with torch.random.fork_rng():
-                    self._train(report)
+                    self._train(report if lock else lambda **event: None, writes=lock is not None)
+            distributed.barrier()
         finally:
             torch.set_num_threads(threads)
-            lock.release()
+            if lock is not None:
+                lock.release()
 
-    def _train(self, report) -> None:
+    def _train(self, report, *, writes: bool) -> None:
         recipe, phase, last = self.recipe, self.phase, self.folder / "last.pt"
-        for stray in self.folder.glob(".[0-9]*"):       # what a killed process was writing
-            stray.unlink()
-        train, test = _batches(recipe)
         before = [Link(recipe, i) for i in range(self.index)]
-        torch.manual_seed(recipe.seed)
-        net = (before[-1].network() if before else _build(recipe)).to(train.device)
-        net = begin(net, phase, next(iter(train.epoch(0)))[0])
-        teacher = next((b.network().to(train.device) for b in before if b.phase.name == phase.teacher), None)
-        epochs_before = sum(b.phase.epochs for b in before)     # every phase sees the data in an order of its own
-        trainer = Trainer(net, phase, train, test, seed=recipe.seed, first_epoch=epochs_before, teacher=teacher)
+        config = {"key": self.key, "previous": before[-1].key if before else None, "code": code_version(),
+                  "recipe": self.identity, "environment": environment()}
+        if writes:
+            for stray in self.folder.glob(".[0-9]*"):       # what a killed process was writing
+                stray.unlink()
+            self._write("link.json", config)
+        trainer = self._trainer(before)
         if last.exists():
             trainer.load(checkpoint.load(last, keys=tuple(trainer.state())))
         progress = functools.partial(
             report, key=Link.chain(recipe)[-1].key, run=f"{recipe.label}, seed {recipe.seed}", phase=phase.name,
-            epochs_before=epochs_before, epochs=sum(p.epochs for p in recipe.phases))
-        trainer.run(save=lambda state: checkpoint.save(state, last), report=progress)
-
+            epochs_before=_epochs(before), epochs=sum(p.epochs for p in recipe.phases))
+        trainer.run(save=(lambda state: checkpoint.save(state, last)) if writes else lambda state: None,
+                    report=progress)
+        if not writes:
+            return
         state = trainer.state()
-        rate = phase.epochs * len(train) * recipe.batch_size / state["seconds"]
-        with atomic(self.folder / "link.json") as temp:
-            temp.write_text(json.dumps({
-                "key": self.key, "previous": before[-1].key if before else None, "code": code_version(),
-                "recipe": self.identity, "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
-                "seconds": round(state["seconds"], 1), "images_per_s": round(rate), "environment": environment(),
-            }, indent=1), encoding="utf-8")
+        table = models.plan(trainer.net) if phase.scheme else pd.DataFrame(columns=["layer"])
+        if trainer.aiwq is not None:
+            state["aiwq"] = {"table": trainer.aiwq.table().to_dict("list"), "rows": state["aiwq"]["rows"]}
+            table = table.merge(trainer.aiwq.table().drop(columns="kind"), on="layer")
+        history = pd.DataFrame(state["history"], columns=HISTORY_COLUMNS[1:])
         with atomic(self.folder / "history.csv") as temp:
-            pd.DataFrame(state["history"], columns=HISTORY_COLUMNS[1:]).to_csv(temp, index=False)
-        checkpoint.save({k: state[k] for k in ("net", "ema", "history", "seconds")}, self.folder / "final.pt")
+            history.to_csv(temp, index=False)
+        with atomic(self.folder / "layers.csv") as temp:
+            table.to_csv(temp, index=False)
+        images = phase.epochs * len(trainer.train_batches) * recipe.batch_size
+        self._write("link.json", {
+            **config, "finished": time.strftime("%Y-%m-%d %H:%M:%S"), "seconds": round(state["seconds"], 1),
+            "images_per_s": round(images / state["seconds"]) if images else None,
+            "peak_memory_mb": peak_memory(),
+            "accuracy": history[(history.split == "val") & (history.metric == "accuracy")].value.iloc[-1]})
+        checkpoint.save({k: state[k] for k in FINAL}, self.folder / "final.pt")
         last.unlink(missing_ok=True)
 
+    def _trainer(self, before: list[Link]) -> Trainer:
+        """A trainer at the beginning of this phase."""
+        recipe, phase = self.recipe, self.phase
+        device = distributed.device()
+        train, test = sources.batches(recipe, device)
+        torch.manual_seed(recipe.seed)
+        net = (before[-1].network() if before else self.architecture(weights=True)).to(device)
+        fast = distributed.world() == 1 and recipe.precision == "float32" and not recipe.compiled
+        net = begin(net, phase, sources.first_images(recipe, device) if phase.scheme else None, fast=fast)
+        frozen = []
+        if phase.freeze is not None:
+            measured = next((b.instability for b in before if b.phase.name == phase.freeze.measured_in), None)
+            frozen = freezing.choose(phase.freeze, list(models.plan(net).layer), measured, recipe.seed)
+        return Trainer(net, phase, train, test, seed=recipe.seed, first_epoch=_epochs(before), frozen=frozen,
+                       teacher=self._teacher(before, device), precision=recipe.precision, compiled=recipe.compiled)
 
-def _build(recipe: Recipe) -> nn.Module:
-    with torch.random.fork_rng():       # leave the caller's random state as it is
-        return models.build(recipe.model, num_classes=recipe.num_classes, width=recipe.width,
-                            input_size=recipe.input_size)
+    def _teacher(self, before: list[Link], device: torch.device) -> nn.Module | None:
+        name = self.phase.teacher
+        if name is None:
+            return None
+        if name.startswith(PRETRAINED):
+            return models.build(name.removeprefix(PRETRAINED), num_classes=self.recipe.num_classes,
+                                input_size=self.recipe.input_size, weights="IMAGENET1K_V1").to(device)
+        return next(b for b in before if b.phase.name == name).network().to(device)
+
+    def _write(self, name: str, content: dict) -> None:
+        with atomic(self.folder / name) as temp:
+            temp.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _batches(recipe: Recipe) -> tuple[Batches, Batches]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    train, test = images(recipe.data)
-    return (Batches(train.stratified(recipe.train_images), recipe.batch_size, train=True, seed=recipe.seed,
-                    device=device),
-            Batches(test.stratified(recipe.test_images), 500, train=False, device=device))
+def _epochs(links: list[Link]) -> int:
+    """How many epochs these phases have: every phase sees the data in an order of its own."""
+    return sum(link.phase.epochs for link in links)

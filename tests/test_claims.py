@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from paperlib import data, models, recipes, runs, store
+from paperlib import data, models, provenance, recipes, runs, sources
 from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, duq_ends_lower, duq_starts_higher
 from paperlib.errors import InputError
 from paperlib.runs import Run
@@ -165,16 +165,16 @@ def test_equal_recipes_are_the_same_run(make):
 
 def test_code_version_follows_code_and_not_words(tmp_path, monkeypatch):
     copy = tmp_path / "paperlib"
-    shutil.copytree(Path(store.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(store, "__file__", str(copy / "store.py"))
-    versions, engine = [store.code_version.__wrapped__()], copy / "training" / "engine.py"
+    shutil.copytree(Path(provenance.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "__file__", str(copy / "provenance.py"))
+    versions, engine = [provenance.code_version.__wrapped__()], copy / "training" / "engine.py"
     engine.write_text(engine.read_text().replace('    """Mean ', '    """The mean ') + "\n\n# a comment\n")
     (copy / "plots.py").write_text("NUMBER = 1")
-    assert "The mean" in engine.read_text() and store.code_version.__wrapped__() == versions[0]
+    assert "The mean" in engine.read_text() and provenance.code_version.__wrapped__() == versions[0]
     for name in ("training/engine.py", "quantizers/duq.py", "models/new.py", "batches.py"):
         with open(copy / name, "a") as file:
             file.write("\nNUMBER = 1\n")
-        versions.append(store.code_version.__wrapped__())
+        versions.append(provenance.code_version.__wrapped__())
     assert len(set(versions)) == 5
 
 
@@ -183,8 +183,8 @@ def test_recipe_survives_json():
         assert recipes.Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
 
 
-@pytest.mark.parametrize("options", [{"profile": "huge"}, {"profile": "imagenet"}, {"method": "magic"},
-                                     {"bits": 0}, {"bits": 9}, {"model": "vgg"}])
+@pytest.mark.parametrize("options", [{"profile": "huge"}, {"method": "magic"},
+                                     {"bits": 0}, {"bits": 9}, {"model": "vgg99"}])
 def test_unknown_words_are_refused(options, tmp_path, monkeypatch):
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
     with pytest.raises(InputError, match=str(*options.values())):
@@ -217,13 +217,13 @@ def test_foreign_checkpoint_is_refused(tmp_path, monkeypatch):
 
 def test_without_all_of_cifar10_the_recipe_names_the_subset(monkeypatch):
     wanted = smoke(profile="laptop")
-    monkeypatch.setattr(store, "images", lambda name: (range(50_000), range(10_000)))
-    assert store.resolve(wanted) == wanted
-    monkeypatch.setattr(store, "images", lambda name: data.load_subset())
-    got = store.resolve(wanted)
+    monkeypatch.setattr(sources, "images", lambda name: (range(50_000), range(10_000)))
+    assert sources.resolve(wanted) == wanted
+    monkeypatch.setattr(sources, "images", lambda name: data.load_subset())
+    got = sources.resolve(wanted)
     assert (got.data, got.train_images, got.test_images) == ("subset", 5000, 1000)
-    assert Link(got, 0).key != Link(wanted, 0).key and store.resolve(got) == got
-    few = store.resolve(dataclasses.replace(wanted, train_images=100, test_images=50))
+    assert Link(got, 0).key != Link(wanted, 0).key and sources.resolve(got) == got
+    few = sources.resolve(dataclasses.replace(wanted, train_images=100, test_images=50))
     assert (few.train_images, few.test_images) == (100, 50)
 
 

@@ -1,5 +1,7 @@
 """Layers, MobileNet-v3, which values can reach a layer, and what a scheme makes of a network."""
 
+import copy
+import io
 import math
 import operator
 from functools import partial
@@ -127,7 +129,7 @@ SOUND = [       # here any floor will do that is none too high
     *((None, before) for before in SOUND)])
 def test_floor(floor, before):
     net = Net(before).eval()
-    found, q = input_floors(net)["last"], four_bits(net).last.input_quantizer
+    found, q = input_floors(net).layers["last"], four_bits(net).last.input_quantizer
     assert found <= net.before(5 * images()).min() and (floor is None or found == floor)
     assert (q.signed, q.floor) == ((True, 0) if found == SIGNED else (False, min(found, 0)))
 
@@ -136,7 +138,7 @@ def test_lower_floor_and_first_range_of_a_layer_used_often_and_default_of_an_arg
     net = models.calibrate(four_bits(net_with(lambda net, x, skip=None: (
         net.last(relu(x)) + net.last(x if skip is None else relu(x)) + net.last(relu(x))))), images())
     alone = quantizers.build("duq", role="activation", bits=8, signed=True).calibrate(relu(images()))
-    assert input_floors(net) == {"last": SIGNED} and torch.equal(net.last.input_quantizer.a, alone.a)
+    assert input_floors(net).layers == {"last": SIGNED} and torch.equal(net.last.input_quantizer.a, alone.a)
 
 
 def expected_plan():
@@ -225,17 +227,163 @@ def test_quantizers_suit_the_dtype_and_pact_what_lies_below_zero():
 
 def test_a_layer_called_by_keyword_is_quantized():
     net, x = net_with(lambda net, x: net.last(input=x)), images()
-    assert input_floors(net) == {"last": SIGNED}
+    assert input_floors(net).layers == {"last": SIGNED}
     quantized = models.calibrate(four_bits(net), x)
     assert type(quantized.last) is QuantConv2d and quantized(x).isfinite().all()
 
 
+class Block(nn.Module):
+    """A residual block, as plain as can be."""
+
+    def __init__(self, relu=False):
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU() if relu else nn.Identity()
+
+    def forward(self, x):
+        return self.relu(x + self.conv(x))
+
+
+highway, eight_bits = Scheme(), Scheme(identity_bits=8)
+
+
+def identity_rows(net):
+    return models.plan(net).query("kind == 'identity'")
+
+
+def calibrated_blocks(scheme=eight_bits, size=8):
+    net = seq(nn.Conv2d(3, 3, 1), Block(relu=True), Block()).eval()
+    return models.calibrate(models.quantize(net, scheme), images(size=size)), images(size=size, seed=1)
+
+
+@pytest.mark.parametrize("name, blocks, floor", [
+    ("mobilenet_v1", [], None), ("mobilenet_v2", [3, 5, 6, 8, 9, 10, 12, 13, 15, 16], "signed"),
+    ("mobilenet_v3_small", [3, 5, 6, 8, 10, 11], "signed"),
+    ("resnet18", ["1.0", "1.1", "2.1", "3.1", "4.1"], ">= 0")])
+def test_which_blocks_quantize_their_identity(name, blocks, floor):
+    with torch.device("meta"):
+        net = models.build(name)
+    rows = identity_rows(models.quantize(net, eight_bits))
+    assert list(rows.layer) == [f"{'layer' if name == 'resnet18' else 'features.'}{b}" for b in blocks]
+    assert set(rows.a_bits) <= {8} and set(rows.input) <= {floor} and rows.w_bits.isna().all()
+    for scheme in (highway, Scheme(identity_bits=8, a_bits=32)):
+        assert identity_rows(models.quantize(net, scheme)).empty
+
+
+def test_identity_and_branch_see_the_quantized_input():
+    net, x = calibrated_blocks()
+    block, seen = net[1], []
+    block.conv.register_forward_pre_hook(lambda conv, args: seen.append(args[0]))
+    inputs = net[0](x)
+    held = block.identity_quantizer(inputs)
+    y = block(inputs)
+    assert torch.equal(seen[0], held) and not torch.equal(held, inputs)
+    assert torch.equal(y, relu(held + block.conv(held)))
+    y.sum().backward()
+    assert all(p.grad.any() for p in block.identity_quantizer.parameters())
+    assert net[2].identity_quantizer.floor == 0 and not net[2].identity_quantizer.signed       # after ReLU
+
+
+def test_quantized_identity_survives_copies_files_and_fusing():
+    net, x = calibrated_blocks()
+    y, (fresh, _) = net(x), calibrated_blocks(size=4)
+    assert not torch.equal(fresh(x), y)
+    fresh.load_state_dict(net.state_dict())
+    torch.save(net, file := io.BytesIO())
+    file.seek(0)
+    saved, twin, fused = torch.load(file, weights_only=False), copy.deepcopy(net), models.fuse(net)
+    for other in (fresh, saved, twin, fused, models.unfuse(fused), models.quantize(net, eight_bits)):
+        assert torch.equal(other(x), y) and len(other[1]._forward_pre_hooks) == 1
+        assert other is fresh or other[1].identity_quantizer is not net[1].identity_quantizer
+        again = models.quantize(other, highway)
+        assert identity_rows(again).empty and not torch.equal(again(x), y) and not again[1]._forward_pre_hooks
+        assert len(net[1]._forward_pre_hooks) == len(other[1]._forward_pre_hooks) == 1     # each has a hook of its own
+        assert list(again.state_dict()) == list(calibrated_blocks(highway)[0].state_dict())
+    four = models.quantize(net, Scheme(identity_bits=4))        # keeps the range, needs no new one
+    assert set(identity_rows(four).a_bits) == {4} and not torch.equal(four(x), y)
+    models.calibrate(four, 9 * images(size=8))
+    assert torch.equal(four[1].identity_quantizer.a, net[1].identity_quantizer.a)
+    with torch.no_grad():
+        twin[1].identity_quantizer.a.add_(1)
+    assert not torch.equal(twin(x), y) and torch.equal(net(x), y)
+
+
+@pytest.mark.parametrize("forward, rows", [
+    (lambda net, x: x + net.last(x), 0),                                # the network itself: no block of its own
+    (lambda net, x: net.before(relu(net.before(x))), 1),                # one block, called twice
+    (lambda net, x: net.before(x=x), 0), (lambda net, x: net.before(x) + x, 1)])
+def test_sums_that_are_no_blocks_and_blocks_called_twice(forward, rows):
+    net = net_with(forward)
+    net.before = Block()
+    with pytest.warns(UserWarning, match="these layers, which stay float"):     # each leaves one out
+        net = models.quantize(net, eight_bits)
+    assert list(identity_rows(net).input) == ["signed"] * rows
+    assert models.calibrate(net, images())(images()).isfinite().all()
+
+
+def test_a_block_whose_children_are_a_sequence_is_refused():
+    residual = type("Residual", (nn.Sequential,), {"forward": lambda self, x: x + nn.Sequential.forward(self, x)})
+    net = seq(nn.Conv2d(3, 3, 1), residual(nn.Conv2d(3, 3, 1)))
+    with pytest.raises(InputError, match="identity of 1, whose children are a sequence: let .* Residual as an attr"):
+        models.quantize(net, eight_bits)
+    assert len(models.plan(models.quantize(net, highway))) == 2
+
+
+def test_first_and_last_layer_in_float():
+    a, b, c = (nn.Conv2d(3, 3, 1) for _ in range(3))
+    net = net_with(lambda net, x: net.last(net.before(net.last(relu(net.before(x))))))
+    net.before, net.last = seq(a, b), c
+    for scheme, float_layers in ((Scheme(), []), (Scheme(quantize_first=False), ["before.0"]),
+                                 (Scheme(quantize_last=False), ["last"]),
+                                 (Scheme(quantize_first=False, quantize_last=False), ["before.0", "last"])):
+        plan = models.plan(models.quantize(net, scheme)).set_index("layer")
+        for layer, row in plan.iterrows():
+            assert (row.w_bits, row.a_bits) == ((32, 32) if layer in float_layers else
+                                                (4, 8 if layer == "before.0" else 4))
+            assert (row.weight == row.activation == "float") == (layer in float_layers)
+    swapped = net_with(lambda net, x: net.before(net.last(net.before(x))))      # one layer is first and last
+    swapped.before = a
+    plan = models.plan(models.quantize(swapped, Scheme(quantize_last=False))).set_index("layer")
+    assert dict(plan.w_bits) == {"before": 32, "last": 4}
+
+
+def test_float_ends_come_back(small):
+    net = models.quantize(small, Scheme(quantize_first=False, quantize_last=False))
+    plan, x = models.plan(net), images()
+    assert plan.w_bits.tolist()[:2] == [32, 4] and plan.a_bits.tolist()[-2:] == [4, 32]
+    assert models.calibrate(net, x)(x).isfinite().all()
+    whole = models.plan(models.quantize(net, Scheme()))
+    assert set(whole.w_bits) == {4} and whole.a_bits[0] == 8 and whole.equals(models.plan(four_bits(small)))
+
+
+@pytest.mark.parametrize("x, shape", [(images(channels=4), "4, 4, 32, 32"), (images(size=4), "4, 3, 4, 4")])
+def test_calibrating_with_images_that_do_not_fit(x, shape):
+    net = four_bits(models.build("vgg7", width=0.05))
+    modes = [m.training for m in net.modules()]
+    with pytest.raises(InputError, match=rf"VGG7 cannot take images of shape \({shape}\) .*: give it the size"):
+        models.calibrate(net, x)
+    assert [m.training for m in net.modules()] == modes and not any(m._forward_pre_hooks for m in net.modules())
+
+
+class Hidden(nn.Module):
+    """Its layers stand in a plain list, where torch doesn't see them."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Conv2d(3, 3, 1)]
+
+    def forward(self, x):
+        return self.layers[0](x)
+
+
 @pytest.mark.parametrize("make, message", [
-    (partial(models.build, "nope"), "unknown .* from mobile"), (partial(Scheme, se_bits=16), "se_bits"),
+    (partial(models.build, "nope"), "unknown .* from alexnet, mobile"), (partial(Scheme, se_bits=16), "se_bits"),
     *((partial(build, **k), "width must be positive, input_size at least 32")
       for k in ({"width": 0}, {"width": math.nan}, {"input_size": 16}, {"num_classes": 0})),
     *((partial(Scheme, w_bits=b), "w_bits must be a whole .* or 32 for float") for b in (9, 0, True, 2.5)),
     (partial(Scheme, "nope"), "not quantize"), (partial(Scheme, "pact"), "not quantize weights: choose from"),
+    *((partial(Scheme, identity_bits=b), "identity_bits must be a whole number") for b in (0, 16, 8.0)),
+    (partial(four_bits, Hidden()), "cannot follow Hidden.forward .*: make every layer an attribute"),
+    (partial(four_bits, nn.Conv2d(3, 3, 1)), r"nothing to quantize \(a layer by itself: put it into nn.Sequential"),
     (partial(four_bits, seq(nn.ReLU())), "no Conv2d or Linear layer: there is nothing to quantize"),
     (partial(four_bits, Net(lambda x: x if x.sum() > 0 else -x)), "cannot follow Net.forward .*control flow"),
     (partial(four_bits, seq(nn.Conv2d(3, 3, 3, padding="same"))), "numeric zero padding .*: pad before"),

@@ -237,5 +237,5 @@ def test_progress_bar_ends_full(capsys):
 
 
 def test_phases_that_cannot_be_are_refused():
-    with pytest.raises(InputError, match="0 epochs: give it at least 1"):
-        dataclasses.replace(PHASE, epochs=0)
+    with pytest.raises(InputError, match="-1 epochs: give it at least 0"):
+        dataclasses.replace(PHASE, epochs=-1)

@@ -1,30 +1,53 @@
 """Networks by name, and their quantization."""
+import os
+
+import torch
 from torch import nn
 
 from ..errors import InputError
+from .alexnet import alexnet
 from .fuse import fuse, unfuse
+from .mobilenet_v1 import mobilenet_v1
 from .mobilenet_v2 import mobilenet_v2
-from .mobilenet_v3 import mobilenet_v3_large
-from .quantize import Scheme, calibrate, plan, quantize
+from .mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
+from .quantize import calibrate, plan, quantize
+from .resnet import resnet18, resnet50, resnet101
+from .scheme import Scheme
+from .vgg7 import vgg7
+from .weights import load_weights
 
-_BUILDERS = {"mobilenet_v2": mobilenet_v2, "mobilenet_v3_large": mobilenet_v3_large}
+_SCALABLE = {"mobilenet_v1": mobilenet_v1, "mobilenet_v2": mobilenet_v2, "mobilenet_v3_large": mobilenet_v3_large,
+             "mobilenet_v3_small": mobilenet_v3_small, "vgg7": vgg7}
+_FIXED = {"alexnet": alexnet, "resnet18": resnet18, "resnet50": resnet50, "resnet101": resnet101}
 
 
 def names() -> list[str]:
     """The networks that :func:`build` knows."""
-    return sorted(_BUILDERS)
+    return sorted(_SCALABLE | _FIXED)
 
 
-def build(name: str, *, num_classes: int = 10, width: float = 1.0, input_size: int = 32) -> nn.Module:
-    """A float network by name, in channels_last memory format.  InputError for unknown names or odd sizes."""
-    import torch
+def build(name: str, *, num_classes: int = 10, width: float = 1.0, input_size: int = 32,
+          weights: str | os.PathLike | None = None) -> nn.Module:
+    """A float network by name, in channels_last memory format.
 
-    if name not in _BUILDERS:
+    ``width`` scales the channels, where the network has such a multiplier.  ``input_size``: pixels; up to 64 the
+    network starts with less striding.  ``weights``: None, a name of torchvision's such as "IMAGENET1K_V1", or the path
+    of a file (:func:`paperlib.models.weights.load_weights`).  InputError for unknown names, odd sizes or weights that
+    don't fit.
+    """
+    if name not in names():
         raise InputError(f"unknown model {name!r}: choose from {', '.join(names())}")
     if not width > 0 or input_size < 32 or num_classes < 1:
         raise InputError(f"width must be positive, input_size at least 32 and num_classes at least 1, got "
                          f"width={width}, input_size={input_size}, num_classes={num_classes}")
-    net = _BUILDERS[name](num_classes=num_classes, width=width, input_size=input_size)
+    if name in _SCALABLE:
+        net = _SCALABLE[name](num_classes=num_classes, width=width, input_size=input_size)
+    elif width == 1:
+        net = _FIXED[name](num_classes=num_classes, input_size=input_size)
+    else:
+        raise InputError(f"{name} has no width multiplier, got width={width}: leave it out")
+    if weights is not None:
+        load_weights(net, name, weights)
     return net.to(memory_format=torch.channels_last)
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
@@ -13,45 +12,13 @@ from .. import quantizers
 from ..errors import InputError
 from ..layers import QuantConv2d, QuantLinear
 from .fuse import unfuse
+from .identity import attach, detach, quantized_blocks
 from .ranges import input_floors
-
-FLOAT = 32
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """What each layer gets.  Bits are 1 to 8, or 32 for float.
-
-    The precision map is PROFIT's (supplement, section 5): ``w_bits``/``a_bits`` everywhere except an 8-bit input to
-    the first convolution and 8-bit activations in squeeze-and-excite; the identity path is never quantized.  With
-    ``a_bits=32`` those two exceptions are float as well.  ``per_channel``: whether each output channel of a weight has
-    its own range (None: what the method's authors do); ``weight_options`` and ``activation_options`` go to the
-    quantizers, e.g. ``{"levels": 15}`` to SAWB.
-    """
-
-    weight: str = "duq"
-    activation: str = "duq"
-    w_bits: int = 4
-    a_bits: int = 4
-    first_input_bits: int = 8
-    se_bits: int = 8
-    negative_padding: bool = True
-    per_channel: bool | None = None
-    weight_options: dict = field(default_factory=dict)
-    activation_options: dict = field(default_factory=dict)
-
-    def __post_init__(self):
-        for name in ("w_bits", "a_bits", "first_input_bits", "se_bits"):
-            bits = getattr(self, name)
-            if type(bits) is not int or bits not in (*quantizers.BITS, FLOAT):
-                raise InputError(f"{name} must be a whole number from 1 to 8, or 32 for float, got {bits!r}")
-        for role, method in (("weight", self.weight), ("activation", self.activation)):
-            if method not in quantizers.names(role):
-                raise InputError(f"{method!r} does not quantize {role}s: "
-                                 f"choose from {', '.join(quantizers.names(role))}")
+from .scheme import FLOAT, Scheme
 
 
-def _kind(net: nn.Module, name: str, first: bool) -> str:
+def kind(net: nn.Module, name: str, first: bool) -> str:
+    """What part a Conv2d or Linear plays; ``first``: whether it is the first that is called."""
     layer, parts = net.get_submodule(name), name.split(".")
     parents = [net.get_submodule(".".join(parts[:i])) for i in range(1, len(parts))]
     if any("squeeze" in type(p).__name__.lower() for p in parents):
@@ -77,11 +44,26 @@ def _quantizer(old, method: str, **settings):
     return new
 
 
-def _shape(layer: nn.Module, scheme: Scheme) -> dict:
+def _input_quantizer(old, scheme: Scheme, bits: int, floor: float):
+    if bits == FLOAT:
+        return None
+    return _quantizer(old, scheme.activation, role="activation", bits=bits, signed=floor == -math.inf,
+                      floor=_pad(floor), **scheme.activation_options)
+
+
+def _weight_quantizer(old, scheme: Scheme, bits: int, weight: Tensor):
+    if bits == FLOAT:
+        return None
     per_channel = scheme.per_channel
     if per_channel is None:
         per_channel = quantizers.find(scheme.weight, "weight").per_channel
-    return {"shape": (len(layer.weight), *[1] * (layer.weight.dim() - 1))} if per_channel else {}
+    shape = {"shape": (len(weight), *[1] * (weight.dim() - 1))} if per_channel else {}
+    return _quantizer(old, scheme.weight, role="weight", bits=bits, **shape, **scheme.weight_options)
+
+
+def _pad(floor: float) -> float:
+    """The least value of an input with this floor that padding may stand for: 0, or less where that is known."""
+    return 0.0 if floor == -math.inf else min(floor, 0.0)
 
 
 def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
@@ -92,36 +74,40 @@ def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
     cannot be traced.
     """
     net = unfuse(net)
+    identities = {name: detach(block) for name, block in list(quantized_blocks(net))}
     floors = input_floors(net)
-    if not floors:
-        raise InputError(f"{type(net).__name__} has no Conv2d or Linear layer: there is nothing to quantize")
-    missed = [name for name, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and name not in floors]
+    if not floors.layers:
+        raise InputError(f"{type(net).__name__} has no Conv2d or Linear layer: there is nothing to quantize "
+                         "(a layer by itself: put it into nn.Sequential)")
+    missed = [name for name, m in net.named_modules()
+              if isinstance(m, (nn.Conv2d, nn.Linear)) and name not in floors.layers]
     if missed:
         warnings.warn(f"forward does not call these layers, which stay float: {', '.join(missed)}", stacklevel=2)
     names = {}      # every name under which a layer is known: one layer may stand in several places
     for name, module in net.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
-    for index, (name, floor) in enumerate(floors.items()):
+    first = next(iter(floors.layers))
+    for name, floor in floors.layers.items():
         layer = net.get_submodule(name)
         if not isinstance(layer, (QuantConv2d, QuantLinear)):
             old, layer = layer, (QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear).from_float(layer)
             for place in names[old]:
                 net.set_submodule(place, layer)
-        layer.kind = _kind(net, name, first=index == 0)
-        a_bits = scheme.a_bits
-        if a_bits != FLOAT:
-            a_bits = {"first": scheme.first_input_bits, "se": scheme.se_bits}.get(layer.kind, a_bits)
-        signed, floor = floor == -math.inf, (0.0 if floor == -math.inf else min(floor, 0.0))
-        layer.input_quantizer = None if a_bits == FLOAT else _quantizer(
-            layer.input_quantizer, scheme.activation, role="activation", bits=a_bits, signed=signed, floor=floor,
-            **scheme.activation_options)
-        layer.weight_quantizer = None if scheme.w_bits == FLOAT else _quantizer(
-            layer.weight_quantizer, scheme.weight, role="weight", bits=scheme.w_bits,
-            **_shape(layer, scheme), **scheme.weight_options)
+        layer.kind = kind(net, name, first=name == first)
+        a_bits, w_bits = scheme.input_bits(layer.kind), scheme.w_bits
+        if name == first and not scheme.quantize_first or name == floors.last and not scheme.quantize_last:
+            a_bits = w_bits = FLOAT
+        layer.input_quantizer = _input_quantizer(layer.input_quantizer, scheme, a_bits, floor)
+        layer.weight_quantizer = _weight_quantizer(layer.weight_quantizer, scheme, w_bits, layer.weight)
         if isinstance(layer, QuantConv2d):
-            pad = floor if layer.input_quantizer is None else layer.input_quantizer.floor
+            pad = _pad(floor) if layer.input_quantizer is None else layer.input_quantizer.floor
             layer.pad_value = pad if scheme.negative_padding else 0.0
         layer.to(layer.weight.device, layer.weight.dtype)       # new quantizers come as float32 on the CPU
+    for name, floor in floors.blocks.items():
+        block, like = net.get_submodule(name), net.get_submodule(first).weight
+        quantizer = _input_quantizer(identities.get(name), scheme, scheme.input_bits("identity"), floor)
+        if quantizer is not None:
+            attach(block, name, quantizer.to(like.device, like.dtype))
     return net
 
 
@@ -144,12 +130,21 @@ def calibrate(net: nn.Module, x: Tensor) -> nn.Module:
             if quantizer is not None and not quantizer.calibrated:
                 quantizer.calibrate(tensor)
 
+    def set_range(quantizer, args):
+        if not quantizer.calibrated:
+            quantizer.calibrate(args[0])
+
     if any(getattr(layer, "before", None) for _, layer in _layers(net)):
         raise InputError("in a fused network layers don't see their own inputs: calibrate first, then models.fuse")
     modes = {module: module.training for module in net.modules()}
     hooks = [layer.register_forward_pre_hook(set_ranges, with_kwargs=True) for _, layer in _layers(net)]
+    hooks += [block.identity_quantizer.register_forward_pre_hook(set_range) for _, block in quantized_blocks(net)]
     try:
         net.eval()(x)
+    except RuntimeError as error:
+        raise InputError(f"{type(net).__name__} cannot take images of shape {tuple(x.shape)} "
+                         f"({' '.join(str(error).split())[:120]}): give it the size, channels and device "
+                         "it is made for") from error
     finally:
         for hook in hooks:
             hook.remove()
@@ -159,19 +154,29 @@ def calibrate(net: nn.Module, x: Tensor) -> nn.Module:
 
 
 def plan(net: nn.Module) -> pd.DataFrame:
-    """One row per quantized layer, in the network's order: kind, shape, bits, methods, levels, floor, padding."""
+    """One row per quantized layer, in the network's order: kind, shape, bits, methods, levels, floor, padding.
+
+    A block whose input is quantized before branch and identity part has a row of kind "identity" ahead of its layers.
+    """
     def describe(q):
         return (FLOAT, "float", None) if q is None else (q.bits, type(q).__name__, q.grid.n_levels)
 
-    rows = []
-    for name, layer in _layers(net):
-        (a_bits, activation, a_levels), (w_bits, weight, w_levels) = map(
-            describe, (layer.input_quantizer, layer.weight_quantizer))
-        rows.append({
-            "layer": name, "kind": layer.kind, "weight_shape": "x".join(map(str, layer.weight.shape)),
-            "w_bits": w_bits, "weight": weight, "w_levels": w_levels,
+    rows, layers, blocks = [], dict(_layers(net)), dict(quantized_blocks(net))
+    for name, module in net.named_modules():
+        if name in blocks:
+            quantizer, row = module.identity_quantizer, {"layer": name, "kind": "identity"}
+        elif name in layers:
+            quantizer = module.input_quantizer
+            w_bits, weight, w_levels = describe(module.weight_quantizer)
+            row = {"layer": name, "kind": module.kind, "weight_shape": "x".join(map(str, module.weight.shape)),
+                   "w_bits": w_bits, "weight": weight, "w_levels": w_levels,
+                   "pad_value": module.pad_value if any(getattr(module, "padding", ())) else None}
+        else:
+            continue
+        a_bits, activation, a_levels = describe(quantizer)
+        rows.append(row | {
             "a_bits": a_bits, "activation": activation, "a_levels": a_levels,
-            "input": None if layer.input_quantizer is None else
-                     "signed" if layer.input_quantizer.signed else f">= {layer.input_quantizer.floor:g}",
-            "pad_value": layer.pad_value if any(getattr(layer, "padding", ())) else None})
-    return pd.DataFrame(rows)
+            "input": None if quantizer is None else "signed" if quantizer.signed else f">= {quantizer.floor:g}"})
+    columns = ["layer", "kind", "weight_shape", "w_bits", "weight", "w_levels", "a_bits", "activation", "a_levels",
+               "input", "pad_value"]
+    return pd.DataFrame(rows, columns=columns)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import math
 import operator
+from typing import NamedTuple
 
 import torch
 import torch.fx
@@ -64,6 +65,7 @@ def _plus(p, q):
 
 _PAIRS = {operator.mul: _times, operator.imul: _times, torch.mul: _times,
           operator.add: _plus, operator.iadd: _plus, torch.add: _plus}
+_ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 
 
 _IN_PLACE = {f for name, f in vars(operator).items() if name.startswith("i") and name[1:] in vars(operator)}
@@ -84,6 +86,12 @@ class _Leaves(torch.fx.Tracer):
 
     def proxy(self, node):
         return _Proxy(node, self)
+
+    def call_module(self, module, forward, args, kwargs):
+        """Note at a node which modules have it as their first argument."""
+        if args and isinstance(args[0], torch.fx.Proxy):
+            args[0].node.meta.setdefault("enters", set()).add(self.path_of_module(module))
+        return super().call_module(module, forward, args, kwargs)
 
 
 def _rule(node: torch.fx.Node, modules: dict):
@@ -115,23 +123,32 @@ def trace(net: nn.Module) -> torch.fx.Graph:
         return _Leaves().trace(net, concrete_args=defaults or None)
     except Exception as error:      # whatever a forward does with a stand-in for a tensor
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"cannot follow {type(net).__name__}.forward ({reason[:120]}): keep control flow that depends "
-                         "on tensors out of forward") from error
+        cure = ("make every layer an attribute of its network, in nn.ModuleList instead of a list"
+                if "not installed as a submodule" in reason else "keep control flow that depends on tensors out of it")
+        raise InputError(f"cannot follow {type(net).__name__}.forward ({reason[:120]}): {cure}") from error
 
 
-def input_floors(net: nn.Module) -> dict[str, float]:
-    """{layer name: greatest known lower bound of its input} for each Conv2d and Linear, in order of execution.
+class Floors(NamedTuple):
+    """Greatest known lower bounds of inputs, by name; ``-inf`` means that the input has both signs."""
 
-    ``-inf`` means that the input has both signs.  InputError if the network cannot be traced.
-    """
+    layers: dict[str, float]        # each Conv2d and Linear, in order of their first call
+    blocks: dict[str, float]        # each module whose own forward adds its first argument to another tensor
+    last: str | None                # the layer that is called last
+
+
+def input_floors(net: nn.Module) -> Floors:
+    """The floors of ``net``'s layers and residual blocks.  InputError if the network cannot be traced."""
     graph = trace(net)
-    modules, bounds, floors = dict(net.named_modules(remove_duplicate=False)), {}, {}
+    modules, bounds, layers, blocks, last = dict(net.named_modules(remove_duplicate=False)), {}, {}, {}, None
     for node in graph.nodes:
         inputs = [bounds.get(a, ANY) if isinstance(a, torch.fx.Node) else (a, a) for a in node.args
                   if isinstance(a, (torch.fx.Node, int, float))]
         if node.op == "call_module" and isinstance(modules[node.target], (nn.Conv2d, nn.Linear)):
-            floor = inputs[0][0] if inputs else -math.inf       # called by keyword: not followed, so signed
-            floors[node.target] = min(floor, floors.get(node.target, math.inf))
+            last, floor = node.target, inputs[0][0] if inputs else -math.inf    # called by keyword: signed
+            layers[last] = min(floor, layers.get(last, math.inf))
+        for block, (floor, _) in zip(_entered(node), inputs):
+            if block is not None:
+                blocks[block] = min(floor, blocks.get(block, math.inf))
         rule, result = _rule(node, modules), ANY
         if rule is not None and inputs:
             result = rule(inputs[0])
@@ -140,4 +157,12 @@ def input_floors(net: nn.Module) -> dict[str, float]:
         if rule is None and _changes_its_input(node, modules):
             bounds.clear()      # other names may stand for the same memory: nothing known before can be relied on
         bounds[node] = result
-    return floors
+    return Floors(layers, blocks, last)
+
+
+def _entered(node: torch.fx.Node) -> list[str | None]:
+    """For each term of a sum of two tensors: the module in whose forward the sum stands, if the term is its input."""
+    if node.target not in _ADDITIONS or len(node.args) != 2 or not all(isinstance(a, torch.fx.Node) for a in node.args):
+        return []
+    owner = [name for name, _ in node.meta.get("nn_module_stack", {}).values()][-1:]
+    return [name if name in term.meta.get("enters", ()) else None for term in node.args for name in owner]

@@ -1,5 +1,6 @@
 """Recipes: an experiment as a list of phases, plain data that prints as a table."""
 from .baselines import activations_then_weights
+from .profit import profit
 from .recipe import Recipe
 
-__all__ = ["Recipe", "activations_then_weights"]
+__all__ = ["Recipe", "activations_then_weights", "profit"]

@@ -25,16 +25,17 @@ def activations_then_weights(method: str, *, model: str = "mobilenet_v3_large", 
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
     label, scheme = METHODS[method]
-    recorded = profiles.get(profile).plays
-    scale = profiles.get(recorded or profile)
+    scale = profiles.scale(profile)
     settings = {**scheme.__dict__, "a_bits": bits}
     if method == "pact" and bits in (2, 4):     # as many levels as DuQ has, where SAWB has coefficients for that number
         settings["weight_options"] = {"levels": 2**bits - 1}
-    stage = {"lr": 0.04, "quantizer_lr": quantizer_lr, "warmup_epochs": 0.5 if scale.stage_epochs < 10 else 3}
-    phases = (
-        Phase("float", scale.float_epochs, lr=0.4, weight_decay=5e-4, warmup_epochs=1, bn_momentum=0.1),
+    stage = {"lr": scale.lr, "quantizer_lr": quantizer_lr, "warmup_epochs": scale.warmup_epochs}
+    return Recipe.of(profile, label, model, seed, [
+        float_phase(scale),
         Phase("activations", scale.stage_epochs, scheme=Scheme(**{**settings, "w_bits": 32}), **stage),
-        Phase("weights", scale.stage_epochs, scheme=Scheme(**{**settings, "w_bits": bits}), **stage),
-    )
-    return Recipe(label, model, scale.width, scale.data, scale.train_images, scale.test_images, scale.batch_size,
-                  seed, scale.threads, phases, recorded=bool(recorded))
+        Phase("weights", scale.stage_epochs, scheme=Scheme(**{**settings, "w_bits": bits}), **stage)])
+
+
+def float_phase(scale: profiles.Profile) -> Phase:
+    """The beginning that all recipes share: trained from random weights, or pretrained ones as they are."""
+    return Phase("float", scale.float_epochs, lr=0.4, weight_decay=5e-4, warmup_epochs=1, bn_momentum=0.1)

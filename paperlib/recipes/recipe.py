@@ -1,13 +1,17 @@
 """What a recipe is."""
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import pandas as pd
 
+from .. import profiles
 from ..errors import InputError
 from ..models import Scheme
-from ..training.phases import Phase
+from ..training.phases import PRETRAINED, Freeze, Phase
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,9 @@ class Recipe:
     """A network, data, a seed and the phases to train: everything that determines a result.
 
     ``label`` is what figures call it; ``recorded`` asks for the run in data/recorded/ and never trains.  These two
-    do not count for the identity of a run.
+    do not count for the identity of a run.  ``weights``: what the first phase starts with, a file or a name such as
+    "IMAGENET1K_V1" (None: random).  ``train_images`` and ``test_images`` of 0 mean all.  ``precision``: "float32", or
+    "bfloat16" for autocast; ``compiled``: with torch.compile.
     """
 
     label: str
@@ -30,6 +36,10 @@ class Recipe:
     phases: tuple[Phase, ...]
     num_classes: int = 10
     input_size: int = 32
+    weights: str | None = None
+    augmentation: str | None = None
+    precision: str = "float32"
+    compiled: bool = False
     recorded: bool = False
 
     def __post_init__(self):
@@ -39,9 +49,29 @@ class Recipe:
             if phase.scheme is None and i and self.phases[i - 1].scheme is not None:
                 raise InputError(f"phase {phase.name!r} is float but follows a quantized one: give it a Scheme, with "
                                  "w_bits=32 and a_bits=32 if nothing is to be quantized")
-            if phase.teacher is not None and phase.teacher not in names[:i]:
-                raise InputError(f"phase {phase.name!r} has teacher {phase.teacher!r}, which is no earlier phase: "
-                                 f"choose from {', '.join(names[:i]) or 'none'}")
+            teacher, freeze = phase.teacher, phase.freeze
+            if teacher is not None and teacher not in names[:i] and not teacher.startswith(PRETRAINED):
+                raise InputError(f"phase {phase.name!r} has teacher {teacher!r}, which is no earlier phase: "
+                                 f"choose from {', '.join(names[:i]) or 'none'}, or name one as {PRETRAINED}resnet101")
+            measured = [p.name for p in self.phases[:i] if p.measure]
+            if freeze is not None and freeze.measured_in not in (None, *measured):
+                raise InputError(f"phase {phase.name!r} freezes by the AIWQ of {freeze.measured_in!r}, which is no "
+                                 f"earlier phase with measure=True: choose from {', '.join(measured) or 'none'}")
+            if freeze is not None and phase.scheme is None:
+                raise InputError(f"phase {phase.name!r} is float and has nothing to freeze: give it a Scheme, with "
+                                 "w_bits=32 and a_bits=32 if nothing is to be quantized")
+        if len(set(names)) < len(names):
+            raise InputError(f"two phases have the same name: {', '.join(names)}")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"unknown precision {self.precision!r}: choose from {', '.join(PRECISIONS)}")
+
+    @classmethod
+    def of(cls, profile: str | profiles.Profile, label: str, model: str, seed: int, phases: Iterable[Phase]) -> Recipe:
+        """A recipe at the scale of a profile."""
+        s = profiles.scale(profile)
+        return cls(label, model, s.width, s.data, s.train_images, s.test_images, s.batch_size, seed, s.threads,
+                   tuple(phases), num_classes=s.num_classes, input_size=s.input_size, weights=s.weights,
+                   recorded=isinstance(profile, str) and bool(profiles.get(profile).plays))
 
     def table(self) -> pd.DataFrame:
         """One row per phase."""
@@ -52,7 +82,8 @@ class Recipe:
                          "weights": "float" if s is None or s.w_bits == 32 else f"{s.weight} {s.w_bits} bits",
                          "activations": "float" if s is None or s.a_bits == 32 else f"{s.activation} {s.a_bits} bits",
                          "quantizer lr": "" if s is None else f"{p.lr * p.quantizer_lr:g}",
-                         "negative padding": bool(s and s.negative_padding), "teacher": p.teacher or "none"})
+                         "negative padding": bool(s and s.negative_padding), "teacher": p.teacher or "none",
+                         "frozen": _frozen(p), "measures": "AIWQ" if p.measure else ""})
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict:
@@ -65,5 +96,15 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, d: dict) -> Recipe:
-        phases = tuple(Phase(**{**p, "scheme": p["scheme"] and Scheme(**p["scheme"])}) for p in d["phases"])
-        return cls(**{**d, "phases": phases})
+        kinds = {"scheme": Scheme, "freeze": Freeze}
+        phases = [Phase(**{**p, **{k: kind(**p[k]) for k, kind in kinds.items() if p.get(k)}}) for p in d["phases"]]
+        return cls(**{**d, "phases": tuple(phases)})
+
+
+def _frozen(phase: Phase) -> str:
+    freeze = phase.freeze
+    if freeze is None or not freeze.share and not freeze.layers:
+        return ""
+    if freeze.share in (0.0, 1.0):
+        return "all weights" if freeze.share else f"{len(freeze.layers)} layers"
+    return f"{freeze.share:.0%} by {freeze.order}"

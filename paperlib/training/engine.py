@@ -1,33 +1,67 @@
 """The training loop of one phase.  It knows batches, losses and learning rates, and nothing of any paper."""
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .. import models
-from ..batches import Batches
+from .. import distributed, models
 from ..errors import InputError
+from ..instability import Aiwq
 from ..quantizers import Quantizer
+from . import freezing
+from .interrupt import Stop, Stopped
 from .losses import distillation
 from .phases import Phase
 
+SAVE_EVERY = 900        # seconds between two saves within an epoch
+TOO_MUCH = 3            # times the loss of guessing at which a training counts as diverged
 
-def begin(net: nn.Module, phase: Phase, x: torch.Tensor) -> nn.Module:
-    """The network that ``phase`` starts with: quantized by its scheme, new ranges set from the images ``x``."""
-    return net if phase.scheme is None else models.calibrate(models.quantize(net, phase.scheme), x)
+
+class Source(Protocol):
+    """What the loop needs of a source of batches (batches.py, photographs.py).
+
+    ``epoch(i, start)`` yields (x, y), this process's share of each batch, from batch ``start`` on.  ``batch_size`` and
+    ``n_images`` are those of all processes together.  The first ``unseen`` images are new to a pretrained network;
+    ``among`` lists the classes that the data is limited to (None: all).
+    """
+
+    batch_size: int
+    n_images: int
+    device: torch.device
+    unseen: int
+    among: Sequence[int] | None
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, i: int = 0, start: int = 0): ...
+
+
+def begin(net: nn.Module, phase: Phase, x: Tensor, *, fast: bool = True) -> nn.Module:
+    """The network that ``phase`` starts with: quantized by its scheme, new ranges set from the images ``x``.
+
+    ``fast``: with the fused layers of ``models.fuse``, if they can be used on this device.
+    """
+    if phase.scheme is None:
+        return net
+    net = models.calibrate(models.quantize(net, phase.scheme), x)
+    return models.fuse(net) if fast and not x.is_cuda else net
 
 
 def parameter_groups(net: nn.Module, phase: Phase) -> list[dict]:
-    """Weights with decay, biases and batch norm without; quantizers at their own rate."""
+    """Weights with decay, biases and batch norm without; quantizers at their own rate; nothing that is frozen."""
     groups: dict[tuple[float, bool], list] = {}
     for module in net.modules():
         for parameter in module.parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
             if isinstance(module, Quantizer):
                 key = (phase.quantizer_lr, module.weight_decay)
             else:
@@ -38,18 +72,39 @@ def parameter_groups(net: nn.Module, phase: Phase) -> list[dict]:
 
 
 @torch.no_grad()
-def evaluate(net: nn.Module, batches: Batches) -> dict[str, float]:
-    """Mean cross-entropy ("loss") and top-1 accuracy in percent over all images, in evaluation mode."""
+def evaluate(net: nn.Module, batches: Source, stop: Stop | None = None) -> dict[str, float]:
+    """Mean cross-entropy ("loss") and top-1 accuracy in percent over all images, in evaluation mode.
+
+    Where the source knows them also the accuracy among its own classes ("accuracy_among"), and both for the images that
+    a pretrained network has not seen ("..._unseen").  Stopped as soon as ``stop`` is requested.
+    """
     was_training = net.training
     net.eval()
-    loss = correct = images = 0
-    for x, y in batches.epoch():
-        logits = net(x)
-        loss += F.cross_entropy(logits, y, reduction="sum").item()
-        correct += (logits.argmax(1) == y).sum().item()
-        images += len(y)
-    net.train(was_training)
-    return {"loss": loss / images, "accuracy": 100 * correct / images}
+    rank, world = distributed.rank(), distributed.world()
+    rows = [torch.zeros(4 + (batches.among is not None), 0, dtype=torch.double, device=batches.device)]
+    try:
+        for i, (x, y) in enumerate(batches.epoch()):
+            if stop is not None and world == 1:     # several processes would have to agree first
+                stop.heed()
+            logits = net(x).float()
+            parts = [F.cross_entropy(logits, y, reduction="none"), logits.argmax(1) == y]
+            if batches.among is not None:
+                among = torch.as_tensor(batches.among, device=y.device)
+                parts.append(among[logits[:, among].argmax(1)] == y)
+            position = i * batches.batch_size + rank + world * torch.arange(len(y), device=y.device)
+            rows.append(torch.stack([*parts, torch.ones_like(y), position < batches.unseen]).double())
+    finally:
+        net.train(was_training)
+    *values, unseen = torch.cat(rows, 1)
+    every, new = (distributed.total((torch.stack(values) * mask).sum(1)) for mask in (torch.ones_like(unseen), unseen))
+    means = {}
+    for sums, suffix in ((every, ""), (new, "_unseen")):
+        if suffix and not 0 < new[-1] < every[-1]:
+            break
+        loss, *shares = (sums[:-1] / sums[-1]).tolist()
+        means["loss" + suffix] = loss
+        means |= {name + suffix: 100 * share for name, share in zip(("accuracy", "accuracy_among"), shares)}
+    return means
 
 
 class Trainer:
@@ -59,84 +114,151 @@ class Trainer:
     epoch, augmented, dropout on), "val" and, after the last epoch, "val_ema" (the moving average of the weights).
     Epoch 0 is the network before any step.  ``seed`` and the epoch's number, counted from ``first_epoch``, fix dropout
     and the order of the data, so that an epoch does not depend on how the ones before it were reached.
+
+    ``frozen``: names of the layers that phase.freeze is about.  ``precision``: "float32", or "bfloat16" for autocast.
+    ``compiled``: with torch.compile.  Under torchrun each process trains on its share of every batch, with gradients,
+    batch norm, metrics and AIWQ over all of them.
     """
 
-    def __init__(self, net: nn.Module, phase: Phase, train: Batches, test: Batches, *, seed: int,
-                 first_epoch: int = 0, teacher: nn.Module | None = None):
-        self.net, self.phase, self.train_batches, self.test_batches = net, phase, train, test
+    def __init__(self, net: nn.Module, phase: Phase, train: Source, test: Source, *, seed: int, first_epoch: int = 0,
+                 teacher: nn.Module | None = None, frozen: Sequence[str] = (), precision: str = "float32",
+                 compiled: bool = False):
+        self.net, self.phase, self.train_batches, self.test_batches = distributed.synchronized(net), phase, train, test
         self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
-        self.seed, self.first_epoch, self.epoch, self.history, self.seconds = seed, first_epoch, 0, [], 0.0
+        self.seed, self.first_epoch, self.epoch, self.step, self.history = seed, first_epoch, 0, 0, []
+        self.seconds, self.sums = 0.0, torch.zeros(4, dtype=torch.float64)
+        self.device, self.precision = train.device, precision
+        self.still = [] if phase.freeze is None else freezing.apply(net, phase.freeze, frozen)
         weight = phase.averaging_weight(len(train))
         for module in net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = weight if phase.bn_momentum is None else phase.bn_momentum
         self.ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(1 - weight), use_buffers=True)
-        self.optimizer = torch.optim.SGD(parameter_groups(net, phase), momentum=phase.momentum, nesterov=True)
+        self.aiwq = Aiwq(net, history=phase.every_step) if phase.measure else None
+        groups = parameter_groups(net, phase)
+        if not groups and phase.epochs:
+            raise InputError(f"in phase {phase.name!r} everything is frozen: leave something to train, or give the "
+                             "phase no epochs")
+        self.optimizer = torch.optim.SGD(groups or [{"params": [torch.zeros(1)], "lr": 0.0}], momentum=phase.momentum,
+                                         nesterov=phase.nesterov)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: phase.lr_factor(step / len(train)))
+        self.model = torch.compile(net) if compiled and not phase.measure else net
+        if distributed.world() > 1:
+            self.model = nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
 
     def state(self) -> dict:
         """Everything that :meth:`load` needs to go on as if nothing had happened."""
         return {"net": self.net.state_dict(), "ema": self.ema.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(), "epoch": self.epoch, "history": self.history,
-                "seconds": self.seconds}
+                "schedule": self.schedule.state_dict(), "epoch": self.epoch, "step": self.step, "sums": self.sums,
+                "history": self.history, "seconds": self.seconds,
+                "aiwq": None if self.aiwq is None else self.aiwq.state()}
 
     def load(self, state: dict) -> None:
         for name in ("net", "ema", "optimizer", "schedule"):
             getattr(self, name).load_state_dict(state[name])
-        self.epoch, self.history, self.seconds = state["epoch"], list(state["history"]), state["seconds"]
+        self.epoch, self.step, self.sums = state["epoch"], state["step"], state["sums"]
+        self.history, self.seconds = list(state["history"]), state["seconds"]
+        if self.aiwq is not None:
+            self.aiwq.load(state["aiwq"])
 
     def run(self, *, save: Callable[[dict], None] = lambda state: None,
             report: Callable[..., None] = lambda **event: None) -> None:
-        """Train the epochs that are left; ``save`` gets the state after each, ``report`` numbers to show."""
-        if self.epoch == 0 and not self.history:
-            self._record("val", evaluate(self.net, self.test_batches))
-        while self.epoch < self.phase.epochs:
-            start = time.perf_counter()
-            torch.manual_seed(self.seed * 100_003 + self.first_epoch + self.epoch)      # for dropout
-            train = self._train_epoch(report)
-            self.seconds += time.perf_counter() - start
-            self.epoch += 1
-            self._record("train", train)
-            val = evaluate(self.net, self.test_batches)
-            if not math.isfinite(val["loss"]):
-                raise self._diverged(val["loss"], f"after epoch {self.epoch}", self.epoch - 1)
-            self._record("val", val)
-            if self.epoch == self.phase.epochs:
-                self._record("val_ema", evaluate(self.ema, self.test_batches))
-            save(self.state())
+        """Train what is left; ``report`` gets numbers to show, ``save`` the state after each epoch and now and then.
 
-    def _diverged(self, loss: float, when: str, good: int) -> InputError:
-        kept = f"the state after epoch {good} is kept" if good else "nothing of this phase is kept"
-        return InputError(f"the loss became {loss} {when} of phase {self.phase.name!r}: lower the learning rate "
-                          f"({self.phase.lr:g}); {kept}")
+        On Ctrl-C or SIGTERM the step under way is finished and saved, then KeyboardInterrupt is raised.  InputError if
+        the loss becomes NaN, infinite or absurd.
+        """
+        with Stop() as stop, self.aiwq or contextlib.nullcontext():
+            try:
+                if not self.history:
+                    self.history = self._rows("val", evaluate(self.net, self.test_batches, stop))
+                while self.epoch < self.phase.epochs:
+                    self._train_epoch(report, save, stop)
+                    self._finish_epoch(stop)
+                    save(self.state())
+                if not self.phase.epochs:
+                    save(self.state())
+            except Stopped:
+                save(self.state())
+                raise
 
-    def _record(self, split: str, metrics: dict[str, float]) -> None:
-        step = self.epoch * len(self.train_batches)
-        self.history += [[self.epoch, step, split, metric, value] for metric, value in metrics.items()]
+    def _rows(self, split: str, metrics: dict[str, float]) -> list[list]:
+        epoch = self.epoch + (self.step > 0)
+        return [[epoch, epoch * len(self.train_batches), split, metric, value] for metric, value in metrics.items()]
 
-    def _train_epoch(self, report) -> dict[str, float]:
+    def _check(self, loss: float, when: str, limit: float = math.inf) -> None:
+        if math.isfinite(loss) and loss <= limit:
+            return
+        raise InputError(
+            f"the loss became {loss:.3g} {when} of phase {self.phase.name!r}: lower the learning rate "
+            f"({self.phase.lr:g}); " + (f"the state after epoch {self.epoch} is kept" if self.epoch else
+                                        "nothing of this phase is kept"))
+
+    def _finish_epoch(self, stop: Stop) -> None:
+        """Evaluate; the epoch counts once this is done."""
+        label_loss, _, correct, images = self.sums.tolist()
+        rows = self._rows("train", {"loss": label_loss / images, "accuracy": 100 * correct / images})
+        val = evaluate(self.net, self.test_batches, stop)
+        self._check(val["loss"], f"after epoch {self.epoch + 1}")
+        rows += self._rows("val", val)
+        if self.epoch + 1 == self.phase.epochs:
+            rows += self._rows("val_ema", evaluate(self.ema, self.test_batches, stop))
+        self.history += rows
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, torch.zeros_like(self.sums)
+
+    def _train_epoch(self, report, save, stop: Stop) -> None:
         self.net.train()
-        batches, start = len(self.train_batches), time.perf_counter()
-        loss_sum = correct = images = 0
-        for i, (x, y) in enumerate(self.train_batches.epoch(self.first_epoch + self.epoch)):
-            logits = self.net(x)
-            label_loss = F.cross_entropy(logits, y)
-            loss = label_loss
+        for norm in self.still:
+            norm.eval()
+        batches, every = len(self.train_batches), 1 if self.device.type == "cpu" else 10     # looking stalls a GPU
+        start = saved = time.perf_counter()
+        images_before, seconds_before, pending = self.sums[3].item(), self.seconds, 0
+        data = self.train_batches.epoch(self.first_epoch + self.epoch, self.step)
+        for step, (x, y) in enumerate(data, self.step + 1):
+            torch.manual_seed(((self.seed * 100_003 + self.first_epoch + self.epoch) * 1_000_003 + step) * 1009
+                              + distributed.rank())       # for dropout
+            pending = pending + self._train_step(x, y)
+            if step % every and step < batches:
+                continue
+            *sums, stopped = distributed.total(torch.cat([pending, pending.new_tensor([stop.requested])])).tolist()
+            self._check(sums[1], f"in epoch {self.epoch + 1}, step {step}")
+            self.sums, self.step, pending = self.sums + torch.tensor(sums, dtype=torch.float64), step, 0
+            now = time.perf_counter()
+            self.seconds = seconds_before + now - start
+            label_loss, _, correct, images = self.sums.tolist()
+            report(epoch=self.epoch + 1, batch=step, batches=batches, loss=label_loss / images,
+                   accuracy=100 * correct / images, images_per_s=(images - images_before) / (now - start))
+            if step == batches:     # guessing costs ln(classes)
+                self._check(label_loss / images, f"in the mean over epoch {self.epoch + 1}",
+                            TOO_MUCH * math.log(self.classes))
+            if stopped:
+                raise Stopped
+            if now - saved > SAVE_EVERY:
+                save(self.state())
+                saved = now
+
+    def _train_step(self, x: Tensor, y: Tensor) -> Tensor:
+        """One update; returns sums over the images at hand: label loss, loss, right answers, images."""
+        phase = self.phase
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            logits = self.model(x)
             if self.teacher is not None:
                 with torch.no_grad():
                     target = self.teacher(x)
-                loss = loss + distillation(logits, target)
-            if not math.isfinite(loss.item()):
-                raise self._diverged(loss.item(), f"in epoch {self.epoch + 1}, step {i + 1}", self.epoch)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
-            self.schedule.step()
-            self.ema.update_parameters(self.net)
-            loss_sum += label_loss.detach() * len(y)
-            correct += (logits.detach().argmax(1) == y).sum()
-            images += len(y)
-            report(epoch=self.epoch + 1, batch=i + 1, batches=batches, loss=loss_sum.item() / images,
-                   accuracy=100 * correct.item() / images, images_per_s=images / (time.perf_counter() - start))
-        return {"loss": loss_sum.item() / images, "accuracy": 100 * correct.item() / images}
+        logits = logits.float()
+        label_loss = F.cross_entropy(logits, y)
+        loss = phase.label_weight * label_loss
+        if self.teacher is not None:
+            loss = loss + phase.teacher_weight * distillation(logits, target.float(), phase.teacher_loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        # processes average their gradients, whatever number of images each has
+        whole = min(self.train_batches.batch_size, self.train_batches.n_images)
+        (loss * (len(y) * distributed.world() / whole)).backward()
+        self.optimizer.step()
+        self.schedule.step()
+        self.ema.update_parameters(self.net)
+        self.classes = logits.shape[1]
+        correct = (logits.detach().argmax(1) == y).sum()
+        return torch.stack([label_loss.detach() * len(y), loss.detach() * len(y), correct, correct.new_tensor(len(y))
+                            ]).float()

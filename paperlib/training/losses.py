@@ -5,9 +5,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def distillation(student: Tensor, teacher: Tensor) -> Tensor:
-    """Cross-entropy of ``student`` logits (N, C) with the softmax of ``teacher`` logits (N, C), temperature 1.
+def distillation(student: Tensor, teacher: Tensor, kind: str = "cross_entropy") -> Tensor:
+    """How far ``student`` logits (N, C) are from ``teacher`` logits (N, C); the gradient reaches the student only.
 
-    The gradient reaches the student only.  PROFIT adds it with weight 1 to the cross-entropy with the labels.
+    "cross_entropy": with the teacher's softmax at temperature 1 (PROFIT, with weight 1 beside the labels'
+    cross-entropy).  "mse": mean squared difference of the logits (QIL, weight lambda against 1 - lambda).
     """
+    if kind == "mse":
+        return F.mse_loss(student, teacher.detach())
     return F.cross_entropy(student, teacher.detach().softmax(1))

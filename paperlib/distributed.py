@@ -1,0 +1,111 @@
+"""Several processes as one: a thin layer over torch.distributed that does nothing in a single process.
+
+``torchrun`` starts the processes; :func:`start` joins them (gloo on CPUs, nccl on GPUs).  Everything else can be called
+in any case.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def world() -> int:
+    """How many processes work together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """The number of this process; 0 writes and speaks."""
+    return dist.get_rank() if world() > 1 else 0
+
+
+def device() -> torch.device:
+    """This process's GPU, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if world() > 1 else torch.cuda.current_device())
+
+
+@contextmanager
+def started() -> Iterator[None]:
+    """Join the processes that torchrun has started, for the duration of the block; without torchrun, nothing."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or world() > 1:
+        yield
+        return
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum of ``x`` over all processes, in place."""
+    if world() > 1:
+        dist.all_reduce(x)
+    return x
+
+
+def agreed(value):
+    """What process 0 says, in all of them."""
+    if world() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, device=device() if torch.cuda.is_available() else None)
+    return box[0]
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world() > 1:
+        dist.barrier()
+
+
+class _Total(torch.autograd.Function):
+    """:func:`total` with its gradient, which is the same sum."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return total(x.clone())
+
+    @staticmethod
+    def backward(ctx, grad):
+        return total(grad.clone())
+
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Batch norm (N, C, H, W) with the statistics of all processes' batches, on any device (torch's own wants a GPU)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or world() == 1:
+            return super().forward(input)
+        n = total(input.new_tensor([input.numel() // input.shape[1]])).item()
+        mean = _Total.apply(input.sum((0, 2, 3))) / n
+        centred = input - mean.view(-1, 1, 1)
+        var = _Total.apply(centred.square().sum((0, 2, 3))) / n
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            momentum = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(var * (n / max(n - 1, 1)), momentum)
+        return (centred * (self.weight * (var + self.eps).rsqrt()).view(-1, 1, 1)) + self.bias.view(-1, 1, 1)
+
+
+def synchronized(net: nn.Module) -> nn.Module:
+    """The network with batch norms that share their statistics, changed in place; parameters keep their names."""
+    if world() == 1:
+        return net
+    if torch.cuda.is_available():
+        return nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    for module in net.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SyncBatchNorm
+    return net

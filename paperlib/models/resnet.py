@@ -1,0 +1,31 @@
+"""ResNets: torchvision's own networks, with a beginning for small images."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torchvision
+from torch import nn
+from torchvision.models import ResNet
+
+
+def _resnet(make: Callable[..., ResNet], *, num_classes: int, input_size: int) -> ResNet:
+    """torchvision's ResNet; layer names and shapes are torchvision's, so are its weights (He et al. 2016).
+
+    For inputs up to 64 pixels wide the first convolution is 3x3 with stride 1, without max pooling behind it, so 32x32
+    images end as 4x4 maps.  That convolution alone doesn't fit torchvision's weights.  The last batch norm of each
+    residual branch starts at gamma 0, as in the MobileNets here.
+
+    Input (N, 3, input_size, input_size), output (N, num_classes) logits.
+    """
+    net = make(num_classes=num_classes, zero_init_residual=True)
+    if input_size <= 64:
+        net.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+        net.maxpool = nn.Identity()
+    return net
+
+
+resnet18 = partial(_resnet, torchvision.models.resnet18)
+resnet50 = partial(_resnet, torchvision.models.resnet50)
+resnet101 = partial(_resnet, torchvision.models.resnet101)

@@ -1,0 +1,54 @@
+"""Scheme: what each layer of a network gets, as plain data."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .. import quantizers
+from ..errors import InputError
+
+FLOAT = 32
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What each layer gets.  Bits are 1 to 8, or 32 for float.
+
+    The precision map is PROFIT's (supplement, section 5): ``w_bits``/``a_bits`` everywhere except an 8-bit input to
+    the first convolution and 8-bit activations in squeeze-and-excite.  ``identity_bits=32`` is the paper's precision
+    highway: in a block that adds its input to its output, only the branch's input is quantized; with fewer bits the
+    input is quantized before branch and identity part.  With ``a_bits=32`` these three are float as well.
+    ``quantize_first=False`` and ``quantize_last=False`` leave the first and the last layer in float, input and weight,
+    as QIL does (section 4).
+
+    ``per_channel``: whether each output channel of a weight has its own range (None: what the method's authors do);
+    ``weight_options`` and ``activation_options`` go to the quantizers, e.g. ``{"levels": 15}`` to SAWB.
+    """
+
+    weight: str = "duq"
+    activation: str = "duq"
+    w_bits: int = 4
+    a_bits: int = 4
+    first_input_bits: int = 8
+    se_bits: int = 8
+    identity_bits: int = FLOAT
+    quantize_first: bool = True
+    quantize_last: bool = True
+    negative_padding: bool = True
+    per_channel: bool | None = None
+    weight_options: dict = field(default_factory=dict)
+    activation_options: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("w_bits", "a_bits", "first_input_bits", "se_bits", "identity_bits"):
+            bits = getattr(self, name)
+            if type(bits) is not int or bits not in (*quantizers.BITS, FLOAT):
+                raise InputError(f"{name} must be a whole number from 1 to 8, or 32 for float, got {bits!r}")
+        for role, method in (("weight", self.weight), ("activation", self.activation)):
+            if method not in quantizers.names(role):
+                raise InputError(f"{method!r} does not quantize {role}s: "
+                                 f"choose from {', '.join(quantizers.names(role))}")
+
+    def input_bits(self, kind: str) -> int:
+        """Bits of what reaches a layer of this kind ("first", "se", "identity", any other)."""
+        special = {"first": self.first_input_bits, "se": self.se_bits, "identity": self.identity_bits}
+        return FLOAT if self.a_bits == FLOAT else special.get(kind, self.a_bits)

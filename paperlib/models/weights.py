@@ -1,0 +1,95 @@
+"""Trained weights: torchvision's by name, or a file's.  What doesn't fit is named, and nothing is loaded then."""
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+# the networks that are torchvision's own, under torchvision's names
+TORCHVISION = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "resnet18", "resnet50", "resnet101")
+
+
+def load_weights(net: nn.Module, name: str, weights: str | os.PathLike) -> None:
+    """Load ``weights`` into the float network ``net``, which :func:`paperlib.models.build` calls ``name``.
+
+    ``weights``: a name of torchvision's (IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT), downloaded once into torch's cache, or
+    the path of a file that ``torch.save`` wrote: a state dict, alone or under "state_dict" or "model"; the prefix
+    "module." of parallel training is dropped.  InputError if the weights can't be had, or if a single name or shape
+    differs; ``net`` is untouched then.
+    """
+    path = Path(weights)
+    state = _from_file(path) if path.is_file() else _from_torchvision(name, str(weights))
+    _compare(net, state, weights)
+    net.load_state_dict(state)
+
+
+def _from_torchvision(name: str, weights: str) -> dict[str, Tensor]:
+    known = torchvision.models.get_model_weights(name).__members__ if name in TORCHVISION else {}
+    if weights not in known:
+        raise InputError(f"weights={weights!r} is no file, and torchvision has " + (
+            f"only {', '.join(known)} for {name}: choose one of these or a path" if known else
+            f"no weights for this {name}: give the path of a file"))
+    url = known[weights].url
+    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None     # torch checks downloads only
+    if digest and not digest.startswith(file.stem.rpartition("-")[2]):
+        raise InputError(f"{file} is damaged or another file (its SHA-256 doesn't begin as its name says): delete it "
+                         "and run again")
+    try:
+        return known[weights].get_state_dict(check_hash=True, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"cannot get {url} ({_reason(error)}): lay the file at {file}, or set TORCH_HOME to a folder "
+                         f"that holds it as hub/checkpoints/{file.name}") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{url} arrived damaged ({_reason(error)}): run again") from error
+
+
+def _from_file(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise InputError(f"cannot read weights from {path} ({type(error).__name__}): it must be a file that "
+                         "torch.save(net.state_dict(), path) wrote") from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"{path} holds no state dict of a float network: write it with "
+                         "torch.save(net.state_dict(), path)")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _compare(net: nn.Module, state: dict[str, Tensor], source: str | os.PathLike) -> None:
+    """InputError unless ``state`` has the names and shapes of ``net``; batch norm's counters may lack, as in torch."""
+    wanted = net.state_dict()
+    missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in wanted]
+    wrong = {k: f"{k} is {_shape(state[k])} in the file and {_shape(wanted[k])} in the network"
+             for k in wanted if k in state and state[k].shape != wanted[k].shape}
+    if not (missing or unexpected or wrong):
+        return
+    last = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
+    if not missing and not unexpected and all(k.rpartition(".")[0] == last for k in wrong):
+        classes = len(state[f"{last}.bias"])
+        raise InputError(f"the weights in {source} are for {classes} classes, the network has "
+                         f"{len(wanted[f'{last}.bias'])}: build it with num_classes={classes}, then replace its last "
+                         f"layer, {last}, if other classes are wanted")
+    faults = [f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" for what, keys in (
+        ("missing", missing), ("unexpected", unexpected), ("of another shape", list(wrong.values()))) if keys]
+    raise InputError(f"the weights in {source} do not fit: {'; '.join(faults)}; check the network's name, width and "
+                     "input_size")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"
+
+
+def _reason(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:120]
