@@ -38,8 +38,9 @@ data: $(READY)  ## fetch all of CIFAR-10 into data/ and check it
 check-env: $(READY)  ## OK or FAIL for each requirement, with the cure
 	$(PY) -m paperlib check-env
 
-bench: $(READY)  ## time and memory of a quantized training step, as ratios to a float step (some minutes)
+bench: $(READY)  ## time and memory of a quantized training step, and what AIWQ adds, as ratios (some minutes)
 	$(PY) benchmarks/qat_step.py
+	$(PY) benchmarks/aiwq.py
 
 notebooks: $(READY)  ## run the committed notebooks again and store their outputs (for authors)
 	for name in notebooks/*.ipynb; do $(PY) -m paperlib refresh "$$(basename "$$name" .ipynb)" || exit 1; done

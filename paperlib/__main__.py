@@ -49,10 +49,11 @@ def train(args) -> None:
         for run in runs.obtain_all(wanted, workers=args.workers):
             if distributed.rank() > 0:
                 continue
-            last = run.recipe.phases[-1].name
-            end = [run.values(last, split, "accuracy").iloc[-1] for split in ("val", "val_ema")]
-            print(f"{run.key}  {run.recipe.label}, seed {run.recipe.seed}: {end[0]:.1f} % validation accuracy, "
-                  f"{end[1]:.1f} % with averaged weights")
+            last = run.recipe.phases[-1]
+            text = f"{run.values(last.name, 'val', 'accuracy').iloc[-1]:.1f} % validation accuracy"
+            if last.epochs:
+                text += f", {run.values(last.name, 'val_ema', 'accuracy').iloc[-1]:.1f} % with averaged weights"
+            print(f"{run.key}  {run.recipe.label}, seed {run.recipe.seed}: {text}")
             if args.record:
                 slug = "-".join(run.recipe.label.lower().replace("+", " ").replace(",", " ").split())
                 print(f"recorded in {run.record(f'{args.record}-{slug}-{run.recipe.seed}')}")
@@ -125,7 +126,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--order", nargs="+", default=["aiwq"], choices=("aiwq", "reverse", "random", "none"),
                      help="PROFIT: which layers freeze first; none: the same schedule without freezing (default: aiwq)")
     sub.add_argument("--without", nargs="+", default=[],
-                     choices=("teacher", "progressive", "bn_stages", "negative_padding"), help="PROFIT: parts to leave out")
+                     choices=("teacher", "progressive", "bn_stages", "negative_padding"),
+                     help="PROFIT: parts to leave out")
     sub.add_argument("--method", nargs="+", default=["duq", "pact"], choices=("duq", "pact"),
                      help="activations_then_weights: default both")
     sub.add_argument("--weights", metavar="WEIGHTS", help="a file, a name such as IMAGENET1K_V1, or none "

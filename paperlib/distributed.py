@@ -82,21 +82,23 @@ class _Total(torch.autograd.Function):
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
-    """Batch norm (N, C, H, W) with the statistics of all processes' batches, on any device (torch's own wants a GPU)."""
+    """Batch norm (N, C, H, W) with the statistics of all processes' batches, on any device; torch's own wants a GPU."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or world() == 1:
             return super().forward(input)
-        n = total(input.new_tensor([input.numel() // input.shape[1]])).item()
-        mean = _Total.apply(input.sum((0, 2, 3))) / n
-        centred = input - mean.view(-1, 1, 1)
+        x = input if input.dtype.itemsize >= 4 else input.float()
+        n = total(x.new_tensor([x.numel() // x.shape[1]])).item()
+        mean = _Total.apply(x.sum((0, 2, 3))) / n
+        centred = x - mean.view(-1, 1, 1)
         var = _Total.apply(centred.square().sum((0, 2, 3))) / n
         with torch.no_grad():
             self.num_batches_tracked += 1
             momentum = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean, momentum)
             self.running_var.lerp_(var * (n / max(n - 1, 1)), momentum)
-        return (centred * (self.weight * (var + self.eps).rsqrt()).view(-1, 1, 1)) + self.bias.view(-1, 1, 1)
+        output = centred * (self.weight * (var + self.eps).rsqrt()).view(-1, 1, 1) + self.bias.view(-1, 1, 1)
+        return output.to(input.dtype)
 
 
 def synchronized(net: nn.Module) -> nn.Module:

@@ -61,7 +61,7 @@ def _acquire(lock):
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say("another process is fetching CIFAR-10; waiting for it")
+        say("another process is at work in this folder; waiting for it")
         lock.acquire()
 
 

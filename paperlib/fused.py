@@ -25,6 +25,15 @@ CLIPS = {None: (-math.inf, math.inf), nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish)
 
 
+class Seen(NamedTuple):
+    """A quantized input as a layer used it: x * unit + shift, with a border of ``shift``; the output's gain or None."""
+
+    x: Tensor
+    unit: float
+    shift: Tensor | float
+    gain: Tensor | None
+
+
 class Before(NamedTuple):
     """What a convolution does on the way to its input quantizer."""
 
@@ -121,8 +130,7 @@ class _FusedConv(torch.autograd.Function):
         constant = shift if s.shifted and shift else None
         output = s.layer.convolve(code, weight * step, s.layer.shifted_bias(weight, constant))
         if s.layer.watch is not None:
-            s.layer.watch(weight, output, lambda w, *channels: s.layer.respond(
-                code, None if constant is None else constant / step, None, w * step, *channels))
+            s.layer.watch(weight, output, Seen(code, step, constant or 0.0, None))
         return output
 
     @staticmethod

@@ -179,3 +179,59 @@ void combine(long rows, long channels, float *restrict grad, const float *restri
                 grad[r * channels + c] = grad[r * channels + c] * by_grad[c] + z[r * channels + c] * by_z[c] + constant[c];
     }
 }
+
+// -- what a convolution would have given with a few other weights (instability.py) ------------------------------------
+typedef struct {
+    long images, height, width, in_channels, out_height, out_width, out_channels, stride_y, stride_x;
+} Shape;
+
+typedef struct {                // a weight that differs: where it reads, relative to the output's place, and by how much
+    int dy, dx, channel;
+    float change;
+} Tap;
+
+// sums = sum(v - reference) and sum of its square, for the `n` outputs that have taps (those of output i end at last[i]),
+// with v = y * line + offset + the taps' changes times x
+void corrected_moments(Shape s, const float *restrict x, const float *restrict y, long n, const long *restrict output,
+                       const long *restrict last, const Tap *restrict taps, const float *restrict line,
+                       const float *restrict offset, const float *restrict reference, double *restrict sums)
+{
+    memset(sums, 0, 2 * n * sizeof *sums);
+#pragma omp parallel
+    {
+        double *own = calloc(2 * n, sizeof *own);
+        float *v = malloc(s.out_width * sizeof *v);
+        long first, end;
+        share(s.images * s.out_height, &first, &end);
+        for (long row = first; row < end; row++) {
+            const float *yr = y + row * s.out_width * s.out_channels;
+            for (long i = 0, t = 0; i < n; i++) {
+                for (long c = 0; c < s.out_width; c++)
+                    v[c] = yr[c * s.out_channels + output[i]] * line[i] + offset[i] - reference[i];
+                for (; t < last[i]; t++) {
+                    long py = row % s.out_height * s.stride_y + taps[t].dy, dx = taps[t].dx;
+                    if (py < 0 || py >= s.height)
+                        continue;
+                    const float *xr = x + ((row / s.out_height * s.height + py) * s.width + dx) * s.in_channels
+                                      + taps[t].channel;
+                    long from = dx < 0 ? (-dx + s.stride_x - 1) / s.stride_x : 0;
+                    long to = dx < s.width ? (s.width - 1 - dx) / s.stride_x + 1 : 0;
+                    for (long c = from; c < (to < s.out_width ? to : s.out_width); c++)
+                        v[c] += taps[t].change * xr[c * s.stride_x * s.in_channels];
+                }
+                float sum = 0, square = 0;
+                for (long c = 0; c < s.out_width; c++) {
+                    sum += v[c];
+                    square += v[c] * v[c];
+                }
+                own[2 * i] += sum;
+                own[2 * i + 1] += square;
+            }
+        }
+#pragma omp critical
+        for (long i = 0; i < 2 * n; i++)
+            sums[i] += own[i];
+        free(own);
+        free(v);
+    }
+}

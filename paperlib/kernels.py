@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -134,6 +135,11 @@ class Uniform(ctypes.Structure):
         "per_unit", "shift", "zero", "code_min", "code_max", "step", "out_offset", "ratio", "half_up")]
 
 
+class _Shape(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_long) for name in (
+        "images", "height", "width", "in_channels", "out_height", "out_width", "out_channels", "stride_y", "stride_x")]
+
+
 # no -ffast-math: infinities and NaN go through as they do in torch.  OpenMP is the one that torch has loaded.
 _FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
           "-fassociative-math", "-ffp-contract=off"]
@@ -174,7 +180,8 @@ def library() -> ctypes.CDLL | None:
     c.combine.argtypes = [long, long, *[pointer] * 5]
     c.fake_quantize.argtypes = [long, pointer, Uniform, pointer]
     c.fake_quantize_backward.argtypes = [long, pointer, pointer, Uniform, pointer, pointer]
-    for function in (c.codes, c.masked, c.combine, c.fake_quantize, c.fake_quantize_backward):
+    c.corrected_moments.argtypes = [_Shape, pointer, pointer, long, *[pointer] * 7]
+    for function in (c.codes, c.masked, c.combine, c.fake_quantize, c.fake_quantize_backward, c.corrected_moments):
         function.restype = None
     return c
 
@@ -221,3 +228,24 @@ def best(z: Tensor) -> Kernels:
     """The fastest kernels for an activation like ``z``."""
     fits = z.is_cpu and z.dtype == torch.float32 and z.is_contiguous(memory_format=torch.channels_last)
     return fits and in_c() or TORCH
+
+
+def can_correct(x: Tensor, y: Tensor) -> bool:
+    """Whether :func:`corrected_moments` can work on these."""
+    dense = x.is_contiguous() and y.is_contiguous() and x.dtype == y.dtype == torch.float32
+    return dense and x.is_cpu and ctypes.sizeof(ctypes.c_long) == 8 and library() is not None
+
+
+def corrected_moments(x: Tensor, y: Tensor, stride: tuple[int, int], outputs: np.ndarray, last: np.ndarray,
+                      taps: np.ndarray, line: np.ndarray, offset: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Sums over batch and space of ``v = y * line + offset + taps of x - centre`` and of its square: float64 (n, 2).
+
+    x (N, H, W, channels) and y (N, H', W', channels) as :func:`can_correct` wants them.  ``outputs`` int64 (n,):
+    channels of y; those of output i are ``taps`` int32 (T, 4) of (dy, dx, channel, bits of a float32) up to
+    ``last[i]``, int64; the other arguments are (n,).
+    """
+    arrays = [outputs, last, taps, *(np.ascontiguousarray(v, np.float32) for v in (line, offset, centre))]
+    sums = np.empty((len(outputs), 2))
+    library().corrected_moments(_Shape(*x.shape, *y.shape[1:], *stride), x.data_ptr(), y.data_ptr(), len(outputs),
+                                *(v.ctypes.data for v in (*arrays, sums)))
+    return sums

@@ -17,9 +17,8 @@ class _Quantized:
 
     input_quantizer: Quantizer | None
     weight_quantizer: Quantizer | None
-    # called in each forward with (quantized weight, output, respond); respond(weight, outputs, inputs) is what a weight
-    # between these channels alone gives on the same quantized input, without bias (instability.Aiwq)
-    watch: Callable[[Tensor, Tensor, Callable], None] | None = None
+    # called in each forward with (quantized weight, output, what was quantized): see instability.Aiwq
+    watch: Callable[[Tensor, Tensor, fused.Seen], None] | None = None
 
     def quantized_weight(self) -> Tensor:
         return self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
@@ -66,7 +65,7 @@ class QuantConv2d(_Quantized, nn.Conv2d):
         if gain is not None:
             output = output * gain if bias is None else output * gain + bias.view(-1, 1, 1)
         if self.watch is not None:
-            self.watch(weight, output, lambda *part: self.respond(x, shift, gain, *part))
+            self.watch(weight, output, fused.Seen(x, 1.0, shift or 0.0, gain))
         return output
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -79,20 +78,20 @@ class QuantConv2d(_Quantized, nn.Conv2d):
         constant = shift * weight.sum((1, 2, 3))
         return constant if self.bias is None else self.bias + constant
 
-    def respond(self, x: Tensor, shift: Tensor | float | None, gain: Tensor | None, weight: Tensor, outputs: Tensor,
-                inputs: Tensor) -> Tensor:
-        """What ``weight``, between these output and input channels alone, gives on the quantized input x + shift."""
+    def respond(self, seen: fused.Seen, weight: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
+        """What ``weight``, between these output and input channels alone, gives on the same input, without bias."""
+        x = seen.x
         if self.groups == 1:
-            output = F.conv2d(x[:, inputs], weight, None, self.stride, self.padding, self.dilation)
+            output = F.conv2d(x[:, inputs], weight * seen.unit, None, self.stride, self.padding, self.dilation)
         elif self.groups == self.in_channels == self.out_channels:
-            output = F.conv2d(x[:, outputs], weight, None, self.stride, self.padding, self.dilation, len(outputs))
+            output = F.conv2d(x[:, outputs], weight * seen.unit, None, self.stride, self.padding, self.dilation,
+                              len(outputs))
         else:
             everywhere = torch.zeros_like(self.weight)
-            everywhere[outputs] = torch.zeros_like(everywhere[outputs]).index_copy_(1, inputs, weight)
+            everywhere[outputs] = torch.zeros_like(everywhere[outputs]).index_copy_(1, inputs, weight * seen.unit)
             output = self.convolve(x, everywhere, None)[:, outputs]
-        if shift is not None:
-            output = output + (shift * weight.sum((1, 2, 3))).view(-1, 1, 1)
-        return output if gain is None else output * gain
+        output = output + (seen.shift * weight.sum((1, 2, 3))).view(-1, 1, 1)
+        return output if seen.gain is None else output * seen.gain[:, outputs]
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", pad_value={self.pad_value:g}" if self.pad_value else "")
@@ -113,9 +112,13 @@ class QuantLinear(_Quantized, nn.Linear):
         if gain is not None:
             output = output * gain if self.bias is None else output * gain + self.bias
         if self.watch is not None:
-            self.watch(weight, output, lambda w, outputs, inputs: F.linear(x[..., inputs], w) * (
-                1.0 if gain is None else gain))
+            self.watch(weight, output, fused.Seen(x, 1.0, 0.0, gain))
         return output
+
+    def respond(self, seen: fused.Seen, weight: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
+        """As QuantConv2d's."""
+        output = F.linear(seen.x[..., inputs], weight)
+        return output if seen.gain is None else output * seen.gain
 
 
 def _adopt(cls, layer: nn.Module, **shape):

@@ -57,14 +57,16 @@ _PHOTOGRAPHS = {"num_classes": 1000, "input_size": 224, "weights": "IMAGENET1K_V
 _ALL = [
     Profile("smoke", "seconds: does everything run? 1 000 embedded images; shows nothing about the papers",
             data="subset", train_images=1000, test_images=500, width=0.25, batch_size=100, threads=1,
-            float_epochs=2, stage_epochs=2, step_epochs=1, round_epochs=1, bn_epochs=1, sample_epochs=1, warmup_epochs=0.5, conclusive=False),
+            float_epochs=2, stage_epochs=2, step_epochs=1, round_epochs=1, bn_epochs=1, sample_epochs=1,
+            warmup_epochs=0.5, conclusive=False),
     Profile("laptop", "minutes on 2 CPU cores: real CIFAR-10, 10 000 images, a third of the width",
             train_images=10_000, test_images=5_000, width=0.35, threads=1, float_epochs=12, stage_epochs=5,
             step_epochs=2, round_epochs=3, bn_epochs=1, sample_epochs=1, warmup_epochs=0.5),
     Profile("cifar10", "all of CIFAR-10 at full width: hours on a CPU, meant for one GPU", seeds=3),
-    Profile("imagenette", "ImageNet-trained networks on 13 000 photographs of ten ImageNet classes, 224x224: "
-            "hours on a CPU, minutes on a GPU", data="imagenette", batch_size=64, stage_epochs=3, step_epochs=2, round_epochs=3, bn_epochs=1,
-            sample_epochs=1, warmup_epochs=0.5, lr=0.00125, quantizer_lr=0.1, **_PHOTOGRAPHS),
+    Profile("imagenette", "ImageNet-trained networks on 13 000 photographs of ten ImageNet classes, 224x224: hours on "
+            "a CPU, meant for one GPU", data="imagenette", batch_size=64, stage_epochs=3, step_epochs=2,
+            round_epochs=3, bn_epochs=1, sample_epochs=1, warmup_epochs=0.5, lr=0.00125, quantizer_lr=0.1,
+            **_PHOTOGRAPHS),
     Profile("imagenet", "the papers' own recipes on all of ImageNet: GPUs", data="imagenet", batch_size=256,
             teacher="torchvision/resnet101", quantizer_lr=0.01, **_PHOTOGRAPHS),
     Profile("recorded", "no training: the runs in data/recorded/", plays="laptop", seeds=3),
@@ -93,12 +95,21 @@ def scale(profile: str | Profile) -> Profile:
 def changed(name: str, **settings) -> Profile:
     """A profile with some settings of its own, such as ``train_images=960``; text is read as the setting's type."""
     profile, values = get(name), {}
+    if profile.plays:
+        raise InputError(f"the profile {name!r} trains nothing: change {profile.plays!r} instead")
     fields = {f.name: f for f in dataclasses.fields(Profile) if f.name not in ("name", "what", "plays")}
     for key, value in settings.items():
         if key not in fields:
             raise InputError(f"a profile has no setting {key!r}: choose from {', '.join(fields)}")
         try:
-            values[key] = type(getattr(profile, key))(value) if getattr(profile, key) is not None else value
+            values[key] = _read(value, getattr(profile, key))
         except ValueError:
             raise InputError(f"{key} must be a {type(getattr(profile, key)).__name__}, got {value!r}") from None
     return dataclasses.replace(profile, **values)
+
+
+def _read(value, like):
+    """The value as one of the type of ``like``; ValueError if it is none."""
+    if isinstance(like, bool) and isinstance(value, str):
+        return ("false", "true").index(value.lower()) == 1
+    return value if like is None else type(like)(value)

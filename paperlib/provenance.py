@@ -14,8 +14,8 @@ import torch
 from . import distributed
 
 NUMERICS = ("batches.py", "fused.py", "images.py", "instability.py", "kernels.c", "kernels.py", "layers.py", "models",
-            "photobatches.py", "photofiles.py", "quantizers", "training/engine.py", "training/freezing.py",
-            "training/losses.py", "training/phases.py")
+            "moments.py", "photobatches.py", "photofiles.py", "quantizers", "training/engine.py",
+            "training/freezing.py", "training/losses.py", "training/phases.py")
 
 
 @functools.cache

@@ -31,14 +31,14 @@ class Run:
     """A finished run.
 
     ``recipe`` as it was run; ``history``: DataFrame with columns phase, epoch, step, split, metric, value;
-    ``layers``: the plan of the final network, one row per layer; ``instability``: AIWQ by phase and layer, of the phases
-    that measured it; ``steps``: its history with columns phase, iteration, layer, metric, value, where it was kept;
+    ``layers``: the plan of the final network, one row per layer; ``instability``: AIWQ by phase and layer, of the
+    phases that measured it; ``steps``: its history with columns phase, iteration, layer, metric, value, if kept;
     ``key``: the hash that names the run; ``seconds``: training time; ``environment``: machine and versions.
     """
 
     def __init__(self, recipe: Recipe, history: pd.DataFrame, layers: pd.DataFrame,
-                 instability: pd.DataFrame | None = None, steps: pd.DataFrame | None = None, *, key: str, seconds: float,
-                 environment: dict):
+                 instability: pd.DataFrame | None = None, steps: pd.DataFrame | None = None, *, key: str,
+                 seconds: float, environment: dict):
         self.recipe, self.history, self.layers = recipe, history, layers
         self.instability, self.steps = (pd.DataFrame() if t is None else t for t in (instability, steps))
         self.key, self.seconds, self.environment = key, seconds, environment
@@ -200,7 +200,7 @@ def _recorded(recipe: Recipe) -> Run:
 def listing() -> pd.DataFrame:
     """All phases in the store, one row each: key, phase, status, seed, time, accuracy, size and so on."""
     rows = []
-    for folder in sorted(runs_dir().glob("*/"), key=lambda f: f.stat().st_mtime):
+    for folder in sorted(filter(Path.is_dir, runs_dir().glob("*")), key=lambda f: f.stat().st_mtime):
         file = folder / "link.json"
         info = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         recipe = info.get("recipe", {"phases": [{}]})

@@ -6,10 +6,15 @@ import functools
 
 import torch
 
-from . import data, distributed
+from . import data, distributed, photographs
 from .batches import Batches
+from .errors import InputError
+from .photobatches import PhotoBatches
+from .photofiles import CROP
 from .recipes import Recipe
 from .training.engine import Source
+
+PHOTOGRAPHS, RESIZED_CROP = ("imagenette", "imagenet"), "random_resized_crop"
 
 
 @functools.cache
@@ -20,7 +25,7 @@ def images(name: str) -> tuple[data.Images, data.Images]:
 
 def resolve(recipe: Recipe) -> Recipe:
     """The recipe with the data that can be had: without the full CIFAR-10 it names the embedded subset instead."""
-    if recipe.data not in ("cifar10", "subset"):
+    if recipe.data in PHOTOGRAPHS:
         return recipe
     train, test = images(recipe.data)
     if recipe.data == "cifar10" and len(train) < 50_000:
@@ -32,18 +37,25 @@ def resolve(recipe: Recipe) -> Recipe:
 def batches(recipe: Recipe, device: torch.device, *, whole: bool = False) -> tuple[Source, Source]:
     """(train, test) batches of a recipe: this process's share of each batch, or with ``whole`` all of it."""
     share = {"device": device, **({} if whole else {"rank": distributed.rank(), "world": distributed.world()})}
-    if recipe.data in ("imagenette", "imagenet"):
-        from . import photobatches, photographs
-
-        train, test = (photographs.imagenette(recipe.train_images, recipe.test_images) if recipe.data == "imagenette"
-                       else photographs.imagenet(recipe.num_classes))
-        kind, extra = photobatches.PhotoBatches, {"augmentation": recipe.augmentation or "random_resized_crop"}
+    if recipe.data in PHOTOGRAPHS:
+        train, test = _photographs(recipe)
+        kind, extra, test_batch = PhotoBatches, {"augmentation": recipe.augmentation or RESIZED_CROP}, recipe.batch_size
     else:
         train, test = images(recipe.data)
         train, test = train.stratified(recipe.train_images), test.stratified(recipe.test_images)
-        kind, extra = Batches, {}
+        kind, extra, test_batch = Batches, {}, 500
     return (kind(train, recipe.batch_size, train=True, seed=recipe.seed, **share, **extra),
-            kind(test, min(500, 4 * recipe.batch_size), train=False, **share))
+            kind(test, test_batch, train=False, **share))
+
+
+def _photographs(recipe: Recipe):
+    if recipe.input_size != CROP:
+        raise InputError(f"photographs come as {CROP} x {CROP} pixels, not {recipe.input_size}: choose that input_size")
+    if recipe.data == "imagenette":
+        return photographs.imagenette(recipe.train_images, recipe.test_images)
+    if recipe.train_images or recipe.test_images:
+        raise InputError("all of ImageNet is used: leave train_images and test_images at 0")
+    return photographs.imagenet(recipe.num_classes)
 
 
 def first_images(recipe: Recipe, device: torch.device) -> torch.Tensor:

@@ -6,26 +6,22 @@ beginning, and an interrupted phase goes on after its last finished epoch.
 """
 from __future__ import annotations
 
-import ast
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
-import platform
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from torch import nn
 
 from . import distributed, models, sources
 from .errors import InputError
-from .paths import atomic, runs_dir, unwritable
 from .instability import STEP_COLUMNS
+from .paths import atomic, runs_dir, unwritable
 from .provenance import code_version, environment, peak_memory
 from .recipes import Recipe
 from .training import checkpoint, freezing

@@ -15,6 +15,7 @@ from paperlib.runs import Run
 from paperlib.store import Link
 from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer
+from paperlib.training.phases import Freeze, Phase
 
 STAGES = [(phase, split) for phase in ("activations", "weights") for split in ("train", "val")]
 
@@ -127,20 +128,35 @@ def smoke(method="duq", phase=0, change={}, profile="smoke", **options):
 
 def changes(thing):
     """For each field of a dataclass a small change of it: {name: new value}."""
+    words = {"weight": "duq", "activation": "duq", "weight_options": {"levels": 4}, "per_channel": True,
+             "activation_options": {"learn_offset": True}, "bn_momentum": 0.5, "milestones": (1.0,),
+             "teacher": "float", "teacher_loss": "mse", "freeze": Freeze(1.0),
+             "order": "aiwq", "layers": ("features.0.0",), "measured_in": "activations",
+             "weights": "IMAGENET1K_V1", "precision": "bfloat16",
+             "phases": smoke("pact", 1, {"measure": True}, bits=3).phases[:2]}
+
     def other(name, value):
-        words = {"weight": "duq", "activation": "duq", "weight_options": {"levels": 4}, "per_channel": True,
-                 "activation_options": {"learn_offset": True}, "bn_momentum": 0.5,
-                 "teacher": "float", "phases": smoke("pact", bits=3).phases[:2]}
-        return value - 1 if isinstance(value, (int, float)) else words.get(name, f"{value}x")
-    return [{f.name: other(f.name, getattr(thing, f.name))} for f in dataclasses.fields(thing)]
+        if isinstance(value, bool):
+            return not value
+        if name.endswith("bits"):
+            return 8 if value == 32 else value - 1
+        return value / 2 + 1 / 16 if isinstance(value, float) else value - 1 if isinstance(value, int) else (
+            words.get(name, f"{value}x"))
+    return [{f.name: other(f.name, getattr(thing, f.name)),
+             **{"every_step": {"measure": True}, "order": {"measured_in": "activations"}}.get(f.name, {})}
+            for f in dataclasses.fields(thing)]
 
 
 def test_every_setting_but_two_names_another_run():
-    recipe = smoke("pact", bits=3)
+    recipe = smoke("pact", 1, {"measure": True}, bits=3)
     keys, phase = [link.key for link in Link.chain(recipe)], recipe.phases[2]
     schemes = [{"scheme": dataclasses.replace(phase.scheme, **change)} for change in changes(phase.scheme)]
-    for change in schemes + [c for c in changes(phase) if "scheme" not in c]:
-        found = [link.key for link in Link.chain(smoke("pact", 2, change, bits=3))]
+    freezes = [{"freeze": dataclasses.replace(Freeze(0.5, "random"), **change)}
+               for change in changes(Freeze(0.5, "random"))]
+    phases = [change for change in changes(phase) if "scheme" not in change]
+    for change in schemes + freezes + phases:
+        other = dataclasses.replace(recipe, phases=(*recipe.phases[:2], dataclasses.replace(phase, **change)))
+        found = [link.key for link in Link.chain(other)]
         assert found[:2] == keys[:2] and found[2] not in keys, change
         keys.append(found[2])
     for change in changes(recipe):
@@ -150,7 +166,9 @@ def test_every_setting_but_two_names_another_run():
             continue
         assert not set(found) & set(keys), change
         keys += found
-    assert len(keys) == 3 + 10 + 11 + 10 * 3
+    fields = {cls: len(dataclasses.fields(cls)) for cls in (models.Scheme, Freeze, Phase, recipes.Recipe)}
+    assert len(keys) == 3 + fields[models.Scheme] + fields[Freeze] + fields[Phase] - 1 + 3 * (
+        fields[recipes.Recipe] - 3)
 
 
 def recipe_of_width(width):

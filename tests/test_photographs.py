@@ -220,15 +220,20 @@ def test_a_cache_that_breaks_off_leaves_nothing(error, monkeypatch, tmp_path):
     assert len(photographs[0]) == 2 and len(leftovers(tmp_path)) == 1
 
 
-def test_two_at_once_make_one_cache(monkeypatch, tmp_path):
-    written, write = [], photofiles._write
-    monkeypatch.setattr(photofiles, "_write", lambda *args: (written.append(args), write(*args)))
-    threads = [threading.Thread(target=tiny(cache=True)[0].prepare) for _ in range(3)]
-    for thread in threads:
+def test_of_two_at_once_the_second_waits_and_takes_what_the_first_made(monkeypatch, tmp_path):
+    first, second = tiny(cache=True)[0], tiny(cache=True)[0]
+    first.prepare()
+    made = first.cache_file().rename(tmp_path / "made")
+    written = []
+    monkeypatch.setattr(photofiles, "_write", lambda *args: written.append(args))
+    with photofiles.workshop(cache_folder()):
+        thread = threading.Thread(target=second.prepare)
         thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(written) == len(leftovers(tmp_path)) == 1
+        thread.join(0.3)
+        assert thread.is_alive()
+        made.rename(first.cache_file())
+    thread.join()
+    assert not written and torch.equal(second[0][0], first[0][0])
 
 
 @pytest.mark.parametrize("damage", ["short", "long", "empty", "foreign", "other"])
@@ -331,6 +336,13 @@ def test_crop_and_flip_of_the_plain_augmentation():
             hits = (windows[..., 0, :] == candidate[:, None, None, 0]).all(3).all(0).nonzero().tolist()
             found |= {(top, left, flipped) for top, left in hits if torch.equal(windows[:, top, left], candidate)}
     assert len(found) == 12 and {flipped for *_, flipped in found} == {True, False}
+
+
+def test_every_position_and_epoch_is_augmented_differently():
+    picture = tiny()[0].samples[3]
+    source = PhotoBatches(Photographs([picture] * 12, "one"), 12, train=True)
+    pixels = torch.cat([whole(source, i)[0] for i in range(2)])
+    assert len(pixels.flatten(1).unique(dim=0)) == 24
 
 
 @pytest.mark.parametrize("augmentation", ["random_resized_crop", "random_crop"])

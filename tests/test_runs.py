@@ -140,14 +140,15 @@ def test_interrupted_between_last_epoch_and_final_file(kept, finished, monkeypat
     seen, epoch = [], Batches.epoch
     shutil.rmtree(Link(tiny(), 2).folder)
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr(Batches, "epoch", lambda self, i=0: seen.append((self.train, i)) or epoch(self, i))
+        patch.setattr(Batches, "epoch",
+                      lambda self, i=0, start=0: seen.append((self.train, i)) or epoch(self, i, start))
         patch.setattr(pd.DataFrame, "to_csv", lambda *args, **options: 1 / 0)
         runs.obtain(tiny())
     assert [i for train, i in seen if train] == [0, 5]      # to calibrate; then the sixth epoch's order
     assert not Link(tiny(), 2).done and trained(tiny()) == [] and stored(tiny()) == finished[2][0]
 
 
-def test_killed_worker_loses_at_most_an_epoch(finished, tmp_path, monkeypatch, processes):
+def test_killed_worker_loses_at_most_an_epoch_and_a_stopped_one_nothing(finished, tmp_path, monkeypatch, processes):
     def end(how):
         process = subprocess.Popen([sys.executable, "-m", "paperlib.worker"], cwd=paths.ROOT, text=True,
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -159,16 +160,18 @@ def test_killed_worker_loses_at_most_an_epoch(finished, tmp_path, monkeypatch, p
         last = tmp_path / how / Link(tiny(), 1).key / "last.pt"     # there soon after the epoch's last batch
         while not last.exists() and process.poll() is None:
             time.sleep(0.002)
-        {"killed": process.kill, "abandoned": process.stdin.close}[how]()
-        return process.wait(20)
+        {"killed": process.kill, "abandoned": process.stdin.close, "terminated": process.terminate}[how]()
+        return process.wait(60)
 
-    with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(end, ["killed", "abandoned"])) == [-9, 1]
-    for how in ("killed", "abandoned"):
+    ends = {"killed": -9, "abandoned": 130, "terminated": 130}
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(end, ends)) == list(ends.values())
+    for how in ends:
         monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / how))
-        saved = checkpoint.load(Link(tiny(), 1).folder / "last.pt")["epoch"]
-        assert 1 <= saved < 4 and not Link(tiny(), 1).done
-        assert trained(tiny()) == EPOCHS[1 + saved:] and stored(tiny()) == finished[2][0]
+        state = checkpoint.load(Link(tiny(), 1).folder / "last.pt")
+        steps = 4 * state["epoch"] + state["step"]      # a stopped one finishes a step after the saved epoch
+        assert (4 if how == "killed" else 5) <= steps <= 16 and not Link(tiny(), 1).done
+        assert trained(tiny()) == EPOCHS[1 + steps // 4:] and stored(tiny()) == finished[2][0]
 
 
 def test_workers_give_what_one_process_gives(finished, folder, monkeypatch, processes):
@@ -227,7 +230,7 @@ def test_teacher_is_an_earlier_phase(kept):
     taught = tiny(phase=1, change={"teacher": "float"})
     assert trained(taught) == EPOCHS[1:] and taught.table().teacher.tolist() == ["none", "float", "none"]
     assert runs.obtain(taught).values("activations", "train")[1] != kept[0].values("activations", "train")[1]
-    with pytest.raises(InputError, match="teacher 'weights', which is no earlier phase: choose from float$"):
+    with pytest.raises(InputError, match="teacher 'weights', which is no earlier phase: choose from float, or name one as torchvision"):
         runs.obtain(tiny(phase=1, change={"teacher": "weights"}))
 
 

@@ -179,6 +179,8 @@ class Trainer:
                     save(self.state())
                 if not self.phase.epochs:
                     save(self.state())
+                if distributed.total(torch.tensor(float(stop.requested), device=self.device)):
+                    raise Stopped       # it came while the last epoch was evaluated or saved
             except Stopped:
                 save(self.state())
                 raise

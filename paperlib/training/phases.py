@@ -52,7 +52,7 @@ class Phase:
     the network is evaluated as it is.
 
     Learning rate: from 0.1 to 1 of ``lr`` in ``warmup_epochs`` (may be fractional), then a cosine to 1e-3 of it; with
-    ``milestones`` instead a tenth less at each of these epochs.  ``per_epoch``: it changes once an epoch, as in PROFIT's
+    ``milestones`` instead to a tenth at each of these epochs.  ``per_epoch``: it changes once an epoch, as in PROFIT's
     code, not every step.  ``quantizer_lr`` is that of the quantizers' parameters relative to ``lr``.
 
     ``averaging_epochs`` is the horizon of both moving averages, the weights' EMA and batch norm's statistics, in

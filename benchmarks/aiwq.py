@@ -1,0 +1,113 @@
+"""What measuring AIWQ adds to a quantized training step, as ratios to that step.
+
+A network is trained in float for some steps on the embedded CIFAR-10 subset, quantized, and trained on; all variants
+take turns on the same batches.  "two convolutions" is the definition itself: every layer is computed again with its
+weight before the update.  ``python benchmarks/aiwq.py --help`` lists the options.
+"""
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from qat_step import step
+from torch import nn
+
+from paperlib import instability, models
+from paperlib.batches import Batches
+from paperlib.data import load_subset
+from paperlib.moments import Change, Moments, divergence, rows
+
+
+class TwoConvolutions(instability.Aiwq):
+    """AIWQ by its definition."""
+
+    def _watch(self, name, watched):
+        layer = watched.layer
+
+        @torch.no_grad()
+        def watch(weight, output, seen):
+            if watched.previous is not None:
+                every = [torch.arange(size) for size in weight.shape[:2]]
+                old = layer.respond(seen, watched.previous, *every)
+                kl = divergence(*(Moments.of(rows(y.detach(), layer)) for y in (output, old)))
+                watched.add(kl.numpy(), self.decay)
+            watched.previous = weight.detach().clone()
+        return watch
+
+
+def trained(name: str, size: int, batches: Batches, steps: int) -> nn.Module:
+    """A float network after some steps."""
+    net = models.build(name, input_size=size).train()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, nesterov=True)
+    for _, (x, y) in zip(range(steps), endless(batches, size)):
+        step(net, optimizer, x, y)
+    return net
+
+
+def endless(batches: Batches, size: int):
+    """(x, y) without end, enlarged to ``size`` pixels."""
+    for epoch in range(10**9):
+        for x, y in batches.epoch(epoch):
+            if size != 32:
+                x = F.interpolate(x, (size, size), mode="bilinear").contiguous(memory_format=torch.channels_last)
+            yield x, y
+
+
+def measure(name: str, batch: int, size: int, args: argparse.Namespace) -> None:
+    torch.manual_seed(0)
+    batches = Batches(load_subset()[0], batch, train=True)
+    data = endless(batches, size)
+    base = trained(name, size, batches, args.warmup)
+    plain = models.calibrate(models.quantize(base, models.Scheme(w_bits=args.bits, a_bits=args.bits)), next(data)[0])
+    nets = {"plain": plain, "plain, AIWQ": copy.deepcopy(plain), "plain, two convolutions": copy.deepcopy(plain),
+            "fused": models.fuse(plain), "fused, AIWQ": models.fuse(plain)}
+    meters = {variant: (TwoConvolutions if "two" in variant else instability.Aiwq)(nets[variant])
+              for variant in nets if "," in variant}
+    for meter in meters.values():
+        meter.__enter__()
+    optimizers = {variant: torch.optim.SGD(net.train().parameters(), args.lr, momentum=0.9, nesterov=True)
+                  for variant, net in nets.items()}
+    times: dict[str, list[float]] = {variant: [] for variant in nets}
+    watched, changed, weights = list(meters["plain, AIWQ"].layers.values()), 0, 0
+    for i, (x, y) in zip(range(args.steps + 3), data):
+        before = [w.previous for w in watched]
+        for variant, net in nets.items():
+            seconds = step(net, optimizers[variant], x, y)
+            if i >= 3:
+                times[variant].append(seconds)
+        for w, old in zip(watched, before if i else ()):
+            changed += len(Change.between(w.layer, w.previous, old).places)
+            weights += old.weight.numel()
+    table = pd.DataFrame({"variant": list(times), "ms": [1000 * statistics.median(t) for t in times.values()]})
+    table["time"] = table.ms / table.ms[0]
+    print(f"\n{name}, batch {batch} at {size}x{size}, {args.bits} bits, learning rate {args.lr:g}, "
+          f"{torch.get_num_threads()} threads, median of {args.steps}; {changed / weights:.2%} of the weights change "
+          "their code in a step; time as a ratio to plain")
+    print(table.round({"ms": 1, "time": 2}).to_string(index=False), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", nargs="+", default=["mobilenet_v2", "mobilenet_v3_large"], help="default: both")
+    parser.add_argument("--setting", nargs="+", default=["64x32", "16x224"], metavar="BATCHxSIZE",
+                        help="batch and image size (default: 64x32 16x224)")
+    parser.add_argument("--bits", type=int, default=4, help="of weights and activations (default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=0.02,
+                        help="learning rate (default: %(default)s, half of the laptop profile's first)")
+    parser.add_argument("--warmup", type=int, default=30, help="float steps before (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=9, help="counted steps of each variant (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    for setting in args.setting:
+        batch, size = map(int, setting.split("x"))
+        for name in args.model:
+            measure(name, batch, size, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""The command line: what it shows, refuses, and leaves behind when it is stopped."""
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from paperlib import __main__ as commandline
+from paperlib import paths, profiles, recipes, runs
+from paperlib.errors import InputError
+from paperlib.store import Link
+from paperlib.training import checkpoint
+
+SETTINGS = {"width": 0.1, "train_images": 60, "test_images": 50, "batch_size": 15, "float_epochs": 0, "stage_epochs": 4,
+            "lr": 0.01}
+TRAIN = ["train", "--recipe", "activations_then_weights", "--model", "mobilenet_v2", "--profile", "smoke",
+         *(word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}"))]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def say(monkeypatch, capsys, *words):
+    """(exit code, standard output, standard error) of the command in this process."""
+    monkeypatch.setattr(sys, "argv", ["paperlib", *words])
+    try:
+        code = commandline.main()
+    except SystemExit as end:
+        code = end.code
+    return code, *capsys.readouterr()
+
+
+@pytest.fixture
+def paperlib(monkeypatch, capsys):
+    return lambda *words: say(monkeypatch, capsys, *words)
+
+
+def test_help_names_every_option(paperlib):
+    code, text, _ = paperlib("train", "--help")
+    assert code == 0
+    for option in ("--recipe", "--model", "--w-bits", "--a-bits", "--profile", "--set", "--order", "--without", "--method",
+                   "--weights", "--precision", "--compile", "--seeds", "--first-seed", "--workers", "--show", "--record"):
+        assert re.search(rf"^  {option}\b.*\n?.*\w", text, re.M), option
+    assert all(name in text for name in profiles.names())
+    code, text, _ = paperlib("--help")
+    assert code == 0 and all(word in text for word in ("figure", "refresh", "train", "runs", "data", "check-env"))
+
+
+@pytest.mark.parametrize("words, recipe", [
+    (["--profile", "imagenet", "--model", "mobilenet_v1"], recipes.profit("mobilenet_v1", profile="imagenet")),
+    (["--w-bits", "3", "--order", "reverse"], recipes.profit(w_bits=3, order="reverse")),
+    (["--without", "teacher", "bn_stages"], recipes.profit(teacher=False, bn_stages=False)),
+    (["--set", "round_epochs=7", "--set", "lr=0.5"], recipes.profit(
+        profile=profiles.changed("laptop", round_epochs=7, lr=0.5))),
+    (["--recipe", "activations_then_weights", "--method", "pact", "--w-bits", "3"],
+     recipes.activations_then_weights("pact", bits=3))])
+def test_show_prints_the_phases_and_trains_nothing(words, recipe, paperlib, folder):
+    code, text, errors = paperlib("train", "--show", *words)
+    assert (code, text, errors) == (0, recipe.table().to_string(index=False) + "\n", "") and not folder.exists()
+
+
+@pytest.mark.parametrize("words, cause", [
+    (["--set", "epochs=3"], "a profile has no setting 'epochs': choose from data, train_images"),
+    (["--set", "lr=fast"], "lr must be a float, got 'fast'"), (["--set", "bn_epochs=1.5"], "bn_epochs must be a int, got '1.5'"),
+    (["--set", "step_epochs=-1"], "has -1 epochs: give it at least 0"),
+    (["--set", "conclusive=maybe"], "conclusive must be"),
+    (["--set", "train_images=960", "--profile", "recorded"], "recorded.* laptop"),
+    (["--profile", "huge"], "unknown profile 'huge'"), (["--w-bits", "12"], "w_bits must be a whole number from 1 to 8")])
+def test_settings_that_cannot_be(words, cause, paperlib, folder):
+    code, text, errors = paperlib("train", "--show", *words)
+    assert code == 2 and text == "" and re.search(cause, errors) and len(errors.strip().splitlines()) == 1, errors
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("words, cause", [
+    (["--set", "lr"], "write NAME=VALUE, not 'lr'"), (["--set", "=3"], "NAME=VALUE"), (["--order", "up"], "invalid choice"),
+    (["--without", "everything"], "invalid choice"), (["--w-bits", "four"], "invalid int value"), (["--sets"], "")])
+def test_words_that_are_no_options(words, cause, paperlib):
+    code, text, errors = paperlib("train", "--show", *words)
+    assert code == 2 and text == "" and cause in errors and "usage:" in errors
+
+
+@pytest.mark.parametrize("words, cause", [
+    (["--set", "train_images=955"], "cannot take 955 images .* multiple of 10"), (["--set", "batch_size=0"], "cannot batch"),
+    (["--set", "data=cifar100"], "cifar100"), (["--weights", "nowhere.pt"], "nowhere.pt")])
+def test_settings_that_the_data_refuse(words, cause, paperlib):
+    code, text, errors = paperlib(*TRAIN, "--method", "duq", *words)
+    assert code == 2 and re.search(cause, errors.splitlines()[-1]) and "Traceback" not in errors, errors
+
+
+def test_true_and_false_are_read():
+    assert [profiles.changed("laptop", conclusive=v).conclusive for v in ("False", "true", False, True)] == [
+        False, True, False, True]
+
+
+def test_runs_that_are_there(paperlib, folder, monkeypatch):
+    code, text, _ = paperlib("runs")
+    assert code == 0 and text == f"no runs in {folder} yet\n"
+    recipe = recipes.activations_then_weights("duq", model="mobilenet_v2", seed=3, profile=profiles.changed(
+        "smoke", **{**SETTINGS, "stage_epochs": 1}))
+
+    def stop(*, phase, **event):
+        if phase == "weights":
+            raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        runs.obtain(recipe, progress=stop)
+    (folder / "stray").write_text("not a run")
+    (folder / "empty").mkdir()
+    code, text, _ = paperlib("runs")
+    assert code == 0
+    lines = {line.split()[0]: line for line in text.splitlines()}
+    first, second, third = Link.chain(recipe)
+    assert re.search(r"done +mobilenet_v2 +float +3 ", lines[first.key])
+    assert re.search(rf"done +mobilenet_v2 +activations +{first.key} +3 +\d", lines[second.key])
+    assert re.search(rf"interrupted +mobilenet_v2 +weights +{second.key} +3 ", lines[third.key])
+    assert "interrupted" in lines["empty"] and "stray" not in lines and len(lines) == 5
+
+
+def test_last_phase_without_epochs(paperlib):
+    code, text, errors = paperlib(*TRAIN, "--method", "duq", "--set", "stage_epochs=0")
+    assert code == 0 and re.fullmatch(r"\w{16}  DuQ .*, seed 0: \d+\.\d % validation accuracy\n", text), errors
+
+
+def recipe(method):
+    return recipes.activations_then_weights(method, model="mobilenet_v2", profile=profiles.changed("smoke", **SETTINGS))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """{method: what each phase left}."""
+    threads, found = torch.get_num_threads(), {}
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAPERLIB_RUNS", str(tmp_path_factory.mktemp("whole")))
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        for method in ("duq", "pact"):
+            runs.obtain(recipe(method), progress=lambda **event: None)
+            found[method] = finals(recipe(method))
+    torch.set_num_threads(threads)
+    return found
+
+
+def finals(recipe):
+    states = [checkpoint.load(link.folder / "final.pt") for link in Link.chain(recipe)]
+    return [[s["history"], {k: v.numpy().tobytes() if torch.is_tensor(v) else v for k, v in s["net"].items()}]
+            for s in states]
+
+
+HOW = {"SIGTERM": (["duq"], signal.SIGTERM), "SIGINT": (["duq"], signal.SIGINT),
+       "two workers": (["duq", "pact"], signal.SIGINT)}
+
+
+def stopped(how, folder):
+    """(exit code, standard error) of a training that gets a signal as soon as its first quantized epoch is saved."""
+    methods, number = HOW[how]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "paperlib", *TRAIN, "--method", *methods, "--workers", str(len(methods))], cwd=paths.ROOT,
+        env={**os.environ, "PAPERLIB_RUNS": str(folder), "CUDA_VISIBLE_DEVICES": ""}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        last = folder / Link(recipe("duq"), 1).key / "last.pt"
+        while not last.exists() and process.poll() is None:
+            time.sleep(0.005)
+        os.killpg(process.pid, number)          # a terminal's Ctrl-C reaches all processes
+        output, errors = process.communicate(timeout=90)
+        return process.returncode, output, errors
+    finally:
+        process.kill()
+
+
+def test_stopped_by_a_signal_and_started_again(uninterrupted, tmp_path, monkeypatch, capsys):
+    with ThreadPoolExecutor(3) as pool:
+        ends = dict(zip(HOW, pool.map(lambda how: stopped(how, tmp_path / how), HOW)))
+    for how, (code, output, errors) in ends.items():
+        assert code == 130 and output == "", (how, errors)
+        assert errors.splitlines()[-1] == ("stopped; all finished steps are kept, and the same command goes on from there")
+        assert "Traceback" not in errors, errors
+        monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / how))
+        link = Link(recipe("duq"), 1)
+        assert not link.done and not Link(recipe("duq"), 2).folder.exists()
+        state = checkpoint.load(link.folder / "last.pt")
+        assert 4 * state["epoch"] + state["step"] > 4, how      # the step under way was finished and saved
+        for method in HOW[how][0]:
+            code, output, _ = say(monkeypatch, capsys, *TRAIN, "--method", method)
+            assert code == 0 and output.startswith(Link(recipe(method), 2).key)
+            assert finals(recipe(method)) == uninterrupted[method]
+
+
+def test_changes_to_what_is_only_played_are_refused():
+    with pytest.raises(InputError, match="laptop"):
+        profiles.changed("recorded", lr=1.0)
