@@ -73,13 +73,13 @@ def measure(name: str, batch: int, size: int, args: argparse.Namespace) -> None:
                   for variant, net in nets.items()}
     times: dict[str, list[float]] = {variant: [] for variant in nets}
     watched, changed, weights = list(meters["plain, AIWQ"].layers.values()), 0, 0
-    for i, (x, y) in zip(range(args.steps + 3), data):
+    for i, (x, y) in zip(range(args.settle + args.steps), data):
         before = [w.previous for w in watched]
         for variant, net in nets.items():
             seconds = step(net, optimizers[variant], x, y)
-            if i >= 3:
+            if i >= args.settle:
                 times[variant].append(seconds)
-        for w, old in zip(watched, before if i else ()):
+        for w, old in zip(watched, before if i >= args.settle else ()):
             changed += len(Change.between(w.layer, w.previous, old).places)
             weights += old.weight.numel()
     table = pd.DataFrame({"variant": list(times), "ms": [1000 * statistics.median(t) for t in times.values()]})
@@ -98,7 +98,8 @@ def main() -> None:
     parser.add_argument("--bits", type=int, default=4, help="of weights and activations (default: %(default)s)")
     parser.add_argument("--lr", type=float, default=0.02,
                         help="learning rate (default: %(default)s, half of the laptop profile's first)")
-    parser.add_argument("--warmup", type=int, default=30, help="float steps before (default: %(default)s)")
+    parser.add_argument("--warmup", type=int, default=60, help="float steps before (default: %(default)s)")
+    parser.add_argument("--settle", type=int, default=20, help="quantized steps before (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=9, help="counted steps of each variant (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
     args = parser.parse_args()

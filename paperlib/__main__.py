@@ -29,14 +29,17 @@ def train(args) -> None:
     from . import distributed, recipes, runs
 
     profile = profiles.changed(args.profile, **dict(args.set or [])) if args.set else args.profile
-    wanted = []
+    wanted, model = [], {"model": args.model} if args.model else {}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         if args.recipe == "profit":
             off = {name: False for name in args.without}
-            wanted += [recipes.profit(args.model, w_bits=args.w_bits, a_bits=args.a_bits, profile=profile, seed=seed,
+            wanted += [recipes.profit(**model, w_bits=args.w_bits, a_bits=args.a_bits, profile=profile, seed=seed,
                                       order=order, **off) for order in args.order]
+        elif args.recipe == "qil":
+            wanted.append(recipes.qil(**model, w_bits=args.w_bits, a_bits=args.a_bits, profile=profile, seed=seed,
+                                      distillation=args.distillation))
         else:
-            wanted += [recipes.activations_then_weights(method, model=args.model, bits=args.w_bits, profile=profile,
+            wanted += [recipes.activations_then_weights(method, **model, bits=args.w_bits, profile=profile,
                                                         seed=seed) for method in args.method]
     changes = {"precision": args.precision, "compiled": args.compile}
     if args.weights is not None:
@@ -114,9 +117,9 @@ def parser() -> argparse.ArgumentParser:
     sub = command("refresh", refresh, "run a committed notebook with its defaults and store its outputs")
     sub.add_argument("notebook", help="name of the notebook, without .ipynb")
     sub = command("train", train, "train a recipe; also under torchrun, for several processes or machines")
-    sub.add_argument("--recipe", choices=("profit", "activations_then_weights"), default="profit",
+    sub.add_argument("--recipe", choices=("profit", "qil", "activations_then_weights"), default="profit",
                      help="default: %(default)s")
-    sub.add_argument("--model", default="mobilenet_v3_large", metavar="NAME", help="network (default: %(default)s)")
+    sub.add_argument("--model", metavar="NAME", help="network (default: mobilenet_v3_large; QIL: resnet18)")
     sub.add_argument("--w-bits", type=int, default=4, metavar="N", help="of weights, 1 to 8 (default: %(default)s)")
     sub.add_argument("--a-bits", type=int, default=4, metavar="N",
                      help="of activations; activations_then_weights takes --w-bits for both (default: %(default)s)")
@@ -128,6 +131,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--without", nargs="+", default=[],
                      choices=("teacher", "progressive", "bn_stages", "negative_padding"),
                      help="PROFIT: parts to leave out")
+    sub.add_argument("--distillation", type=float, default=0.0, metavar="SHARE",
+                     help="QIL: the teacher's share of the loss (default: %(default)s)")
     sub.add_argument("--method", nargs="+", default=["duq", "pact"], choices=("duq", "pact"),
                      help="activations_then_weights: default both")
     sub.add_argument("--weights", metavar="WEIGHTS", help="a file, a name such as IMAGENET1K_V1, or none "

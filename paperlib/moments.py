@@ -13,6 +13,7 @@ from .fused import Seen
 from .quantizers.functional import SMALLEST
 
 DEAD = 4e-6         # a channel whose deviation is below this share of its mean is constant up to rounding
+REST = 1e-4         # the same, relative to the new output, for an old one, which is found from the new by subtraction
 
 
 def rows(output: Tensor, layer: nn.Module) -> Tensor:
@@ -57,7 +58,8 @@ def divergence(new: Moments, old: Moments) -> Tensor:
     """
     ratio = new.var / old.var
     kl = 0.5 * (ratio - 1 - ratio.log() + (new.mean - old.mean)**2 / old.var)
-    return kl.masked_fill(new.dead | old.dead, math.nan)
+    rest = old.var <= REST**2 * (new.var + new.mean**2)
+    return kl.masked_fill(new.dead | old.dead | rest, math.nan)
 
 
 class Snapshot(NamedTuple):

@@ -65,7 +65,7 @@ _ALL = [
     Profile("cifar10", "all of CIFAR-10 at full width: hours on a CPU, meant for one GPU", seeds=3),
     Profile("imagenette", "ImageNet-trained networks on 13 000 photographs of ten ImageNet classes, 224x224: hours on "
             "a CPU, meant for one GPU", data="imagenette", batch_size=64, stage_epochs=3, step_epochs=2,
-            round_epochs=3, bn_epochs=1, sample_epochs=1, warmup_epochs=0.5, lr=0.00125, quantizer_lr=0.1,
+            round_epochs=3, bn_epochs=1, sample_epochs=1, warmup_epochs=0.5, lr=0.00125,
             **_PHOTOGRAPHS),
     Profile("imagenet", "the papers' own recipes on all of ImageNet: GPUs", data="imagenet", batch_size=256,
             teacher="torchvision/resnet101", quantizer_lr=0.01, **_PHOTOGRAPHS),

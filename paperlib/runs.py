@@ -207,7 +207,7 @@ def listing() -> pd.DataFrame:
         status = "done" if (folder / "final.pt").exists() else "training" if _locked(folder) else "interrupted"
         rows.append({"phase run": folder.name, "status": status, "model": recipe.get("model"),
                      "phase": recipe["phases"][-1].get("name"), "after": info.get("previous"),
-                     "seed": recipe.get("seed"), "accuracy": info.get("accuracy"), "seconds": info.get("seconds"),
+                     "seed": recipe.get("seed", ""), "accuracy": info.get("accuracy"), "seconds": info.get("seconds"),
                      "images/s": info.get("images_per_s"), "peak MB": info.get("peak_memory_mb"),
                      "finished": info.get("finished"),
                      "MB": round(sum(f.stat().st_size for f in folder.iterdir()) / 1e6, 1)})

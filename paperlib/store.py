@@ -103,7 +103,7 @@ class Link:
             return net
         net = models.quantize(net, phase.scheme)
         if phase.freeze is not None:
-            freezing.choose(dataclasses.replace(phase.freeze, share=0.0), list(models.plan(net).layer))
+            freezing.choose(dataclasses.replace(phase.freeze, share=0.0), freezing.layers(net))
         return net
 
     def network(self, *, averaged: bool = False) -> nn.Module:
@@ -167,7 +167,7 @@ class Link:
         table = models.plan(trainer.net) if phase.scheme else pd.DataFrame(columns=["layer"])
         if trainer.aiwq is not None:
             state["aiwq"] = {"table": trainer.aiwq.table().to_dict("list"), "rows": state["aiwq"]["rows"]}
-            table = table.merge(trainer.aiwq.table().drop(columns="kind"), on="layer")
+            table = table.merge(trainer.aiwq.table().drop(columns="kind"), on="layer", how="left")
         history = pd.DataFrame(state["history"], columns=HISTORY_COLUMNS[1:])
         with atomic(self.folder / "history.csv") as temp:
             history.to_csv(temp, index=False)
@@ -194,7 +194,7 @@ class Link:
         frozen = []
         if phase.freeze is not None:
             measured = next((b.instability for b in before if b.phase.name == phase.freeze.measured_in), None)
-            frozen = freezing.choose(phase.freeze, list(models.plan(net).layer), measured, recipe.seed)
+            frozen = freezing.choose(phase.freeze, freezing.layers(net), measured, recipe.seed)
         return Trainer(net, phase, train, test, seed=recipe.seed, first_epoch=_epochs(before), frozen=frozen,
                        teacher=self._teacher(before, device), precision=recipe.precision, compiled=recipe.compiled)
 

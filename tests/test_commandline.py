@@ -46,8 +46,9 @@ def paperlib(monkeypatch, capsys):
 def test_help_names_every_option(paperlib):
     code, text, _ = paperlib("train", "--help")
     assert code == 0
-    for option in ("--recipe", "--model", "--w-bits", "--a-bits", "--profile", "--set", "--order", "--without", "--method",
-                   "--weights", "--precision", "--compile", "--seeds", "--first-seed", "--workers", "--show", "--record"):
+    for option in ("--recipe", "--model", "--w-bits", "--a-bits", "--profile", "--set", "--order", "--without",
+                   "--method", "--weights", "--precision", "--compile", "--seeds", "--first-seed", "--workers",
+                   "--show", "--record"):
         assert re.search(rf"^  {option}\b.*\n?.*\w", text, re.M), option
     assert all(name in text for name in profiles.names())
     code, text, _ = paperlib("--help")
@@ -68,12 +69,14 @@ def test_show_prints_the_phases_and_trains_nothing(words, recipe, paperlib, fold
 
 
 @pytest.mark.parametrize("words, cause", [
-    (["--set", "epochs=3"], "a profile has no setting 'epochs': choose from data, train_images"),
-    (["--set", "lr=fast"], "lr must be a float, got 'fast'"), (["--set", "bn_epochs=1.5"], "bn_epochs must be a int, got '1.5'"),
+    (["--set", "=3"], "a profile has no setting ''"), (["--set", "epochs=3"], "no setting 'epochs': choose from data"),
+    (["--set", "lr=fast"], "lr must be a float, got 'fast'"),
+    (["--set", "bn_epochs=1.5"], "bn_epochs must be a int, got '1.5'"),
     (["--set", "step_epochs=-1"], "has -1 epochs: give it at least 0"),
     (["--set", "conclusive=maybe"], "conclusive must be"),
-    (["--set", "train_images=960", "--profile", "recorded"], "recorded.* laptop"),
-    (["--profile", "huge"], "unknown profile 'huge'"), (["--w-bits", "12"], "w_bits must be a whole number from 1 to 8")])
+    (["--set", "train_images=960", "--profile", "recorded"], "'recorded' trains nothing: change 'laptop' instead"),
+    (["--profile", "huge"], "unknown profile 'huge'"),
+    (["--w-bits", "12"], "w_bits must be a whole number from 1 to 8")])
 def test_settings_that_cannot_be(words, cause, paperlib, folder):
     code, text, errors = paperlib("train", "--show", *words)
     assert code == 2 and text == "" and re.search(cause, errors) and len(errors.strip().splitlines()) == 1, errors
@@ -81,7 +84,7 @@ def test_settings_that_cannot_be(words, cause, paperlib, folder):
 
 
 @pytest.mark.parametrize("words, cause", [
-    (["--set", "lr"], "write NAME=VALUE, not 'lr'"), (["--set", "=3"], "NAME=VALUE"), (["--order", "up"], "invalid choice"),
+    (["--set", "lr"], "write NAME=VALUE, not 'lr'"), (["--order", "up"], "invalid choice"),
     (["--without", "everything"], "invalid choice"), (["--w-bits", "four"], "invalid int value"), (["--sets"], "")])
 def test_words_that_are_no_options(words, cause, paperlib):
     code, text, errors = paperlib("train", "--show", *words)
@@ -89,7 +92,8 @@ def test_words_that_are_no_options(words, cause, paperlib):
 
 
 @pytest.mark.parametrize("words, cause", [
-    (["--set", "train_images=955"], "cannot take 955 images .* multiple of 10"), (["--set", "batch_size=0"], "cannot batch"),
+    (["--set", "train_images=955"], "cannot take 955 images .* multiple of 10"),
+    (["--set", "batch_size=0"], "cannot batch"),
     (["--set", "data=cifar100"], "cifar100"), (["--weights", "nowhere.pt"], "nowhere.pt")])
 def test_settings_that_the_data_refuse(words, cause, paperlib):
     code, text, errors = paperlib(*TRAIN, "--method", "duq", *words)
@@ -162,9 +166,9 @@ def stopped(how, folder):
     """(exit code, standard error) of a training that gets a signal as soon as its first quantized epoch is saved."""
     methods, number = HOW[how]
     process = subprocess.Popen(
-        [sys.executable, "-m", "paperlib", *TRAIN, "--method", *methods, "--workers", str(len(methods))], cwd=paths.ROOT,
-        env={**os.environ, "PAPERLIB_RUNS": str(folder), "CUDA_VISIBLE_DEVICES": ""}, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True)
+        [sys.executable, "-m", "paperlib", *TRAIN, "--method", *methods, "--workers", str(len(methods))],
+        cwd=paths.ROOT, env={**os.environ, "PAPERLIB_RUNS": str(folder), "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         last = folder / Link(recipe("duq"), 1).key / "last.pt"
         while not last.exists() and process.poll() is None:
@@ -181,7 +185,8 @@ def test_stopped_by_a_signal_and_started_again(uninterrupted, tmp_path, monkeypa
         ends = dict(zip(HOW, pool.map(lambda how: stopped(how, tmp_path / how), HOW)))
     for how, (code, output, errors) in ends.items():
         assert code == 130 and output == "", (how, errors)
-        assert errors.splitlines()[-1] == ("stopped; all finished steps are kept, and the same command goes on from there")
+        assert errors.splitlines()[-1] == (
+            "stopped; all finished steps are kept, and the same command goes on from there")
         assert "Traceback" not in errors, errors
         monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / how))
         link = Link(recipe("duq"), 1)

@@ -32,8 +32,9 @@ pytestmark = pytest.mark.skipif(not torch.distributed.is_available() or not torc
                                 reason="this torch has no gloo")
 SETTINGS = {"width": 0.1, "train_images": 60, "test_images": 50, "batch_size": 15, "float_epochs": 0, "stage_epochs": 3,
             "lr": 0.01}     # 15 images a batch: 8 in one process and 7 in the other
-COMMAND = ["-m", "paperlib", "train", "--recipe", "activations_then_weights", "--method", "duq", "--model", "mobilenet_v2",
-           "--profile", "smoke", *(f"--set={name}={value}" for name, value in SETTINGS.items())]
+COMMAND = ["-m", "paperlib", "train", "--recipe", "activations_then_weights", "--method", "duq",
+           "--model", "mobilenet_v2", "--profile", "smoke",
+           *(f"--set={name}={value}" for name, value in SETTINGS.items())]
 
 
 def stages():
@@ -86,8 +87,9 @@ def in_double(quantized):
     share = {"rank": distributed.rank(), "world": distributed.world()}
     train, test = (Doubled(images.stratified(n), b, train=t, **share)
                    for images, n, b, t in zip(load_subset(), (60, 50), (15, 23), (True, False)))
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.Hardswish(), nn.Conv2d(8, 8, 3, groups=8, padding=1),
-                        nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10)).double()
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.Hardswish(),
+                        nn.Conv2d(8, 8, 3, groups=8, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+                        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10)).double()
     teacher = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 10)).double()
     phase = Phase("lesson", 2, lr=0.02, weight_decay=1e-3, warmup_epochs=0.5, quantizer_lr=1.0)
     if quantized:
@@ -95,7 +97,8 @@ def in_double(quantized):
         net = models.calibrate(models.quantize(net, phase.scheme), load_subset()[0].stratified(60).x.double() / 64 - 2)
     trainer = Trainer(net, phase, train, test, seed=0, teacher=teacher)
     trainer.run()
-    return {"history": pd.DataFrame(trainer.history, columns=["epoch", "step", "split", "metric", "value"]).to_dict("list"),
+    history = pd.DataFrame(trainer.history, columns=["epoch", "step", "split", "metric", "value"])
+    return {"history": history.to_dict("list"),
             "net": {k: v for k, v in net.state_dict().items() if torch.is_tensor(v)},
             "ema": {k: v for k, v in trainer.ema.module.state_dict().items() if torch.is_tensor(v)},
             "steps": trainer.aiwq.history().to_dict("list") if quantized else {}}
@@ -123,7 +126,8 @@ def part(folder):
                 module.atomic = None            # whoever writes calls it
         found = {"world": distributed.world(), "agreed": distributed.agreed(f"process {rank}"),
                  "total": distributed.total(torch.tensor([1.0, rank])).tolist(),
-                 "norms": [batch_norm(*n, slice(rank, None, 2)) for n in NORMS], "double": [in_double(q) for q in (False, True)], **{name: curves(name) for name in NAMES}}
+                 "norms": [batch_norm(*n, slice(rank, None, 2)) for n in NORMS],
+                 "double": [in_double(q) for q in (False, True)], **{name: curves(name) for name in NAMES}}
         nn.Dropout.forward = DROPOUT
         runs.obtain(stages(), progress=lambda **event: None)
         torch.save(found, Path(folder) / f"{rank}.pt")
@@ -157,10 +161,11 @@ def photographs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def both(photographs, tmp_path_factory):
     """What the two processes found, and their folder."""
-    folder, address = tmp_path_factory.mktemp("two"), {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port())}
-    processes = [subprocess.Popen([sys.executable, __file__, str(folder)], cwd=paths.ROOT, stderr=subprocess.PIPE, text=True,
-                                  env={**environment(folder / "runs", photographs), **address, "RANK": str(rank),
-                                       "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}) for rank in range(2)]
+    folder = tmp_path_factory.mktemp("two")
+    env = {**environment(folder / "runs", photographs), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+           "MASTER_PORT": str(port())}
+    processes = [subprocess.Popen([sys.executable, __file__, str(folder)], cwd=paths.ROOT, text=True,
+                                  stderr=subprocess.PIPE, env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(2)]
     try:
         with ThreadPoolExecutor(2) as pool:
             errors = list(pool.map(lambda process: process.communicate(timeout=300)[1], processes))
@@ -207,11 +212,12 @@ def test_batch_norm_of_two_processes_is_that_of_the_whole_batch(case, both):
         else:
             assert torch.equal(parts[0][key], parts[1][key]), key
             found = parts[0][key]
-        scale = value.abs().max().item()
-        torch.testing.assert_close(found, value, rtol=0, atol=(1e-12 if dtype == torch.float64 else 2e-6) * max(scale, 1))
+        tolerance = (1e-12 if dtype == torch.float64 else 2e-6) * max(value.abs().max().item(), 1)
+        torch.testing.assert_close(found, value, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name, tolerance", [("float", 0.05), ("photographs", 0.15), ("quantized", 0.1), ("bfloat16", 0.1)])
+@pytest.mark.parametrize("name, tolerance", [("float", 0.05), ("photographs", 0.15), ("quantized", 0.1),
+                                             ("bfloat16", 0.1)])
 def test_loss_curves_are_those_of_one_process(name, tolerance, both, one):
     """Roughly: batch norms of a few hardly differing values magnify rounding from step to step."""
     two, single = (pd.DataFrame(found[name]["history"]) for found in (both[0][0], one))
@@ -246,9 +252,10 @@ def test_in_double_precision_two_processes_train_what_one_does(quantized, both, 
 
 
 def torchrun(folder, photographs):
-    return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1",
-                             f"--master-port={port()}", *COMMAND], cwd=paths.ROOT, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, env=environment(folder, photographs))
+    return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
+                             "--master-addr=127.0.0.1", f"--master-port={port()}", *COMMAND],
+                            cwd=paths.ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env=environment(folder, photographs))
 
 
 def test_torchrun_stopped_and_started_again(both, photographs, tmp_path):
@@ -256,8 +263,8 @@ def test_torchrun_stopped_and_started_again(both, photographs, tmp_path):
     links = Link.chain(stages())
     first = torchrun(tmp_path, photographs)
     try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / links[1].key / "last.pt").exists() and first.poll() is None and time.monotonic() < deadline:
+        last, deadline = tmp_path / links[1].key / "last.pt", time.monotonic() + 120
+        while not last.exists() and first.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         first.send_signal(signal.SIGTERM)
         errors = first.communicate(timeout=60)[1]

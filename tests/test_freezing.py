@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from paperlib import fused, models
+from paperlib import fused, models, recipes, runs
 from paperlib.batches import Batches
 from paperlib.data import load_subset
 from paperlib.errors import InputError
 from paperlib.layers import QuantConv2d, QuantLinear
 from paperlib.models import Scheme
 from paperlib.quantizers import Quantizer
+from paperlib.store import Link
 from paperlib.training import freezing
 from paperlib.training.engine import Trainer, parameter_groups
 from paperlib.training.phases import BN_ONLY, Freeze, Phase
@@ -206,3 +207,26 @@ def test_batch_norm_behind_each_convolution(name, some):
     for layer, norm in found.items():
         assert net.get_submodule(layer).out_channels == net.get_submodule(norm).num_features
     assert freezing.norms_behind(models.fuse(net)) == found
+
+
+def test_an_identity_path_is_no_layer(tmp_path, monkeypatch):
+    """Its quantizer has a row in the plan; freezing all layers and their quantizers leaves the blocks' norms alone."""
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
+    recipe = recipes.activations_then_weights("duq", profile="smoke")
+    scheme = Scheme(identity_bits=8)
+    net = models.quantize(models.build("mobilenet_v2", width=0.1), scheme)
+    plan = models.plan(net)
+    assert freezing.layers(net) == plan.layer[plan.kind != "identity"].tolist() != plan.layer.tolist()
+    phase = Phase("norms", 1, lr=0.05, scheme=scheme, freeze=Freeze(1.0, quantizers=False), measure=True)
+    recipe = dataclasses.replace(recipe, model="mobilenet_v2", width=0.1, train_images=40, test_images=40,
+                                 batch_size=20, phases=(
+        Phase("float", 1, lr=0.02, warmup_epochs=0, bn_momentum=1.0), phase))
+    run = runs.obtain(recipe, progress=lambda **event: None)
+    before, net = run.model("float").state_dict(), run.model("norms")
+    norms = {name for name, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    moved = {key for key, value in before.items() if not torch.equal(value, net.state_dict()[key])}
+    assert {key.rpartition(".")[0] for key in moved} == norms
+    assert {"features.3.conv.0.1.weight", "features.3.conv.3.bias"} <= moved     # a block with an identity path
+    layers = pd.read_csv(Link(run.recipe, 1).folder / "layers.csv")
+    assert layers.layer.tolist() == plan.layer.tolist()
+    assert (layers.iterations.isna() == (plan.kind == "identity")).all()

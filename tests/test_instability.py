@@ -11,9 +11,10 @@ from torch import nn
 
 from paperlib import fused, models, quantizers
 from paperlib.errors import InputError
-from paperlib.instability import DEAD, Aiwq, Moments, divergence
+from paperlib.instability import Aiwq
 from paperlib.layers import QuantConv2d, QuantLinear
 from paperlib.models import Scheme
+from paperlib.moments import DEAD, REST, Moments, divergence
 
 METHODS = {name: Scheme(name, w_bits={"bc": 1, "bwn": 1, "xnor": 1, "ttq": 2, "twn": 2}.get(name, 3))
            for name in quantizers.names("weight")}
@@ -21,7 +22,8 @@ SCHEMES = {
     **METHODS, "zero padding": Scheme(negative_padding=False), "float weights": Scheme(w_bits=32),
     "float activations": Scheme(a_bits=32), "a range per channel": Scheme(per_channel=True),
     "PACT": Scheme("sawb", "pact", w_bits=4), "LSQ+": Scheme("lsq+", "lsq+", w_bits=2),
-    "QIL per channel": Scheme("qil", "qil", per_channel=True), "XNOR": Scheme("xnor", "xnor", w_bits=1, a_bits=1, first_input_bits=1)}
+    "QIL per channel": Scheme("qil", "qil", per_channel=True),
+    "XNOR": Scheme("xnor", "xnor", w_bits=1, a_bits=1, first_input_bits=1)}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,7 +111,7 @@ def direct(layer, x, weight, gain=None):
 def gaussians(new, old):
     """(mean KL, dead channels) of outputs (channels, values) as Gaussians, as PROFIT defines it."""
     (m1, s1), (m0, s0) = ((y.mean(1), y.var(1, correction=0).sqrt()) for y in (new, old))
-    alive = (s1 > DEAD * m1.abs()) & (s0 > DEAD * m0.abs())
+    alive = (s1 > DEAD * m1.abs()) & (s0 > DEAD * m0.abs()) & (s0 > REST * (s1**2 + m1**2).sqrt())
     kl = (s0 / s1).log() + (s1**2 + (m1 - m0) ** 2) / (2 * s0**2) - 0.5
     return kl[alive].mean().item(), int((~alive).sum())
 
@@ -154,13 +156,13 @@ def test_two_full_convolutions_say_the_same(scheme, fuse, share):
     assert list(table.index) == list(wanted) and (table.iterations == 1).all()
     if not fuse:
         for name, (aiwq, dead) in wanted.items():
-            assert table.aiwq[name] == pytest.approx(aiwq, rel=2e-3, abs=3e-7), name
+            assert table.aiwq[name] == pytest.approx(aiwq, rel=2e-3 if aiwq < 100 else 0.02, abs=3e-7), name
             assert table.dead[name] == dead, name
     else:       # a number on the edge of two codes may fall otherwise, and layers behind it see another input
         first = next(iter(wanted))
         assert table.aiwq[first] == pytest.approx(wanted[first][0], rel=2e-3, abs=3e-7)
         for name, (aiwq, _) in wanted.items():
-            assert table.aiwq[name] == pytest.approx(aiwq, rel=0.05, abs=1e-5), name
+            assert table.aiwq[name] == pytest.approx(aiwq, rel=0.05 if aiwq < 100 else 0.2, abs=1e-5), name
     assert sum(aiwq > 1e-6 for aiwq, _ in wanted.values()) >= len(wanted) - 3      # there was something to measure
 
 
@@ -280,6 +282,30 @@ def test_dead_channels_are_counted_and_left_out():
     new, old = (direct(one[0], x, one[0].quantized_weight())[:1] for one in (net, before))
     assert table.dead.item() == 2 and table.not_finite.item() == 0
     assert table.aiwq.item() == pytest.approx(gaussians(new, old)[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("fuse", [False, True], ids=["plain", "fused"])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("groups, size", [(8, 3), (1, 3), (1, 1)])
+@pytest.mark.parametrize("method, a_bits", [("duq", 4), ("duq", 32), ("twn", 4), ("lsq", 4), ("lsq", 32)])
+def test_a_channel_that_comes_to_life_has_no_divergence(method, a_bits, groups, size, bias, fuse):
+    """What rounding leaves of its constant old output is no Gaussian."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(8, 8, size, groups=groups, bias=bias), nn.BatchNorm2d(8))
+    x = (torch.randn(16, 8, 16, 16) + 0.3).to(memory_format=torch.channels_last)
+    net = models.quantize(net.to(memory_format=torch.channels_last), Scheme(method, w_bits=2 if method == "twn" else 4,
+                                                                            a_bits=a_bits))
+    net = models.calibrate(net, x[:4]).train()
+    net = models.fuse(net) if fuse else net
+    alive = net[0].weight.data[0].clone()
+    net[0].weight.data[0] = 0
+
+    def enliven(n):
+        n[0].weight.data[0] = alive
+        for parameter in n[0].weight_quantizer.parameters():
+            parameter.data *= 1.003
+    table, _ = measured(net, enliven, x)
+    assert table.dead.item() == 1 and table.iterations.item() == 1 and table.aiwq.item() < 1
 
 
 def test_a_layer_of_dead_channels_has_no_value():

@@ -103,7 +103,8 @@ def test_rounds(order, rounds):
         None if i == 0 or order == "none" else Freeze(i / rounds, order, "sampling") for i in range(rounds)]
     assert [dataclasses.replace(p, freeze=None) for p in recipe.phases] == [
         dataclasses.replace(p, freeze=None) for p in other.phases]
-    assert [p.freeze for p in recipe.phases if p not in found] == [p.freeze for p in other.phases if p.name[:5] != "round"]
+    assert [p.freeze for p in recipe.phases if p not in found] == [
+        p.freeze for p in other.phases if p.name[:5] != "round"]
     assert recipe.label == {"aiwq": "PROFIT", "none": "nothing frozen"}.get(order, f"PROFIT, {order} order")
 
 
@@ -165,8 +166,8 @@ def test_imagenet_profile_has_the_authors_numbers():
 
 def tiny(**options):
     """All of PROFIT at 3 bits with a step or two in each of its phases."""
-    profile = profiles.changed("smoke", width=0.1, train_images=40, test_images=40, batch_size=20, float_epochs=1, lr=0.05,
-                               quantizer_lr=1.0)
+    profile = profiles.changed("smoke", width=0.1, train_images=40, test_images=40, batch_size=20, float_epochs=1,
+                               lr=0.05, quantizer_lr=1.0)
     return recipes.profit("mobilenet_v2", w_bits=3, a_bits=3, profile=profile, progressive=False, **options)
 
 
@@ -223,7 +224,8 @@ def test_run_of_profit_says_what_its_networks_do(finished):
     for averaged, split in ((False, "val"), (True, "val_ema")):
         found = evaluate(run.model(averaged=averaged), test)
         assert found["loss"] == pytest.approx(run.values(last, split).iloc[-1], rel=1e-6)
-    assert set(models.plan(run.model()).w_bits) == {3} and run.model("fine-tuning").features[0][0].weight_quantizer is None
+    assert set(models.plan(run.model()).w_bits) == {3}
+    assert run.model("fine-tuning").features[0][0].weight_quantizer is None
     others = [finished[order].values("round 2", "train").iloc[-1] for order in ORDERS]
     assert len(set(others)) == 4                    # freezing makes a difference
     assert len({run.values("round 1", "train").iloc[-1] for run in finished.values()}) == 1

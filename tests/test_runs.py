@@ -230,7 +230,7 @@ def test_teacher_is_an_earlier_phase(kept):
     taught = tiny(phase=1, change={"teacher": "float"})
     assert trained(taught) == EPOCHS[1:] and taught.table().teacher.tolist() == ["none", "float", "none"]
     assert runs.obtain(taught).values("activations", "train")[1] != kept[0].values("activations", "train")[1]
-    with pytest.raises(InputError, match="teacher 'weights', which is no earlier phase: choose from float, or name one as torchvision"):
+    with pytest.raises(InputError, match="teacher 'weights', which is no earlier phase: choose from float, or name"):
         runs.obtain(tiny(phase=1, change={"teacher": "weights"}))
 
 

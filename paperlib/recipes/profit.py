@@ -12,6 +12,7 @@ from .recipe import Recipe
 
 ORDERS = ("aiwq", "reverse", "random", "none")
 WIDTHS = (8, 5, 4, 3, 2)        # the paper goes 8, 5, 4
+PAPER = {"mobilenet_v2": {"lr": 0.005, "weight_decay": 4e-5}}      # others: the released script's defaults
 
 
 def profit(model: str = "mobilenet_v3_large", *, w_bits: int = 4, a_bits: int = 4,
@@ -39,9 +40,12 @@ def profit(model: str = "mobilenet_v3_large", *, w_bits: int = 4, a_bits: int = 
     if 32 in (w_bits, a_bits):
         raise InputError("PROFIT quantizes weights and activations: choose 1 to 8 bits for both")
     scale = profiles.scale(profile)
-    stage = {"lr": scale.lr if lr is None else lr, "quantizer_lr": scale.quantizer_lr,
-             "warmup_epochs": scale.warmup_epochs, "per_epoch": scale.warmup_epochs >= 1,
-             "teacher": scale.teacher if teacher else None}
+    stage = {"lr": scale.lr, "quantizer_lr": scale.quantizer_lr, "warmup_epochs": scale.warmup_epochs,
+             "per_epoch": scale.warmup_epochs >= 1, "teacher": scale.teacher if teacher else None}
+    if scale.name == "imagenet":
+        stage |= PAPER.get(model, {"weight_decay": 2e-5})
+    if lr is not None:
+        stage["lr"] = lr
     scheme = Scheme(weight=weight, activation=activation, w_bits=32, a_bits=32, negative_padding=negative_padding)
     phases = [float_phase(scale), Phase("fine-tuning", scale.step_epochs, scheme=scheme, **stage)]
 
