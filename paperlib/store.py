@@ -25,7 +25,7 @@ from .paths import atomic, runs_dir, unwritable
 from .provenance import code_version, environment, peak_memory
 from .recipes import Recipe
 from .training import checkpoint, freezing
-from .training.engine import Trainer, begin
+from .training.engine import Diverged, Trainer, begin
 from .training.phases import PRETRAINED
 
 FINAL = ("net", "ema", "history", "seconds", "aiwq")
@@ -159,8 +159,11 @@ class Link:
         progress = functools.partial(
             report, key=Link.chain(recipe)[-1].key, run=f"{recipe.label}, seed {recipe.seed}", phase=phase.name,
             epochs_before=_epochs(before), epochs=sum(p.epochs for p in recipe.phases))
-        trainer.run(save=(lambda state: checkpoint.save(state, last)) if writes else lambda state: None,
-                    report=progress)
+        try:
+            trainer.run(save=(lambda state: checkpoint.save(state, last)) if writes else lambda state: None,
+                        report=progress)
+        except Diverged as error:
+            raise Diverged(f"{error} in {last}" if last.exists() else str(error)) from error
         if not writes:
             return
         state = trainer.state()

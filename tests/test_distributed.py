@@ -165,7 +165,8 @@ def both(photographs, tmp_path_factory):
     env = {**environment(folder / "runs", photographs), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
            "MASTER_PORT": str(port())}
     processes = [subprocess.Popen([sys.executable, __file__, str(folder)], cwd=paths.ROOT, text=True,
-                                  stderr=subprocess.PIPE, env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(2)]
+                                  stderr=subprocess.PIPE, env={**env, "RANK": rank, "LOCAL_RANK": rank})
+                 for rank in "01"]
     try:
         with ThreadPoolExecutor(2) as pool:
             errors = list(pool.map(lambda process: process.communicate(timeout=300)[1], processes))

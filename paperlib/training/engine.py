@@ -25,6 +25,10 @@ SAVE_EVERY = 900        # seconds between two saves within an epoch
 TOO_MUCH = 3            # times the loss of guessing at which a training counts as diverged
 
 
+class Diverged(InputError):
+    """The loss is no number any more, or absurd."""
+
+
 class Source(Protocol):
     """What the loop needs of a source of batches (batches.py, photographs.py).
 
@@ -192,7 +196,7 @@ class Trainer:
     def _check(self, loss: float, when: str, limit: float = math.inf) -> None:
         if math.isfinite(loss) and loss <= limit:
             return
-        raise InputError(
+        raise Diverged(
             f"the loss became {loss:.3g} {when} of phase {self.phase.name!r}: lower the learning rate "
             f"({self.phase.lr:g}); " + (f"the state after epoch {self.epoch} is kept" if self.epoch else
                                         "nothing of this phase is kept"))
