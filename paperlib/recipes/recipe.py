@@ -74,7 +74,7 @@ class Recipe:
                    recorded=isinstance(profile, str) and bool(profiles.get(profile).plays))
 
     def table(self) -> pd.DataFrame:
-        """One row per phase."""
+        """One row per phase; what no phase freezes or measures has no column."""
         rows = []
         for p in self.phases:
             s = p.scheme
@@ -84,7 +84,8 @@ class Recipe:
                          "quantizer lr": "" if s is None else f"{p.lr * p.quantizer_lr:g}",
                          "negative padding": bool(s and s.negative_padding), "teacher": p.teacher or "none",
                          "frozen": _frozen(p), "measures": "AIWQ" if p.measure else ""})
-        return pd.DataFrame(rows)
+        table = pd.DataFrame(rows)
+        return table.drop(columns=[name for name in ("frozen", "measures") if not table[name].any()])
 
     def to_dict(self) -> dict:
         """Plain dicts, lists, numbers and strings; :meth:`from_dict` is the inverse."""

@@ -149,7 +149,7 @@ class Trainer:
             self.optimizer, lambda step: phase.lr_factor(step / len(train)))
         self.model = torch.compile(net) if compiled and not phase.measure else net
         if distributed.world() > 1:
-            self.model = nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
+            self.model = nn.parallel.DistributedDataParallel(self.model)
 
     def state(self) -> dict:
         """Everything that :meth:`load` needs to go on as if nothing had happened."""
