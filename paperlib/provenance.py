@@ -15,7 +15,7 @@ from . import distributed
 
 NUMERICS = ("batches.py", "fused.py", "images.py", "instability.py", "kernels.c", "kernels.py", "layers.py", "models",
             "moments.py", "photobatches.py", "photofiles.py", "quantizers", "training/engine.py",
-            "training/freezing.py", "training/losses.py", "training/phases.py")
+            "training/evaluation.py", "training/freezing.py", "training/losses.py", "training/phases.py")
 
 
 @functools.cache

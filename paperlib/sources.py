@@ -12,7 +12,7 @@ from .errors import InputError
 from .photobatches import PhotoBatches
 from .photofiles import CROP
 from .recipes import Recipe
-from .training.engine import Source
+from .training.evaluation import Source
 
 PHOTOGRAPHS, RESIZED_CROP = ("imagenette", "imagenet"), "random_resized_crop"
 

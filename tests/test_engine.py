@@ -27,12 +27,7 @@ PHASE = Phase("lesson", 2, lr=0.05, scheme=Scheme(), weight_decay=0.01, quantize
 BATCHES = 3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -23,12 +23,7 @@ from paperlib.training.phases import BN_ONLY, Freeze, Phase
 LAYERS = list("abcdefg")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def table(*values, layers=LAYERS):

@@ -26,12 +26,7 @@ SCHEMES = {
     "XNOR": Scheme("xnor", "xnor", w_bits=1, a_bits=1, first_input_bits=1)}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +16,7 @@ from ..errors import InputError
 from ..instability import Aiwq
 from ..quantizers import Quantizer
 from . import freezing
+from .evaluation import Source, evaluate
 from .interrupt import Stop, Stopped
 from .losses import distillation
 from .phases import Phase
@@ -27,25 +27,6 @@ TOO_MUCH = 3            # times the loss of guessing at which a training counts 
 
 class Diverged(InputError):
     """The loss is no number any more, or absurd."""
-
-
-class Source(Protocol):
-    """What the loop needs of a source of batches (batches.py, photographs.py).
-
-    ``epoch(i, start)`` yields (x, y), this process's share of each batch, from batch ``start`` on.  ``batch_size`` and
-    ``n_images`` are those of all processes together.  The first ``unseen`` images are new to a pretrained network;
-    ``among`` lists the classes that the data is limited to (None: all).
-    """
-
-    batch_size: int
-    n_images: int
-    device: torch.device
-    unseen: int
-    among: Sequence[int] | None
-
-    def __len__(self) -> int: ...
-
-    def epoch(self, i: int = 0, start: int = 0): ...
 
 
 def begin(net: nn.Module, phase: Phase, x: Tensor, *, fast: bool = True) -> nn.Module:
@@ -73,42 +54,6 @@ def parameter_groups(net: nn.Module, phase: Phase) -> list[dict]:
             groups.setdefault(key, []).append(parameter)
     return [{"params": parameters, "lr": phase.lr * scale, "weight_decay": phase.weight_decay if decay else 0.0}
             for (scale, decay), parameters in groups.items()]
-
-
-@torch.no_grad()
-def evaluate(net: nn.Module, batches: Source, stop: Stop | None = None) -> dict[str, float]:
-    """Mean cross-entropy ("loss") and top-1 accuracy in percent over all images, in evaluation mode.
-
-    Where the source knows them also the accuracy among its own classes ("accuracy_among"), and both for the images that
-    a pretrained network has not seen ("..._unseen").  Stopped as soon as ``stop`` is requested.
-    """
-    was_training = net.training
-    net.eval()
-    rank, world = distributed.rank(), distributed.world()
-    rows = [torch.zeros(4 + (batches.among is not None), 0, dtype=torch.double, device=batches.device)]
-    try:
-        for i, (x, y) in enumerate(batches.epoch()):
-            if stop is not None and world == 1:     # several processes would have to agree first
-                stop.heed()
-            logits = net(x).float()
-            parts = [F.cross_entropy(logits, y, reduction="none"), logits.argmax(1) == y]
-            if batches.among is not None:
-                among = torch.as_tensor(batches.among, device=y.device)
-                parts.append(among[logits[:, among].argmax(1)] == y)
-            position = i * batches.batch_size + rank + world * torch.arange(len(y), device=y.device)
-            rows.append(torch.stack([*parts, torch.ones_like(y), position < batches.unseen]).double())
-    finally:
-        net.train(was_training)
-    *values, unseen = torch.cat(rows, 1)
-    every, new = (distributed.total((torch.stack(values) * mask).sum(1)) for mask in (torch.ones_like(unseen), unseen))
-    means = {}
-    for sums, suffix in ((every, ""), (new, "_unseen")):
-        if suffix and not 0 < new[-1] < every[-1]:
-            break
-        loss, *shares = (sums[:-1] / sums[-1]).tolist()
-        means["loss" + suffix] = loss
-        means |= {name + suffix: 100 * share for name, share in zip(("accuracy", "accuracy_among"), shares)}
-    return means
 
 
 class Trainer:
