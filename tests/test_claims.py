@@ -186,9 +186,9 @@ def test_code_version_follows_code_and_not_words(tmp_path, monkeypatch):
     shutil.copytree(Path(provenance.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "__file__", str(copy / "provenance.py"))
     versions, engine = [provenance.code_version.__wrapped__()], copy / "training" / "engine.py"
-    engine.write_text(engine.read_text().replace('    """Mean ', '    """The mean ') + "\n\n# a comment\n")
+    engine.write_text(engine.read_text().replace('"""One update', '"""Just one update') + "\n\n# a comment\n")
     (copy / "plots.py").write_text("NUMBER = 1")
-    assert "The mean" in engine.read_text() and provenance.code_version.__wrapped__() == versions[0]
+    assert "Just one update" in engine.read_text() and provenance.code_version.__wrapped__() == versions[0]
     for name in ("training/engine.py", "quantizers/duq.py", "models/new.py", "batches.py"):
         with open(copy / name, "a") as file:
             file.write("\nNUMBER = 1\n")

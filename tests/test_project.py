@@ -57,7 +57,7 @@ def test_every_folder_of_the_library_is_packaged():
 
 def test_makefile_knows_every_profile_and_no_other():
     line = next(x for x in (ROOT / "Makefile").read_text().splitlines() if x.startswith("PROFILES"))
-    assert set(line.split(":=")[1].split()) == {*profiles.names(), *profiles.PLANNED}
+    assert set(line.split(":=")[1].split()) == set(profiles.names())
 
 
 def paperlib(*words):
@@ -72,11 +72,11 @@ def test_every_command_has_help(command):
 
 @pytest.mark.parametrize("words, cause", [
     (["figure", "profit_supp_fig2_pact_vs_duq", "--profile", "huge"], "unknown profile 'huge': choose from smoke"),
-    (["figure", "profit_supp_fig2_pact_vs_duq", "--profile", "imagenet"], "not available in this version"),
+    (["figure", "profit_supp_fig2_pact_vs_duq", "--profile", "imagenet"], "holds no ImageNet; put train/ and val/"),
     (["figure", "nothing"], "no notebook 'nothing': choose from"),
     (["figure", "profit_supp_fig2_pact_vs_duq", "-p", "sedes", "3"], "no parameter 'sedes': it has profile, seeds"),
     (["figure", "profit_supp_fig2_pact_vs_duq", "-p", "seeds", "3.5"], "'seeds' of notebook .* is of type int"),
-    (["train", "--bits", "9", "--profile", "smoke"], "bits must be a whole number from 1 to 8"),
+    (["train", "--w-bits", "9", "--profile", "smoke"], "bits must be a whole number from 1 to 8"),
     (["train", "--model", "alexnet99", "--profile", "smoke"], "unknown model 'alexnet99': choose from"),
     (["data", "--source", "ftp"], "unknown data source 'ftp'"),
 ])
