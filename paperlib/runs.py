@@ -20,7 +20,7 @@ from . import distributed, models
 from .errors import InputError
 from .paths import ROOT, atomic, recorded_dir, runs_dir
 from .recipes import Recipe
-from .sources import resolve
+from .sources import resolve, splits
 from .store import Link
 from .training.progress import Progress
 
@@ -139,7 +139,8 @@ def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list
 
 
 def _check(links: list[Link]) -> None:
-    """InputError for a phase whose network cannot be built, before hours go into the phases ahead of it."""
+    """InputError for data that are not there or a phase whose network cannot be built, before anything is trained."""
+    splits(links[0].recipe)
     for link in links:
         link.architecture()
 

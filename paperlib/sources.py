@@ -10,7 +10,7 @@ from . import data, distributed, photographs
 from .batches import Batches
 from .errors import InputError
 from .photobatches import PhotoBatches
-from .photofiles import CROP
+from .photofiles import CROP, Photographs
 from .recipes import Recipe
 from .training.evaluation import Source
 
@@ -34,28 +34,34 @@ def resolve(recipe: Recipe) -> Recipe:
     return recipe
 
 
+def splits(recipe: Recipe) -> tuple[data.Images, data.Images] | tuple[Photographs, Photographs]:
+    """(train, test) images of a recipe.  InputError if they are not there."""
+    if recipe.data not in PHOTOGRAPHS:
+        train, test = images(recipe.data)
+        return train.stratified(recipe.train_images), test.stratified(recipe.test_images)
+    if recipe.input_size != CROP:
+        raise InputError(f"photographs come as {CROP} x {CROP} pixels, not {recipe.input_size}: choose that input_size")
+    return _photographs(recipe.data, recipe.train_images, recipe.test_images, recipe.num_classes)
+
+
+@functools.cache
+def _photographs(name: str, train_images: int, test_images: int, num_classes: int) -> tuple[Photographs, Photographs]:
+    if name == "imagenette":
+        return photographs.imagenette(train_images, test_images)
+    if train_images or test_images:
+        raise InputError("all of ImageNet is used: leave train_images and test_images at 0")
+    return photographs.imagenet(num_classes)
+
+
 def batches(recipe: Recipe, device: torch.device, *, whole: bool = False) -> tuple[Source, Source]:
     """(train, test) batches of a recipe: this process's share of each batch, or with ``whole`` all of it."""
     share = {"device": device, **({} if whole else {"rank": distributed.rank(), "world": distributed.world()})}
+    train, test = splits(recipe)
+    kind, extra, test_batch = Batches, {}, 500
     if recipe.data in PHOTOGRAPHS:
-        train, test = _photographs(recipe)
         kind, extra, test_batch = PhotoBatches, {"augmentation": recipe.augmentation or RESIZED_CROP}, recipe.batch_size
-    else:
-        train, test = images(recipe.data)
-        train, test = train.stratified(recipe.train_images), test.stratified(recipe.test_images)
-        kind, extra, test_batch = Batches, {}, 500
     return (kind(train, recipe.batch_size, train=True, seed=recipe.seed, **share, **extra),
             kind(test, test_batch, train=False, **share))
-
-
-def _photographs(recipe: Recipe):
-    if recipe.input_size != CROP:
-        raise InputError(f"photographs come as {CROP} x {CROP} pixels, not {recipe.input_size}: choose that input_size")
-    if recipe.data == "imagenette":
-        return photographs.imagenette(recipe.train_images, recipe.test_images)
-    if recipe.train_images or recipe.test_images:
-        raise InputError("all of ImageNet is used: leave train_images and test_images at 0")
-    return photographs.imagenet(recipe.num_classes)
 
 
 def first_images(recipe: Recipe, device: torch.device) -> torch.Tensor:

@@ -180,6 +180,7 @@ def stopped(how, folder):
         process.kill()
 
 
+@pytest.mark.slow
 def test_stopped_by_a_signal_and_started_again(uninterrupted, tmp_path, monkeypatch, capsys):
     with ThreadPoolExecutor(3) as pool:
         ends = dict(zip(HOW, pool.map(lambda how: stopped(how, tmp_path / how), HOW)))

@@ -9,6 +9,8 @@ import pytest
 
 from paperlib.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 TICK = 0.05     # seconds; longer than a tick of the clock that stamps files
 FAKE = r"""#!/bin/sh
 # stands in for: python -m paperlib figure ITEM --profile PROFILE ...

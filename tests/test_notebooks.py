@@ -7,6 +7,8 @@ import pytest
 from paperlib import notebooks
 from paperlib.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 FIGURE = "profit_supp_fig2_pact_vs_duq"
 
 

@@ -25,6 +25,8 @@ from paperlib.store import Link
 from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer, evaluate
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = [("float", 1), *(("activations", k) for k in (1, 2, 3, 4)), ("weights", 1)]
 same_table = pd.testing.assert_frame_equal
 
