@@ -28,13 +28,14 @@ from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer
 from paperlib.training.phases import Phase
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
-                                reason="this torch has no gloo")
+HAS_GLOO = torch.distributed.is_available() and torch.distributed.is_gloo_available()
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not HAS_GLOO, reason="this torch has no gloo")]
+
 SETTINGS = {"width": 0.1, "train_images": 60, "test_images": 50, "batch_size": 15, "float_epochs": 0, "stage_epochs": 3,
             "lr": 0.01}     # 15 images a batch: 8 in one process and 7 in the other
 COMMAND = ["-m", "paperlib", "train", "--recipe", "activations_then_weights", "--method", "duq",
            "--model", "mobilenet_v2", "--profile", "smoke",
-           *(f"--set={name}={value}" for name, value in SETTINGS.items())]]
+           *(f"--set={name}={value}" for name, value in SETTINGS.items())]
 
 
 def stages():
