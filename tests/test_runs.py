@@ -200,9 +200,18 @@ class Fake:
 def test_error_in_a_worker_arrives_and_ends_the_others(monkeypatch, processes):
     start, other, calls = subprocess.Popen, Fake(), itertools.count()
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **b: other if next(calls) else start(*a, **b))
+    last = Link(tiny(), 0).folder / "last.pt"
+    last.parent.mkdir(parents=True)
+    last.write_text("not a checkpoint")
+    with pytest.raises(InputError, match=f"{last} is damaged"):
+        runs.obtain_all([tiny(), tiny(seed=1)], workers=2)
+    assert other.ended.is_set() and processes[0].wait(5) in (1, -15)
+
+
+def test_data_that_are_not_there_stop_before_any_worker_starts(monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", None)
     with pytest.raises(InputError, match="cannot take 105 images .* multiple of 10"):
         runs.obtain_all([tiny(train_images=105), tiny(train_images=105, seed=1)], workers=2)
-    assert other.ended.is_set() and processes[0].wait(5) in (1, -15)
 
 
 def test_worker_that_dies_is_reported(monkeypatch):
