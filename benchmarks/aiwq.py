@@ -13,7 +13,7 @@ import statistics
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from qat_step import step
+from qat_step import arguments, measure_all, step
 from torch import nn
 
 from paperlib import instability, models
@@ -91,23 +91,13 @@ def measure(name: str, batch: int, size: int, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", nargs="+", default=["mobilenet_v2", "mobilenet_v3_large"], help="default: both")
-    parser.add_argument("--setting", nargs="+", default=["64x32", "16x224"], metavar="BATCHxSIZE",
-                        help="batch and image size (default: 64x32 16x224)")
+    parser = arguments(__doc__)
     parser.add_argument("--bits", type=int, default=4, help="of weights and activations (default: %(default)s)")
     parser.add_argument("--lr", type=float, default=0.02,
                         help="learning rate (default: %(default)s, half of the laptop profile's first)")
     parser.add_argument("--warmup", type=int, default=60, help="float steps before (default: %(default)s)")
     parser.add_argument("--settle", type=int, default=20, help="quantized steps before (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=9, help="counted steps of each variant (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    for setting in args.setting:
-        batch, size = map(int, setting.split("x"))
-        for name in args.model:
-            measure(name, batch, size, args)
+    measure_all(measure, parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from unittest import mock
 
 import pandas as pd
@@ -129,25 +129,36 @@ def measure(name: str, batch: int, size: int, args: argparse.Namespace) -> pd.Da
     return table
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(doc: str) -> argparse.ArgumentParser:
+    """The options that all benchmarks of steps have."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--model", nargs="+", default=["mobilenet_v2", "mobilenet_v3_large"], help="default: both")
     parser.add_argument("--setting", nargs="+", default=["64x32", "16x224"], metavar="BATCHxSIZE",
                         help="batch and image size (default: 64x32 16x224)")
     parser.add_argument("--steps", type=int, default=9, help="counted steps of each variant (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
+    return parser
+
+
+def measure_all(measure: Callable[..., None], args: argparse.Namespace) -> None:
+    """``measure(model, batch, size, args)`` for every setting and network asked for."""
+    torch.set_num_threads(args.threads)
+    for setting in args.setting:
+        batch, size = map(int, setting.split("x"))
+        for name in args.model:
+            measure(name, batch, size, args)
+
+
+def main() -> None:
+    parser = arguments(__doc__)
     parser.add_argument("--contiguous", action="store_true", help="NCHW memory instead of channels_last")
     parser.add_argument("--peers", nargs="*", default=list(peers.PEERS), choices=list(peers.PEERS), metavar="NAME",
                         help="which other libraries take part (default: all that are installed; none after a bare "
                              "--peers).  All of them together want more than 24 GB at 16x224")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     if missing := set(args.peers) & set(peers.missing()):
         print("not installed (pyproject.toml, extra \"peers\"):", ", ".join(sorted(missing)))
-    for setting in args.setting:
-        batch, size = map(int, setting.split("x"))
-        for name in args.model:
-            measure(name, batch, size, args)
+    measure_all(measure, args)
 
 
 if __name__ == "__main__":

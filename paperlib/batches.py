@@ -13,7 +13,7 @@ STD = (0.2470, 0.2435, 0.2616)
 
 
 class Batches:
-    """The batches of one split, in memory on `device`, normalised with MEAN and STD: an `engine.Source`.
+    """The batches of one split, in memory on `device`, normalised with MEAN and STD: an `evaluation.Source`.
 
     train=True: every epoch is shuffled; each image is padded by 4 black pixels on all sides, cropped to 32
     at random and flipped left to right half of the time. Order and augmentation depend on (seed, epoch)

@@ -1,6 +1,6 @@
 """Several processes as one: a thin layer over torch.distributed that does nothing in a single process.
 
-``torchrun`` starts the processes; :func:`start` joins them (gloo on CPUs, nccl on GPUs).  Everything else can be called
+``torchrun`` starts the processes; :func:`started` joins them (gloo on CPUs, nccl on GPUs).  All else can be called
 in any case.
 """
 from __future__ import annotations

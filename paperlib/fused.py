@@ -94,11 +94,7 @@ class Settings(NamedTuple):
     grid: Grid
     clip_gradient: bool
     shifted: bool           # no border, or one at the lowest level: the offset is a constant for each output channel
-    stride: tuple
-    padding: tuple
-    dilation: tuple
-    groups: int
-    layer: nn.Module        # the convolution itself, for whoever watches it
+    layer: nn.Module        # the convolution
 
     def chain(self, norm: Norm, in_scale: float, offset: float) -> Chain:
         """From z to codes.  An activation that only clips needs no step of its own: the limits take care of it."""
@@ -138,6 +134,7 @@ class _FusedConv(torch.autograd.Function):
     def backward(ctx, grad):
         z, weight = ctx.saved_tensors
         norm, chain, s, (in_scale, step, shift), needs = ctx.norm, ctx.chain, ctx.s, ctx.numbers, ctx.needs_input_grad
+        layer = s.layer
         k = kernels.best(z)
         code = k.codes(z, chain, scratch.like(z))
         in_place = bool(shift) and not s.shifted
@@ -145,7 +142,8 @@ class _FusedConv(torch.autograd.Function):
             code.add_(shift / step)
         before = any(needs[:4]) or needs[5] or in_place and (needs[4] or needs[6])
         g, by_weight, by_bias = aten.convolution_backward(
-            grad, code, weight * step, [len(weight)], s.stride, s.padding, s.dilation, False, (0, 0), s.groups,
+            grad, code, weight * step, [len(weight)], layer.stride, layer.padding, layer.dilation, False, (0, 0),
+            layer.groups,
             [before, needs[4] or needs[7], needs[8] or s.shifted and (bool(shift) or needs[6])])
         grads = [None] * 11
         if needs[4]:            # sum(grad * code) over the input is sum(grad * weight) over the weight
@@ -205,7 +203,7 @@ def conv(layer: nn.Module, before: Before, z: Tensor, weight: Tensor) -> Tensor:
     q.observe(z)
     q._require_calibrated()
     settings = Settings(before.activation, q.grid, q.clip_gradient, bool(layer.pad_value) or not any(layer.padding),
-                        layer.stride, layer.padding, layer.dilation, layer.groups, layer)
+                        layer)
     with torch.no_grad():
         norm = Norm.of(bn, z)
     parameters = (None, None) if bn is None else (bn.weight, bn.bias)

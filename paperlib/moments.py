@@ -94,10 +94,9 @@ class Change(NamedTuple):
         least = torch.zeros_like(old.scale)
         if quantizer is not None and quantizer.affine() is not None:
             least = 0.5 * old.scale / quantizer.grid.steps
-        places = (torch.addcmul(old.weight, new.weight, ratio, value=-1).abs_() > least).nonzero()
-        at = tuple(places.T)
-        amount = old.weight[at] - (new.weight * ratio)[at] if ratio.dim() else old.weight[at] - new.weight[at] * ratio
-        return cls(ratio.flatten().expand(len(new.weight)), places, amount)
+        change = torch.addcmul(old.weight, new.weight, ratio, value=-1)
+        places = (change.abs() > least).nonzero()
+        return cls(ratio.flatten().expand(len(new.weight)), places, change[tuple(places.T)])
 
     def old_moments(self, layer: nn.Module, new: Moments, output: Tensor, seen: Seen) -> Moments:
         """Moments of the output that the old weight gives on the same input, from the new ones.

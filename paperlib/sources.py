@@ -64,6 +64,7 @@ def batches(recipe: Recipe, device: torch.device, *, whole: bool = False) -> tup
             kind(test, test_batch, train=False, **share))
 
 
-def first_images(recipe: Recipe, device: torch.device) -> torch.Tensor:
-    """The batch that ranges are set from; all of it in every process."""
-    return next(iter(batches(recipe, device, whole=True)[0].epoch()))[0]
+def first_images(recipe: Recipe, train: Source) -> torch.Tensor:
+    """The first batch of ``train``, from which ranges are set; all of it in every process."""
+    whole = train if distributed.world() == 1 else batches(recipe, train.device, whole=True)[0]
+    return next(iter(whole.epoch()))[0]

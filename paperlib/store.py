@@ -50,7 +50,7 @@ class Link:
         """Everything of the recipe that this link depends on."""
         identity, weights = self.recipe.identity(), self.recipe.weights
         if weights is not None and Path(weights).is_file():
-            identity["weights"] = f"sha256 {hashlib.sha256(Path(weights).read_bytes()).hexdigest()}"
+            identity["weights"] = f"sha256 {_sha256(Path(weights), Path(weights).stat().st_mtime_ns)}"
         return {**identity, "phases": identity["phases"][: self.index + 1]}
 
     @functools.cached_property
@@ -193,7 +193,7 @@ class Link:
         torch.manual_seed(recipe.seed)
         net = (before[-1].network() if before else self.architecture(weights=True)).to(device)
         fast = distributed.world() == 1 and recipe.precision == "float32" and not recipe.compiled
-        net = begin(net, phase, sources.first_images(recipe, device) if phase.scheme else None, fast=fast)
+        net = begin(net, phase, sources.first_images(recipe, train) if phase.scheme else None, fast=fast)
         frozen = []
         if phase.freeze is not None:
             measured = next((b.instability for b in before if b.phase.name == phase.freeze.measured_in), None)
@@ -213,6 +213,12 @@ class Link:
     def _write(self, name: str, content: dict) -> None:
         with atomic(self.folder / name) as temp:
             temp.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+@functools.cache
+def _sha256(file: Path, changed: int) -> str:
+    """Of a file as it is since ``changed``; every link of a chain asks for it."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _epochs(links: list[Link]) -> int:

@@ -14,13 +14,13 @@ METHODS = {
 
 
 def activations_then_weights(method: str, *, model: str = "mobilenet_v3_large", bits: int = 4,
-                             profile: str = "laptop", seed: int = 0, quantizer_lr: float = 1.0) -> Recipe:
+                             profile: str = "laptop", seed: int = 0, quantizer_lr: float | None = None) -> Recipe:
     """A float network, then its activations in ``bits`` bits, then its weights too (PROFIT, supplement Fig. 2).
 
     ``method``: "duq" (DuQ with negative padding) or "pact" (PACT with SAWB weights).  Both start from the same float
     network, with zero padding, and see the same batches.  ``quantizer_lr`` is the learning rate of the quantizers'
-    parameters relative to the weights'.  PROFIT's code has 0.01, over 75 000 steps a stage; in the few hundred steps of
-    a small stage they would hardly move, so it is 1 here.
+    parameters relative to the weights' (None: the profile's).  PROFIT's code has 0.01, over 75 000 steps a stage; in
+    the few hundred steps of a small stage they would hardly move, so small profiles have 1.
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
@@ -29,7 +29,8 @@ def activations_then_weights(method: str, *, model: str = "mobilenet_v3_large", 
     settings = {**scheme.__dict__, "a_bits": bits}
     if method == "pact" and bits in (2, 4):     # as many levels as DuQ has, where SAWB has coefficients for that number
         settings["weight_options"] = {"levels": 2**bits - 1}
-    stage = {"lr": scale.lr, "quantizer_lr": quantizer_lr, "warmup_epochs": scale.warmup_epochs}
+    stage = {"lr": scale.lr, "warmup_epochs": scale.warmup_epochs,
+             "quantizer_lr": scale.quantizer_lr if quantizer_lr is None else quantizer_lr}
     return Recipe.of(profile, label, model, seed, [
         float_phase(scale),
         Phase("activations", scale.stage_epochs, scheme=Scheme(**{**settings, "w_bits": 32}), **stage),

@@ -7,10 +7,11 @@ from .. import profiles
 from ..errors import InputError
 from ..models import Scheme
 from ..training.phases import BN_ONLY, Freeze, Phase
+from ..training.phases import ORDERS as FREEZING
 from .baselines import float_phase
 from .recipe import Recipe
 
-ORDERS = ("aiwq", "reverse", "random", "none")
+ORDERS = (*FREEZING, "none")
 WIDTHS = (8, 5, 4, 3, 2)        # the paper goes 8, 5, 4
 PAPER = {"mobilenet_v2": {"lr": 0.005, "weight_decay": 4e-5}}      # others: the released script's defaults
 
