@@ -18,9 +18,9 @@ class Profile:
 
     Epochs: ``float_epochs`` of the float network, ``stage_epochs`` of a stage in which something is quantized at once,
     ``step_epochs`` of each bit-width on PROFIT's way down, ``round_epochs`` of its rounds of freezing, ``bn_epochs`` of
-    stages in which batch norms and quantizers alone train, ``sample_epochs`` of the one that measures AIWQ.  ``lr`` is
-    the learning rate of all but the first, ``quantizer_lr`` that of quantizers relative to it; ``warmup_epochs`` begin
-    each.
+    stages in which batch norms and quantizers alone train (0: there are none), ``sample_epochs`` of the one that
+    measures AIWQ.  ``lr`` is the learning rate of all but the first, ``quantizer_lr`` that of quantizers relative to
+    it; ``warmup_epochs`` begin each.
 
     ``seeds``: how many repetitions a figure shows.  ``conclusive``: whether claims may be judged at this scale.
     ``plays``: the profile whose runs are shown, without training, from ``data/recorded/``.
@@ -61,7 +61,7 @@ _ALL = [
             warmup_epochs=0.5, conclusive=False),
     Profile("laptop", "minutes on 2 CPU cores: real CIFAR-10, 10 000 images, a third of the width",
             train_images=10_000, test_images=5_000, width=0.35, threads=1, float_epochs=12, stage_epochs=5,
-            step_epochs=2, round_epochs=3, bn_epochs=1, sample_epochs=1, warmup_epochs=0.5),
+            step_epochs=1, round_epochs=2, bn_epochs=0, sample_epochs=1, warmup_epochs=0.5),
     Profile("cifar10", "all of CIFAR-10 at full width: hours on a CPU, meant for one GPU", seeds=3),
     Profile("imagenette", "ImageNet-trained networks on 13 000 photographs of ten ImageNet classes, 224x224: hours on "
             "a CPU, meant for one GPU", data="imagenette", batch_size=64, stage_epochs=3, step_epochs=2,

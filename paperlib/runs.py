@@ -1,13 +1,14 @@
 """Runs: ``obtain(recipe)`` returns the run of a recipe and trains only what has not been trained before."""
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -33,15 +34,17 @@ class Run:
     ``recipe`` as it was run; ``history``: DataFrame with columns phase, epoch, step, split, metric, value;
     ``layers``: the plan of the final network, one row per layer; ``instability``: AIWQ by phase and layer, of the
     phases that measured it; ``steps``: its history with columns phase, iteration, layer, metric, value, if kept;
-    ``key``: the hash that names the run; ``seconds``: training time; ``environment``: machine and versions.
+    ``key``: the hash that names the run; ``seconds``: training time; ``environment``: machine and versions;
+    ``folder``: where a recorded run lies.
     """
 
     def __init__(self, recipe: Recipe, history: pd.DataFrame, layers: pd.DataFrame,
                  instability: pd.DataFrame | None = None, steps: pd.DataFrame | None = None, *, key: str,
-                 seconds: float, environment: dict):
+                 seconds: float, environment: dict, folder: Path | None = None):
         self.recipe, self.history, self.layers = recipe, history, layers
         self.instability, self.steps = (pd.DataFrame() if t is None else t for t in (instability, steps))
-        self.key, self.seconds, self.environment = key, seconds, environment
+        self.key, self.seconds, self.environment, self.folder = key, seconds, environment, folder
+        self._found: dict[str, pd.DataFrame] = {}
 
     def model(self, phase: str | None = None, *, averaged: bool = False) -> nn.Module:
         """The network after the last phase, or after the named one; ``averaged``: the moving average of its weights.
@@ -63,15 +66,32 @@ class Run:
             raise InputError(f"this run has no {split} {metric} in a phase {phase!r}")
         return rows.set_index("epoch")["value"]
 
+    def find(self, look: Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
+        """The table that ``look`` makes of this run's networks, made once; a recorded run brings it along.
+
+        InputError if a recorded run does not.
+        """
+        name = look.__name__
+        if name not in self._found and self.folder is not None:
+            file = self.folder / f"{name}.csv"
+            if not file.exists():
+                raise InputError(f"the recorded run {self.folder.name} has no table {name!r}, and no weights to make "
+                                 "it from: use profile='laptop', which trains them")
+            self._found[name] = pd.read_csv(file)
+        elif name not in self._found:
+            self._found[name] = look(self)
+        return self._found[name]
+
     def record(self, name: str) -> Path:
-        """Keep the tables and provenance for readers, in data/recorded/<name>/."""
+        """Keep the tables and provenance for readers, in data/recorded/<name>/, with all that was found before."""
         folder = recorded_dir() / name
-        for file in TABLES:
-            table = getattr(self, file)
+        tables = {file: getattr(self, file) for file in TABLES}
+        for file, table in (tables | self._found).items():
             if table.empty and file not in ("history", "layers"):
                 continue
-            with atomic(folder / f"{file}.csv") as temp:
-                table.to_csv(temp, index=False, lineterminator="\n", float_format="%.6g")
+            packed = {"method": "gzip", "mtime": 1} if file == "steps" else None
+            with atomic(folder / f"{file}.csv{'.gz' if packed else ''}") as temp:
+                table.to_csv(temp, index=False, lineterminator="\n", float_format="%.6g", compression=packed)
         with atomic(folder / "run.json") as temp:
             temp.write_text(json.dumps({"label": self.recipe.label, "key": self.key, "seconds": round(self.seconds),
                                         "environment": self.environment, "recipe": self.recipe.identity()},
@@ -138,6 +158,19 @@ def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list
     return [obtain(r) for r in recipes]
 
 
+def obtain_each(wanted: Mapping[Hashable, Sequence[Recipe]], *, complete: bool = False) -> dict[Hashable, list[Run]]:
+    """:func:`obtain_all` for recipes under names, one for each seed: {name: runs}.
+
+    Recorded runs that are not there are left out, as long as one is there under each name; ``complete``: InputError.
+    """
+    def there(recipes):
+        return list(recipes) if complete else [r for r in recipes if not r.recorded or _find(r)] or list(recipes)[:1]
+
+    wanted = {name: there(recipes) for name, recipes in wanted.items()}
+    found = iter(obtain_all([recipe for recipes in wanted.values() for recipe in recipes]))
+    return {name: [next(found) for _ in recipes] for name, recipes in wanted.items()}
+
+
 def _check(links: list[Link]) -> None:
     """InputError for data that are not there or a phase whose network cannot be built, before anything is trained."""
     splits(links[0].recipe)
@@ -185,18 +218,36 @@ def _train_apart(recipes: list[Recipe], workers: int) -> None:
 
 
 def _recorded(recipe: Recipe) -> Run:
-    def plain(r: Recipe) -> dict:
-        return json.loads(json.dumps(r.identity()))
+    folder = _find(recipe)
+    if folder is None:
+        raise InputError(f"no recorded run of {recipe.label!r}, seed {recipe.seed}, with these settings: train it with "
+                         "another profile, such as laptop")
+    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    tables = [next(map(pd.read_csv, sorted(folder.glob(f"{name}.csv*"))), None) for name in TABLES]
+    return Run(recipe, *tables, key=info["key"], seconds=info["seconds"], environment=info["environment"],
+               folder=folder)
 
-    for file in sorted(recorded_dir().glob("*/run.json")):
-        info = json.loads(file.read_text(encoding="utf-8"))
-        recorded = Recipe.from_dict({"label": "", **info["recipe"]})    # settings younger than it get their defaults
-        if plain(recorded) == plain(recipe):
-            tables = [pd.read_csv(path) if (path := file.with_name(f"{name}.csv")).exists() else None
-                      for name in TABLES]
-            return Run(recipe, *tables, key=info["key"], seconds=info["seconds"], environment=info["environment"])
-    raise InputError(f"no recorded run of {recipe.label!r}, seed {recipe.seed}, with these settings: train it with "
-                     "another profile, such as laptop")
+
+def _find(recipe: Recipe) -> Path | None:
+    """The folder of the recorded run of this recipe."""
+    folder = recorded_dir()
+    return _shelf(folder, folder.stat().st_mtime_ns).get(_plain(recipe)) if folder.is_dir() else None
+
+
+@functools.cache
+def _shelf(folder: Path, changed: int) -> dict[str, Path]:
+    """{what a recipe is known by: its folder}, of all recorded runs."""
+    shelf = {}
+    for file in sorted(folder.glob("*/run.json")):
+        recipe = json.loads(file.read_text(encoding="utf-8"))["recipe"]
+        # settings younger than the run get their defaults
+        shelf.setdefault(_plain(Recipe.from_dict({"label": "", **recipe})), file.parent)
+    return shelf
+
+
+def _plain(recipe: Recipe) -> str:
+    return json.dumps(recipe.identity(), sort_keys=True)
+
 
 def listing() -> pd.DataFrame:
     """All phases in the store, one row each: key, phase, status, seed, time, accuracy, size and so on."""

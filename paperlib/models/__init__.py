@@ -6,6 +6,7 @@ from torch import nn
 
 from ..errors import InputError
 from .alexnet import alexnet
+from .fold import fold
 from .fuse import fuse, unfuse
 from .mobilenet_v1 import mobilenet_v1
 from .mobilenet_v2 import mobilenet_v2
@@ -51,4 +52,4 @@ def build(name: str, *, num_classes: int = 10, width: float = 1.0, input_size: i
     return net.to(memory_format=torch.channels_last)
 
 
-__all__ = ["Scheme", "build", "calibrate", "fuse", "names", "plan", "quantize", "unfuse"]
+__all__ = ["Scheme", "build", "calibrate", "fold", "fuse", "names", "plan", "quantize", "unfuse"]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .. import quantizers
 from ..errors import InputError
 from ..layers import QuantConv2d, QuantLinear
+from .fold import fold
 from .fuse import unfuse
 from .identity import attach, detach, quantized_blocks
 from .ranges import input_floors
@@ -74,6 +75,8 @@ def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
     cannot be traced.
     """
     net = unfuse(net)
+    if scheme.fold_norms:
+        net = fold(net)
     identities = {name: detach(block) for name, block in list(quantized_blocks(net))}
     floors = input_floors(net)
     if not floors.layers:

@@ -20,6 +20,9 @@ class Scheme:
     ``quantize_first=False`` and ``quantize_last=False`` leave the first and the last layer in float, input and weight,
     as QIL does (section 4).
 
+    ``fold_norms``: batch norms become part of the convolutions before them for good, and then the weights are quantized
+    (fold-then-quantize, supplement, equation 3).
+
     ``per_channel``: whether each output channel of a weight has its own range (None: what the method's authors do);
     ``weight_options`` and ``activation_options`` go to the quantizers, e.g. ``{"levels": 15}`` to SAWB.
     """
@@ -34,6 +37,7 @@ class Scheme:
     quantize_first: bool = True
     quantize_last: bool = True
     negative_padding: bool = True
+    fold_norms: bool = False
     per_channel: bool | None = None
     weight_options: dict = field(default_factory=dict)
     activation_options: dict = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Recipes: an experiment as a list of phases, plain data that prints as a table."""
-from .baselines import activations_then_weights
+from .baselines import activations_then_weights, weights_alone
 from .profit import profit
 from .qil import qil
 from .recipe import Recipe
 
-__all__ = ["Recipe", "activations_then_weights", "profit", "qil"]
+__all__ = ["Recipe", "activations_then_weights", "profit", "qil", "weights_alone"]

@@ -9,7 +9,10 @@ from .recipe import Recipe
 
 METHODS = {
     "duq": ("DuQ + negative padding", Scheme(weight="duq", activation="duq")),
+    "duq_zeros": ("DuQ", Scheme(weight="duq", activation="duq", negative_padding=False)),
     "pact": ("PACT + SAWB", Scheme(weight="sawb", activation="pact", negative_padding=False)),
+    "lsq": ("LSQ", Scheme(weight="lsq", activation="lsq", negative_padding=False)),
+    "qil": ("QIL", Scheme(weight="qil", activation="qil", negative_padding=False)),
 }
 
 
@@ -17,8 +20,9 @@ def activations_then_weights(method: str, *, model: str = "mobilenet_v3_large", 
                              profile: str = "laptop", seed: int = 0, quantizer_lr: float | None = None) -> Recipe:
     """A float network, then its activations in ``bits`` bits, then its weights too (PROFIT, supplement Fig. 2).
 
-    ``method``: "duq" (DuQ with negative padding) or "pact" (PACT with SAWB weights).  Both start from the same float
-    network, with zero padding, and see the same batches.  ``quantizer_lr`` is the learning rate of the quantizers'
+    ``method``: "duq" (DuQ with negative padding), "duq_zeros" (without), "pact" (PACT with SAWB weights), "lsq" or
+    "qil", each in PROFIT's precision map.  All start from the same float network, with zero padding, and see the same
+    batches.  ``quantizer_lr`` is the learning rate of the quantizers'
     parameters relative to the weights' (None: the profile's).  PROFIT's code has 0.01, over 75 000 steps a stage; in
     the few hundred steps of a small stage they would hardly move, so small profiles have 1.
     """
@@ -35,6 +39,29 @@ def activations_then_weights(method: str, *, model: str = "mobilenet_v3_large", 
         float_phase(scale),
         Phase("activations", scale.stage_epochs, scheme=Scheme(**{**settings, "w_bits": 32}), **stage),
         Phase("weights", scale.stage_epochs, scheme=Scheme(**{**settings, "w_bits": bits}), **stage)])
+
+
+def weights_alone(bits: int, *, model: str = "mobilenet_v3_large", profile: str | profiles.Profile = "laptop",
+                  seed: int = 0, folded: bool = False, per_channel: bool = False, measure: bool = False,
+                  lr: float | None = None) -> Recipe:
+    """A float network, then its weights in ``bits`` bits by DuQ (32: float), with float activations throughout.
+
+    ``measure``: with AIWQ and batch-norm statistics of every iteration, at a constant learning rate and torch's usual
+    batch-norm momentum of 0.1 (PROFIT, Fig. 2 to 4).  ``folded``: batch norms are folded into the weights first
+    (supplement, section 5).  ``per_channel``: each output channel has its own range.  ``lr``: None for the profile's.
+    """
+    scale = profiles.scale(profile)
+    scheme = Scheme(w_bits=bits, a_bits=32, fold_norms=folded, per_channel=per_channel or None)
+    epochs = scale.sample_epochs if measure else scale.round_epochs
+    how = {"warmup_epochs": 0, "milestones": (epochs,), "bn_momentum": 0.1, "measure": True, "every_step": True}
+    label = f"{bits} bits" if bits < 32 else "float"
+    label += ", folded" if folded else ", batch norm kept"
+    if bits < 32:
+        label += ", per channel" if per_channel else ", per tensor"
+    return Recipe.of(profile, label, model, seed, [
+        float_phase(scale),
+        Phase("weights", epochs, lr=scale.lr if lr is None else lr, quantizer_lr=scale.quantizer_lr, scheme=scheme,
+              **(how if measure else {"warmup_epochs": scale.warmup_epochs}))])
 
 
 def float_phase(scale: profiles.Profile) -> Phase:

@@ -54,7 +54,7 @@ def profit(model: str = "mobilenet_v3_large", *, w_bits: int = 4, a_bits: int = 
         phases.append(Phase(name, **{"epochs": scale.step_epochs, "scheme": scheme, **stage, **changes}))
 
     def bn_only(name: str) -> None:
-        if bn_stages:
+        if bn_stages and scale.bn_epochs:
             train(name, epochs=scale.bn_epochs, warmup_epochs=0, freeze=BN_ONLY)
 
     for what, last in (("activations", a_bits), ("weights", w_bits)):

@@ -1,0 +1,55 @@
+"""A claim of a paper as it was judged: a verdict with its numbers.
+
+A claim is reproduced when every seed shows it, not reproduced when any seed contradicts it, and not testable where the
+profile is too small to mean anything.  No tolerance is tuned.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..errors import InputError
+from ..runs import Run
+
+REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE = "reproduced", "not reproduced", "not testable at this scale"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim, where it stands, and what the runs say: one difference per seed and comparison."""
+
+    claim: str
+    where: str
+    differences: pd.DataFrame       # columns comparison, seed, difference
+    holds: pd.Series                # bool, one per row of differences
+    testable: bool
+
+    @classmethod
+    def of(cls, claim: str, where: str, rows: Sequence[tuple], holds: Callable[[pd.Series], pd.Series],
+           testable: bool) -> Verdict:
+        """From rows (comparison, seed, difference) and what must hold of the differences."""
+        table = pd.DataFrame(rows, columns=["comparison", "seed", "difference"])
+        return cls(claim, where, table, holds(table.difference), testable)
+
+    @property
+    def verdict(self) -> str:
+        if not self.testable:
+            return NOT_TESTABLE
+        return REPRODUCED if self.holds.all() else NOT_REPRODUCED
+
+    def table(self) -> pd.DataFrame:
+        """One row per comparison: mean, s.d. (empty for one seed), number of seeds, how many of them agree."""
+        grouped = self.differences.assign(holds=self.holds).groupby("comparison", sort=False)
+        return grouped.agg(mean=("difference", "mean"), sd=("difference", "std"), n=("difference", "size"),
+                           seeds_that_agree=("holds", "sum")).reset_index()
+
+
+def same_seeds(*groups: Sequence[Run]) -> list[tuple[Run, ...]]:
+    """The runs of each seed side by side; InputError unless all groups have the same seeds, at least one, in the same
+    order."""
+    seeds = [[run.recipe.seed for run in group] for group in groups]
+    if not seeds[0] or any(s != seeds[0] for s in seeds):
+        raise InputError("compare runs of the same seeds, at least one, in the same order")
+    return list(zip(*groups))

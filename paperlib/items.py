@@ -1,0 +1,84 @@
+"""The runs behind each figure and table of the papers: a name for each line or cell, and a recipe for each seed."""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Iterable
+
+from . import profiles
+from .recipes import Recipe, activations_then_weights, profit, weights_alone
+
+Wanted = dict[Hashable, list[Recipe]]
+BITS = (32, 8, 5, 4, 3, 2)
+MODELS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large")
+ORDERS = ("aiwq", "none", "reverse", "random")
+# the paper's rows: the first five quantize at once, the others go down step by step
+ABLATION = {"PACT": "pact", "QIL": "qil", "LSQ": "lsq", "DuQ": "duq_zeros", "+ negative padding": "duq",
+            "+ progressive": {"order": "none", "teacher": False}, "+ teacher": {"order": "none"}, "+ PROFIT": {}}
+
+
+def _seeds(profile: str, seeds: int) -> range:
+    return range(seeds or profiles.get(profile).seeds)
+
+
+def _shipped(recipe: Recipe) -> Recipe:
+    """The same, found in data/recorded/ whatever the profile is."""
+    return dataclasses.replace(recipe, recorded=True)
+
+
+def aiwq(profile: str, seeds: int = 0, model: str = "mobilenet_v3_large", bits: Iterable[int] = BITS) -> Wanted:
+    """PROFIT, Fig. 2 to 4: weights of fewer and fewer bits, float activations.  {bits: runs}"""
+    return {b: [weights_alone(b, model=model, profile=profile, seed=seed, measure=True)
+                for seed in _seeds(profile, seeds)] for b in bits}
+
+
+def aiwq_photographs() -> Wanted:
+    """The same for the ImageNet-trained MobileNet-v2 on 1 280 photographs of Imagenette, recorded.  {bits: [run]}"""
+    return {b: [_shipped(weights_alone(b, model="mobilenet_v2", profile=PHOTOGRAPHS, measure=True))] for b in BITS}
+
+
+# forty steps: what two CPU cores manage in a minute or two
+PHOTOGRAPHS = profiles.changed("imagenette", train_images=1280, test_images=500, batch_size=32)
+
+
+def loss_curves(profile: str, seeds: int = 0, w_bits: int = 4, a_bits: int = 4) -> Wanted:
+    """PROFIT, supplement Fig. 1: the same training with layers frozen in different orders.  {order: runs}"""
+    return {order: [profit(w_bits=w_bits, a_bits=a_bits, profile=profile, seed=seed, order=order)
+                    for seed in _seeds(profile, seeds)] for order in ORDERS}
+
+
+def loss_curves_two_bits() -> Wanted:
+    """The same with 2-bit weights, a longer schedule and a higher learning rate, recorded.  {order: runs}"""
+    longer = profiles.changed("laptop", step_epochs=2, round_epochs=3, bn_epochs=1)
+    return {order: [_shipped(profit(w_bits=2, a_bits=4, profile=longer, seed=seed, order=order, lr=0.05))
+                    for seed in range(3)] for order in ORDERS}
+
+
+def pact_vs_duq(profile: str, seeds: int = 0, bits: int = 4, quantizer_lr: float | None = None,
+                methods: Iterable[str] = ("pact", "duq")) -> Wanted:
+    """PROFIT, supplement Fig. 2: activations, then weights.  {method: runs}"""
+    return {method: [activations_then_weights(method, bits=bits, profile=profile, seed=seed, quantizer_lr=quantizer_lr)
+                     for seed in _seeds(profile, seeds)] for method in methods}
+
+
+def accuracy(profile: str, seeds: int = 0, bits: Iterable[int] = (8, 5, 4), models: Iterable[str] = MODELS) -> Wanted:
+    """PROFIT, Table 1.  {(model, bits of weights and activations): runs}; their first two phases are the float rows."""
+    return {(model, b): [profit(model, w_bits=b, a_bits=b, profile=profile, seed=seed)
+                         for seed in _seeds(profile, seeds)] for model in models for b in bits}
+
+
+def ablation(profile: str, seeds: int = 0, bits: int = 4) -> Wanted:
+    """PROFIT, Table 3: one thing after another is added, on MobileNet-v3.  {row: runs}"""
+    return {row: [activations_then_weights(how, bits=bits, profile=profile, seed=seed) if isinstance(how, str)
+                  else profit(w_bits=bits, a_bits=bits, profile=profile, seed=seed, **how)
+                  for seed in _seeds(profile, seeds)] for row, how in ABLATION.items()}
+
+
+def folding(profile: str, seeds: int = 0, model: str = "mobilenet_v3_large") -> Wanted:
+    """PROFIT, supplement section 5.  {(bits, folded, per channel): runs}, float activations."""
+    cells = [(b, folded, channel) for b in (32, 8, 4) for folded in (False, True)
+             for channel in ((False,) if b == 32 else (False, True))]
+    return {cell: [weights_alone(cell[0], folded=cell[1], per_channel=cell[2], model=model, profile=profile, seed=seed,
+                                 lr=FOLDING_LR) for seed in _seeds(profile, seeds)] for cell in cells}
+
+
+FOLDING_LR = 0.004

@@ -1,0 +1,62 @@
+"""PROFIT, supplement Fig. 2: loss curves of PACT and DuQ."""
+from __future__ import annotations
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from .style import BLUE, GREY, ORANGE, STYLE
+
+SPLITS = {"val": "validation", "train": "training"}
+
+
+def end_values(history: pd.DataFrame) -> pd.DataFrame:
+    """Loss and accuracy (%) after the last epoch of each stage, by method: mean over seeds and s.d. (one seed: NaN)."""
+    stages = history[history.phase != "float"]
+    last = stages[stages.epoch == stages.groupby(["phase", "seed"]).epoch.transform("max")]
+    last = last[last.split.isin(["train", "val"])]
+    table = last.pivot_table(index=["phase", "method"], columns=["metric", "split"], values="value", sort=False,
+                             aggfunc=["mean", "std"])
+    unit = {"loss": "loss", "accuracy": "accuracy (%)"}
+    table.columns = [f"{split} {unit[metric]}{', s.d.' if how == 'std' else ''}"
+                     for how, metric, split in table.columns]
+    return table.reset_index()
+
+
+def pact_vs_duq(history: pd.DataFrame, *, bits: int, footnote: str) -> Figure:
+    """PROFIT, supplement Fig. 2: training and validation loss by epoch, a panel for each stage.
+
+    ``history`` as :func:`histories` gives it, with phases "activations" and "weights" and the splits "train" and "val".
+    Lines are means over seeds, bands their range.
+    """
+    curves = history[(history.metric == "loss") & (history.epoch > 0) & history.split.isin(SPLITS)]
+    curves = curves.assign(split=curves.split.map(SPLITS))
+    stages = {"activations": f"activations to {bits} bits", "weights": f"then weights to {bits} bits"}
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(11, 5.6))
+        for ax, (phase, title) in zip(axes, stages.items()):
+            sns.lineplot(curves[curves.phase == phase], x="epoch", y="value", hue="method", style="split", ax=ax,
+                         style_order=SPLITS.values(), markers=["o", "s"], markersize=7, palette=[ORANGE, BLUE],
+                         errorbar=("pi", 100))
+            ax.set(title=title, yscale="log", xlabel="epoch of the stage", ylabel="cross-entropy loss (nats, log axis)")
+            ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+            ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(8))
+            ax.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%.2f"))
+            ax.yaxis.set_minor_locator(mpl.ticker.NullLocator())
+            handles, labels = ax.get_legend_handles_labels()
+            ax.get_legend().remove()
+        entries = [(h, text) for h, text in zip(handles, labels) if text not in ("method", "split")]
+        figure.legend(*zip(*entries), loc="outside upper center", ncols=4, handlelength=2.6)
+        figure.supxlabel(footnote, fontsize=10, color=GREY)
+    return figure
+
+
+def describe_pact_vs_duq(history: pd.DataFrame, *, bits: int) -> str:
+    """Alternative text for :func:`pact_vs_duq`, with the end values that the lines reach."""
+    ends = "; ".join(f"{row['phase']}, {row['method']}: training {row['train loss']:.2f}, "
+                     f"validation {row['val loss']:.2f}" for _, row in end_values(history).iterrows())
+    return (f"Two panels of falling loss curves by epoch, on the left while activations are trained at {bits} bits, on "
+            f"the right while weights are trained at {bits} bits as well, each with training and validation loss of "
+            f"PACT and of DuQ. The curves end at: {ends}.")

@@ -1,0 +1,85 @@
+"""What all pictures share: colours and style, what they say of themselves, and ``save``."""
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .. import profiles
+from ..errors import InputError
+from ..paths import ROOT, atomic, figures_dir
+from ..runs import Run
+
+# Okabe and Ito's colours, told apart by colour-blind readers
+BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+GREY = "#666666"
+STYLE = {
+    "figure.dpi": 80, "savefig.dpi": 160, "savefig.bbox": None, "font.family": "DejaVu Sans", "font.size": 12,
+    "axes.titlesize": 13, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 12,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E5E5E5",
+    "axes.axisbelow": True, "lines.linewidth": 2.2, "legend.frameon": False, "svg.hashsalt": "paperlib",
+    "figure.constrained_layout.use": True,
+}
+
+
+def histories(runs: Sequence[Run]) -> pd.DataFrame:
+    """All histories under each other, with columns ``method`` (the recipe's label) and ``seed``."""
+    return pd.concat([r.history.assign(method=r.recipe.label, seed=r.recipe.seed) for r in runs], ignore_index=True)
+
+
+def caption(runs: Sequence[Run], profile: str) -> str:
+    """What a picture must always say of itself: profile, data, network and number of seeds."""
+    recipe, seeds = runs[0].recipe, len({r.recipe.seed for r in runs})
+    images = {"cifar10": "CIFAR-10", "subset": "the embedded CIFAR-10 subset", "imagenette": "Imagenette",
+              "imagenet": "ImageNet"}[recipe.data]
+    networks = ", ".join(sorted({r.recipe.model for r in runs}))
+    return (f"profile {profile}: {networks} x {recipe.width:g}, {recipe.train_images or 'all'} training and "
+            f"{recipe.test_images or 'all'} test images of {images}, {seeds} seed{'s' if seeds > 1 else ''}")
+
+
+def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Sequence[Run], profile: str,
+         parameters: dict) -> None:
+    """Write figures/<profile>/<item>.png, .svg, .csv and, last, .json with where every number came from.
+
+    ``alt`` says what one sees, for those who cannot; InputError if it is missing.  Equal input gives equal bytes in the
+    picture and the table.  Each file is whole or absent.
+    """
+    if len(alt.split()) < 8:
+        raise InputError("alt must describe the picture in a sentence of at least eight words")
+    folder = figures_dir(profile)
+    with mpl.rc_context(STYLE):
+        for suffix, metadata in ((".png", {"Software": None, "Description": alt}),
+                                 (".svg", {"Date": None, "Creator": None, "Description": alt})):
+            with atomic(folder / f"{item}{suffix}") as temp:
+                figure.savefig(temp, metadata=metadata)
+    with atomic(folder / f"{item}.csv") as temp:
+        data.to_csv(temp, index=False, lineterminator="\n", float_format="%.6g")
+    provenance = {
+        "item": item, "alt": alt, "caption": caption(runs, profile), "profile": profile,
+        "parameters": parameters,
+        # shipped figures lie in the very commit that they were drawn by
+        **({} if profiles.get(profile).plays else {"git": _revision()}),
+        "drawn with": {"python": platform.python_version(), **{p: version(p) for p in ("matplotlib", "pandas")}},
+        "runs": [{"run": r.key, "label": r.recipe.label, "seed": r.recipe.seed, "data": r.recipe.data,
+                  "train_images": r.recipe.train_images, "test_images": r.recipe.test_images,
+                  "seconds": round(r.seconds), "environment": r.environment} for r in runs]}
+    with atomic(folder / f"{item}.json") as temp:
+        temp.write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+
+
+def _revision() -> str | None:
+    """The commit of the code that drew, with "+" where the working tree differs; None outside git."""
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "paperlib", "notebooks")
+                                                         else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
