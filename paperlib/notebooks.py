@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from .errors import InputError
 from .paths import ROOT, atomic, figures_dir
+from .provenance import library_version
 
 FOLDER = ROOT / "notebooks"
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool}
@@ -118,8 +120,15 @@ def _write_index(folder: Path) -> None:
         temp.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def stamp(notebook: nbformat.NotebookNode) -> str:
+    """A hash over the notebook's code cells and the library: outputs under another stamp may be out of date."""
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256(json.dumps([library_version(), sources]).encode()).hexdigest()[:16]
+
+
 def refresh(name: str) -> None:
-    """Execute a committed notebook with its defaults and write it back without timing or papermill's metadata."""
+    """Execute a committed notebook with its defaults and write it back without timing or papermill's metadata, with the
+    :func:`stamp` of the code that made its outputs."""
     notebook = execute(name, {})
     notebook.metadata = {k: v for k, v in notebook.metadata.items() if k in ("kernelspec", "language_info")}
     notebook.metadata["language_info"] = {"name": "python"}
@@ -132,5 +141,6 @@ def refresh(name: str) -> None:
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         cells.append(cell)
     notebook.cells = cells
+    notebook.metadata["paperlib"] = {"executed_with": stamp(notebook)}
     with atomic(path(name)) as temp:
         nbformat.write(notebook, temp)

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,18 @@ NUMERICS = ("batches.py", "fused.py", "images.py", "instability.py", "kernels.c"
 @functools.cache
 def code_version() -> str:
     """A hash over the code that decides numbers, without comments and docstrings: rewording costs no retraining."""
+    return _digest(NUMERICS)
+
+
+@functools.cache
+def library_version() -> str:
+    """The same over all of the library: what a notebook was executed with."""
+    return _digest(sorted(file.name for file in Path(__file__).parent.iterdir() if file.name != "__pycache__"))
+
+
+def _digest(names: Iterable[str]) -> str:
     here, digest = Path(__file__).parent, hashlib.sha256()
-    for name in NUMERICS:
+    for name in names:
         for file in sorted((here / name).rglob("*.py")) if (here / name).is_dir() else [here / name]:
             if file.suffix != ".py":
                 digest.update(file.read_bytes())

@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -82,8 +84,15 @@ class Run:
             self._found[name] = look(self)
         return self._found[name]
 
-    def record(self, name: str) -> Path:
-        """Keep the tables and provenance for readers, in data/recorded/<name>/, with all that was found before."""
+    def record(self, name: str | None = None) -> Path:
+        """Keep the tables and provenance for readers, in data/recorded/<name>/, with all that was found before.
+
+        The name is made of label, network, seed and a hash of the recipe unless it is given.
+        """
+        r = self.recipe
+        if name is None:
+            label = "-".join(re.findall(r"[a-z0-9]+", r.label.lower()))
+            name = f"{label}_{r.model}_{r.seed}_{hashlib.sha256(_plain(r).encode()).hexdigest()[:6]}"
         folder = recorded_dir() / name
         tables = {file: getattr(self, file) for file in TABLES}
         for file, table in (tables | self._found).items():

@@ -15,7 +15,7 @@ from PIL import Image
 
 from . import quantizers
 from .errors import InputError
-from .plots import BLUE, GREY, ORANGE, STYLE
+from .plots.style import BLUE, GREY, ORANGE, STYLE
 
 H_SWISH = -0.375    # the least value that x * relu6(x + 3) / 6 takes
 

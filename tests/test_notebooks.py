@@ -67,6 +67,37 @@ def test_form_of_the_house(name):
     assert not re.search(r"/(home|root|work|Users|tmp)/", text), "an absolute path"
 
 
+@pytest.mark.parametrize("name", notebooks.names())
+def test_every_picture_says_what_one_sees(name):
+    for cell in cells(name):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                assert len(output.metadata.get("image/png", {}).get("alt", "").split()) >= 8, cell.source
+
+
+@pytest.mark.parametrize("name", notebooks.names())
+def test_outputs_are_those_of_the_code_at_hand(name):
+    notebook = nbformat.read(notebooks.path(name), 4)
+    assert notebook.metadata.get("paperlib", {}).get("executed_with") == notebooks.stamp(notebook), \
+        f"run `python -m paperlib refresh {name}`, or `make notebooks`"
+
+
+def test_a_stamp_changes_with_code_and_with_nothing_else(monkeypatch):
+    notebook = nbformat.read(notebooks.path(FIGURE), 4)
+    before = notebooks.stamp(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+        else:
+            cell.source += " reworded"
+    assert notebooks.stamp(notebook) == before
+    monkeypatch.setattr(notebooks, "library_version", lambda: "another library")
+    assert notebooks.stamp(notebook) != before
+    monkeypatch.undo()
+    next(c for c in notebook.cells if c.cell_type == "code").source += "\nx = 1"
+    assert notebooks.stamp(notebook) != before
+
+
 @pytest.mark.parametrize("name", [n for n in notebooks.names() if n.startswith(("profit_", "qil_"))])
 def test_parameters_cell_is_typed_and_commented(name):
     tagged = [c for c in cells(name) if "parameters" in c.metadata.get("tags", [])]

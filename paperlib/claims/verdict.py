@@ -39,6 +39,14 @@ class Verdict:
             return NOT_TESTABLE
         return REPRODUCED if self.holds.all() else NOT_REPRODUCED
 
+    def summary(self) -> str:
+        """The differences in a line: mean ± s.d. over seeds; of several comparisons the least and the greatest mean."""
+        table = self.table()
+        if len(table) > 1:
+            return f"{table['mean'].min():+.3g} to {table['mean'].max():+.3g} in {len(table)} comparisons"
+        spread = "" if table.sd.isna()[0] else f" ± {table.sd[0]:.2g}"
+        return f"{table['mean'][0]:+.3g}{spread}"
+
     def table(self) -> pd.DataFrame:
         """One row per comparison: mean, s.d. (empty for one seed), number of seeds, how many of them agree."""
         grouped = self.differences.assign(holds=self.holds).groupby("comparison", sort=False)

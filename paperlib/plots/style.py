@@ -1,6 +1,7 @@
 """What all pictures share: colours and style, what they say of themselves, and ``save``."""
 from __future__ import annotations
 
+import io
 import json
 import platform
 import subprocess
@@ -9,6 +10,8 @@ from importlib.metadata import version
 
 import matplotlib as mpl
 import pandas as pd
+from IPython.display import Image
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from .. import profiles
@@ -44,8 +47,10 @@ def caption(runs: Sequence[Run], profile: str) -> str:
 
 
 def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Sequence[Run], profile: str,
-         parameters: dict) -> None:
+         parameters: dict) -> Image:
     """Write figures/<profile>/<item>.png, .svg, .csv and, last, .json with where every number came from.
+
+    Returns the picture as :func:`show` does.
 
     ``alt`` says what one sees, for those who cannot; InputError if it is missing.  Equal input gives equal bytes in the
     picture and the table.  Each file is whole or absent.
@@ -71,6 +76,21 @@ def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Seque
                   "seconds": round(r.seconds), "environment": r.environment} for r in runs]}
     with atomic(folder / f"{item}.json") as temp:
         temp.write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+    return show(figure, alt=alt)
+
+
+def show(figure: Figure, *, alt: str) -> Image:
+    """The picture for a notebook, which displays it if this is the last line of a cell; the figure is closed.
+
+    ``alt`` says what one sees, for those who cannot; InputError if it is missing.
+    """
+    if len(alt.split()) < 8:
+        raise InputError("alt must describe the picture in a sentence of at least eight words")
+    png = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(png, dpi=STYLE["figure.dpi"], metadata={"Software": None})
+    plt.close(figure)
+    return Image(png.getvalue(), alt=alt)
 
 
 def _revision() -> str | None:

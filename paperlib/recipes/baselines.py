@@ -44,14 +44,16 @@ def activations_then_weights(method: str, *, model: str = "mobilenet_v3_large", 
 def weights_alone(bits: int, *, model: str = "mobilenet_v3_large", profile: str | profiles.Profile = "laptop",
                   seed: int = 0, folded: bool = False, per_channel: bool = False, measure: bool = False,
                   lr: float | None = None) -> Recipe:
-    """A float network, then its weights in ``bits`` bits by DuQ (32: float), with float activations throughout.
+    """A float network, then its weights in ``bits`` bits by DuQ (32: float), with float activations throughout and the
+    zero padding that the float network has learned with.
 
     ``measure``: with AIWQ and batch-norm statistics of every iteration, at a constant learning rate and torch's usual
     batch-norm momentum of 0.1 (PROFIT, Fig. 2 to 4).  ``folded``: batch norms are folded into the weights first
     (supplement, section 5).  ``per_channel``: each output channel has its own range.  ``lr``: None for the profile's.
     """
     scale = profiles.scale(profile)
-    scheme = Scheme(w_bits=bits, a_bits=32, fold_norms=folded, per_channel=per_channel or None)
+    scheme = Scheme(w_bits=bits, a_bits=32, negative_padding=False, fold_norms=folded,
+                    per_channel=per_channel or None)
     epochs = scale.sample_epochs if measure else scale.round_epochs
     how = {"warmup_epochs": 0, "milestones": (epochs,), "bn_momentum": 0.1, "measure": True, "every_step": True}
     label = f"{bits} bits" if bits < 32 else "float"

@@ -1,0 +1,136 @@
+"""Which runs belong to which figure, and how they come from the shelf."""
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from paperlib import items, notebooks, profiles, recipes, runs
+from paperlib.errors import InputError
+from paperlib.runs import Run
+
+
+def same(recipe):
+    return dataclasses.replace(recipe, label="", recorded=False)
+
+
+def test_bit_widths_branch_off_one_float_network():
+    wanted = items.aiwq("laptop", seeds=2)
+    assert list(wanted) == [32, 8, 5, 4, 3, 2] and [len(r) for r in wanted.values()] == [2] * 6
+    for bits, (first, second) in wanted.items():
+        assert (first.seed, second.seed) == (0, 1)
+        assert first.phases[0] == wanted[32][0].phases[0]
+        [phase] = first.phases[1:]
+        assert phase.measure and phase.every_step and phase.scheme.a_bits == 32 and phase.scheme.w_bits == bits
+        assert phase.lr_factor(0) == phase.lr_factor(phase.epochs * 0.99) == 1      # constant
+
+
+def test_orders_differ_in_nothing_but_what_freezes():
+    for wanted in (items.loss_curves("laptop", 1), items.loss_curves_two_bits()):
+        assert list(wanted) == ["aiwq", "none", "reverse", "random"]
+        bare = {order: [dataclasses.replace(p, freeze=None) if p.name.startswith("round") else p
+                        for p in group[0].phases] for order, group in wanted.items()}
+        assert bare["aiwq"] == bare["none"] == bare["reverse"] == bare["random"]
+
+
+def test_ablation_shares_its_runs_with_the_figures():
+    wanted = items.ablation("laptop", 1, bits=4)
+    curves, methods = items.loss_curves("laptop", 1), items.pact_vs_duq("laptop", 1)
+    assert same(wanted["+ PROFIT"][0]) == same(curves["aiwq"][0])
+    assert same(wanted["+ teacher"][0]) == same(curves["none"][0])
+    assert same(wanted["PACT"][0]) == same(methods["pact"][0])
+    assert same(items.accuracy("laptop", 1)[("mobilenet_v3_large", 4)][0]) == same(curves["aiwq"][0])
+    assert {p.teacher for p in wanted["+ progressive"][0].phases} == {None}
+
+
+def test_folding_has_a_control_in_float():
+    wanted = items.folding("laptop", 1)
+    assert len(wanted) == 10 and wanted[32, True, False][0].phases[1].scheme.fold_norms
+    assert {r[0].phases[1].lr for r in wanted.values()} == {items.FOLDING_LR}
+    assert wanted[4, True, True][0].phases[1].scheme.per_channel
+
+
+@pytest.mark.parametrize("profile", [p for p in profiles.names() if p != "imagenet"])
+def test_every_item_is_defined_at_every_scale(profile):
+    for make in (items.aiwq, items.loss_curves, items.pact_vs_duq, items.accuracy, items.ablation, items.folding):
+        for group in make(profile).values():
+            assert len(group) == profiles.get(profile).seeds
+            assert all(r.recorded == (profile == "recorded") for r in group)
+
+
+@pytest.mark.parametrize("item", list(items._SHIPPED))
+def test_what_is_shipped_is_on_the_shelf(item):
+    """The notebook exists, and for each of its runs at least the first seed is recorded, with its tables."""
+    assert item in notebooks.names()
+    for recipe, tables in items.shipped(item, seeds=1):
+        run = runs.obtain(dataclasses.replace(recipe, recorded=True))
+        assert len(run.history) and all(len(run.find(look)) for look in tables)
+
+
+def test_an_item_that_ships_nothing():
+    with pytest.raises(InputError, match="no runs are recorded for 'fig9': choose from profit_fig2_4_aiwq"):
+        list(items.shipped("fig9"))
+
+
+HISTORY = pd.DataFrame([("float", 1, 8, "val", "loss", 0.5)], columns=["phase", "epoch", "step", "split", "metric",
+                                                                      "value"])
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """An empty data/recorded/."""
+    monkeypatch.setattr(runs, "recorded_dir", lambda: tmp_path / "recorded")
+    return tmp_path / "recorded"
+
+
+def finished(seed=0, **options):
+    recipe = recipes.activations_then_weights("duq", profile="laptop", seed=seed, **options)
+    return Run(recipe, HISTORY, pd.DataFrame({"layer": ["a"]}), steps=pd.DataFrame({"iteration": [1, 2]}), key="k",
+               seconds=1.0, environment={})
+
+
+def sizes(run):
+    return pd.DataFrame({"size": [run.recipe.seed + 0.5]})
+
+
+def test_a_recorded_run_brings_its_tables_along(shelf):
+    run = finished(seed=3)
+    assert run.find(sizes)["size"].tolist() == [3.5]
+    folder = run.record()
+    assert folder.parent == shelf and folder.name.startswith("duq-negative-padding_mobilenet_v3_large_3_")
+    again = runs.obtain(dataclasses.replace(run.recipe, recorded=True, label="another"))
+    pd.testing.assert_frame_equal(again.find(sizes), run.find(sizes))
+    pd.testing.assert_frame_equal(again.history, HISTORY)
+    assert again.steps.iteration.tolist() == [1, 2] and again.folder == folder
+    with pytest.raises(InputError, match="has no table 'test_a_recorded_run_brings_its_tables_along', and no weights"):
+        again.find(test_a_recorded_run_brings_its_tables_along)
+
+
+def test_recording_again_gives_equal_bytes(shelf):
+    def record():
+        run = finished()
+        run.find(sizes)
+        return {file.name: file.read_bytes() for file in run.record().iterdir()}
+
+    first = record()
+    assert first == record() and set(first) == {"history.csv", "layers.csv", "run.json", "sizes.csv", "steps.csv.gz"}
+
+
+def test_a_table_is_made_once():
+    calls, run = [], finished()
+
+    def look(run):
+        calls.append(run)
+        return HISTORY
+
+    assert run.find(look) is run.find(look) and calls == [run]
+
+
+def test_seeds_that_are_not_on_the_shelf_are_left_out(shelf):
+    finished(seed=0).record()
+    finished(seed=2).record()
+    wanted = {"duq": [dataclasses.replace(finished(seed=s).recipe, recorded=True) for s in range(3)]}
+    assert [r.recipe.seed for r in runs.obtain_each(wanted)["duq"]] == [0, 2]
+    with pytest.raises(InputError, match="no recorded run of .*seed 1"):
+        runs.obtain_each(wanted, complete=True)
+    with pytest.raises(InputError, match="no recorded run of .*seed 0"):
+        runs.obtain_each({"duq": [dataclasses.replace(finished(bits=3).recipe, recorded=True)]})
