@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 
 from . import profiles
 from .errors import InputError
+from .folded import weight_ranges
+from .hswish import hswish_grids, hswish_histograms, hswish_layers, hswish_levels
 from .recipes import Recipe, activations_then_weights, profit, weights_alone
 
 Wanted = dict[Hashable, list[Recipe]]
@@ -64,6 +66,11 @@ def pact_vs_duq(profile: str, seeds: int = 0, bits: int = 4, quantizer_lr: float
                      for seed in _seeds(profile, seeds)] for method in methods}
 
 
+def hswish(profile: str, seeds: int = 0, bits: int = 4) -> Wanted:
+    """PROFIT, supplement Fig. 3: networks whose h-swish outputs are looked at; one seed unless told.  {method: runs}"""
+    return pact_vs_duq(profile, seeds or 1, bits, methods=("duq", "pact", "lsq", "duq_zeros"))
+
+
 def accuracy(profile: str, seeds: int = 0, bits: Iterable[int] = (8, 5, 4), models: Iterable[str] = MODELS) -> Wanted:
     """PROFIT, Table 1.  {(model, bits of weights and activations): runs}; their first two phases are the float rows."""
     return {(model, b): [profit(model, w_bits=b, a_bits=b, profile=profile, seed=seed)
@@ -95,15 +102,21 @@ def folding_photographs() -> Wanted:
     return {(b, folded, channel): [_shipped(weights_alone(b, folded=folded, per_channel=channel, model="mobilenet_v2",
                                                           profile=PHOTOGRAPHS))] for b, folded, channel in cells}
 
-# what data/recorded/ holds for each notebook, given the number of seeds, and the tables made of their networks
-_SHIPPED: dict[str, tuple[Callable[[int], list[Wanted]], tuple]] = {
-    "profit_fig2_4_aiwq": (lambda n: [aiwq("laptop", n), aiwq_photographs()], ()),
-    "profit_supp_fig1_loss_curves": (lambda n: [loss_curves("laptop", n), loss_curves_two_bits()], ()),
-    "profit_supp_fig2_pact_vs_duq": (lambda n: [pact_vs_duq("laptop", n, methods=("pact", "duq", "lsq", "qil")),
-                                                pact_vs_duq("laptop", n, quantizer_lr=0.01)], ()),
-    "profit_supp_s5_bn_folding": (lambda n: [folding("laptop", n), folding_photographs()], ()),
-    "profit_table1_accuracy": (lambda n: [accuracy("laptop", n)], ()),
-    "profit_table3_ablation": (lambda n: [ablation("laptop", n, bits) for bits in (4, 3)], ()),
+# what data/recorded/ holds for each notebook, given the number of seeds: runs, and the tables made of their networks
+_SHIPPED: dict[str, Callable[[int], list[tuple[Wanted, tuple]]]] = {
+    "profit_fig2_4_aiwq": lambda n: [(aiwq("laptop", n), ()), (aiwq_photographs(), ())],
+    "profit_supp_fig1_loss_curves": lambda n: [(loss_curves("laptop", n), ()), (loss_curves_two_bits(), ())],
+    "profit_supp_fig2_pact_vs_duq": lambda n: [
+        (pact_vs_duq("laptop", n, methods=("pact", "duq", "lsq", "qil")), ()),
+        (pact_vs_duq("laptop", n, quantizer_lr=0.01), ())],
+    "profit_supp_fig3_hswish_histograms": lambda n: [
+        (hswish("laptop"), (hswish_layers, hswish_levels)),
+        (pact_vs_duq("laptop", 1, methods=("duq",)), (hswish_histograms, hswish_grids))],
+    "profit_supp_s5_bn_folding": lambda n: [
+        (folding("laptop", n), ()), (folding_photographs(), ()),
+        ({32: folding("laptop", n)[32, False, False] + aiwq_photographs()[32]}, (weight_ranges,))],
+    "profit_table1_accuracy": lambda n: [(accuracy("laptop", n), ())],
+    "profit_table3_ablation": lambda n: [(ablation("laptop", n, bits), ()) for bits in (4, 3)],
 }
 
 
@@ -114,7 +127,6 @@ def shipped(item: str, seeds: int = 3) -> Iterator[tuple[Recipe, tuple]]:
     """
     if item not in _SHIPPED:
         raise InputError(f"no runs are recorded for {item!r}: choose from {', '.join(_SHIPPED)}")
-    groups, tables = _SHIPPED[item]
-    for wanted in groups(seeds):
+    for wanted, tables in _SHIPPED[item](seeds):
         for recipe in (recipe for recipes in wanted.values() for recipe in recipes):
             yield dataclasses.replace(recipe, recorded=False), tables

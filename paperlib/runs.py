@@ -98,9 +98,10 @@ class Run:
         for file, table in (tables | self._found).items():
             if table.empty and file not in ("history", "layers"):
                 continue
-            packed = {"method": "gzip", "mtime": 1} if file == "steps" else None
-            with atomic(folder / f"{file}.csv{'.gz' if packed else ''}") as temp:
-                table.to_csv(temp, index=False, lineterminator="\n", float_format="%.6g", compression=packed)
+            large = file == "steps"
+            with atomic(folder / f"{file}.csv{'.gz' if large else ''}") as temp:
+                table.to_csv(temp, index=False, lineterminator="\n", float_format="%.4g" if large else "%.6g",
+                             compression={"method": "gzip", "mtime": 1} if large else None)
         with atomic(folder / "run.json") as temp:
             temp.write_text(json.dumps({"label": self.recipe.label, "key": self.key, "seconds": round(self.seconds),
                                         "environment": self.environment, "recipe": self.recipe.identity()},

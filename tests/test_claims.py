@@ -9,7 +9,15 @@ import pandas as pd
 import pytest
 
 from paperlib import data, models, provenance, recipes, runs, sources
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, duq_ends_lower, duq_starts_higher
+from paperlib.claims import (
+    NOT_REPRODUCED,
+    NOT_TESTABLE,
+    REPRODUCED,
+    beside_guessing,
+    duq_ends_lower,
+    duq_ends_lower_than,
+    duq_starts_higher,
+)
 from paperlib.errors import InputError
 from paperlib.runs import Run
 from paperlib.store import Link
@@ -73,6 +81,20 @@ def test_one_stage_that_disagrees_is_enough(stage, loss):
     verdict = duq_ends_lower([ends("duq", *values)], [ends("pact", 2, 2, 2, 2)])
     assert verdict.verdict == NOT_REPRODUCED
     assert verdict.table().seeds_that_agree.tolist() == [int(k != stage) for k in range(4)]
+
+
+@pytest.mark.parametrize("values, verdict", [((2, 2, 2, 2), REPRODUCED), ((2, 2, 2, 1), NOT_REPRODUCED)])
+def test_another_method_in_the_place_of_pact_is_no_claim_of_the_paper(values, verdict):
+    found = duq_ends_lower_than([ends("duq", 1, 1, 1, 1)], [ends("lsq", *values)])
+    assert found.verdict == verdict and "than LSQ," in found.claim and "not in the paper" in found.where
+    assert found.differences.difference.tolist() == [1 - value for value in values]
+
+
+def test_a_method_beside_guessing():
+    """At the end of the weight stage, mean over seeds; ln 10 is 2.303."""
+    text = beside_guessing([ends("qil", 9, 9, 9, 1.151), ends("qil", 9, 9, 9, 3.453, seed=1)])
+    assert text.startswith("QIL: the validation loss ends at 2.30, 100% of what guessing among 10 classes gives (2.30)")
+    assert "ends at 1.15, 50% of" in beside_guessing([ends("lsq", 9, 9, 9, 1.1513)])
 
 
 def test_only_the_last_epoch_counts_at_the_end():

@@ -39,7 +39,7 @@ def test_an_error_in_a_notebook_arrives_as_its_own_line(tmp_path, monkeypatch):
 
 def test_a_figure_leaves_its_files_and_its_place_in_the_index(tmp_path, monkeypatch):
     monkeypatch.setenv("PAPERLIB_FIGURES", str(tmp_path))
-    notebooks.make_figure(FIGURE, "recorded", {"seeds": 1})
+    notebooks.make_figure(FIGURE, "recorded", {"seeds": 1, "extension": False})
     written = sorted(p.name for p in (tmp_path / "recorded").iterdir())
     assert written == [f"{FIGURE}{s}" for s in (".csv", ".ipynb", ".json", ".png", ".svg")]
     index = (tmp_path / "README.md").read_text(encoding="utf-8")
@@ -65,6 +65,11 @@ def test_form_of_the_house(name):
     assert "papermill" not in nbformat.read(file, 4).metadata
     text = file.read_text(encoding="utf-8")
     assert not re.search(r"/(home|root|work|Users|tmp)/", text), "an absolute path"
+
+
+def test_the_first_notebook_leads_to_all_others():
+    text = notebooks.path("00_start_here").read_text(encoding="utf-8")
+    assert [name for name in notebooks.names() if f"]({name}.ipynb)" not in text] == ["00_start_here"]
 
 
 @pytest.mark.parametrize("name", notebooks.names())

@@ -63,3 +63,17 @@ def test_alt_text_is_demanded(figure, tmp_path, monkeypatch):
 
 def test_alt_text_names_the_values_that_are_drawn():
     assert "weights, DuQ: training 0.51, validation 0.51" in plots.describe_pact_vs_duq(history(), bits=4)
+
+
+def test_the_extension_shows_the_validation_loss_of_each_method_and_guessing():
+    methods = ["PACT", "DuQ", "LSQ", "QIL"]
+    every = pd.concat([history().query("method == 'PACT'").assign(method=m, value=lambda h, k=k: h.value + 0.503 * k)
+                       for k, m in enumerate(methods)])
+    figure = plots.four_quantizers(every, bits=4, classes=10, footnote="made up")
+    for ax in figure.axes:
+        drawn, guessing = [line for line in ax.lines if len(line.get_xdata()) == 3], ax.lines[-1]
+        assert [line.get_ydata()[0] for line in drawn] == pytest.approx([1.105 + 0.503 * k for k in range(4)])
+        assert list(guessing.get_ydata()) == pytest.approx([2.302585] * 2)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == methods
+    assert "weights, QIL: 2.11. Guessing would give 2.30" in plots.describe_four_quantizers(every, bits=4, classes=10)
+    plt.close("all")

@@ -1,6 +1,38 @@
 """The papers' testable sentences: each a function of runs that returns a verdict with its numbers."""
-from .pact_vs_duq import duq_ends_lower, duq_starts_higher
+from .ablation import beats_previous_methods, each_part_helps, published_gain
+from .accuracy import allowance, fewer_bits_cost_accuracy, four_bits_stay_close, shared_seeds
+from .aiwq import aiwq_by_bits, aiwq_grows, aiwq_in_words, aiwq_is_uneven, norms_jump
+from .cost import accuracy_gains, almost_half_the_size, costs_as_much_as_dsq, saves
+from .folding import (
+    channels_repair_folding,
+    eight_bits_survive_folding,
+    folded_weights_are_wider,
+    folding_control_trains,
+    four_bits_fail_folded,
+)
+from .hswish import (
+    duq_learns_better_levels,
+    fixed_split_does_not_fit,
+    hswish_outputs_differ,
+    pact_has_nothing_below_zero,
+)
+from .loss_curves import (
+    aiwq_order_calms,
+    freezing_orders,
+    orders_in_words,
+    profit_calms,
+    profit_ends_lower,
+    profit_lies_lower,
+)
+from .pact_vs_duq import beside_guessing, duq_ends_lower, duq_ends_lower_than, duq_starts_higher
 from .verdict import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, Verdict, same_seeds
 
-__all__ = ["NOT_REPRODUCED", "NOT_TESTABLE", "REPRODUCED", "Verdict", "duq_ends_lower", "duq_starts_higher",
-           "same_seeds"]
+__all__ = ["NOT_REPRODUCED", "NOT_TESTABLE", "REPRODUCED", "Verdict", "accuracy_gains", "aiwq_by_bits", "aiwq_grows",
+           "aiwq_in_words", "aiwq_is_uneven", "aiwq_order_calms", "allowance", "almost_half_the_size",
+           "beats_previous_methods", "beside_guessing", "channels_repair_folding", "costs_as_much_as_dsq",
+           "duq_ends_lower", "duq_ends_lower_than", "duq_learns_better_levels", "duq_starts_higher", "each_part_helps",
+           "eight_bits_survive_folding", "fewer_bits_cost_accuracy", "fixed_split_does_not_fit",
+           "folded_weights_are_wider", "folding_control_trains", "four_bits_fail_folded", "four_bits_stay_close",
+           "freezing_orders", "hswish_outputs_differ", "norms_jump", "orders_in_words", "pact_has_nothing_below_zero",
+           "profit_calms", "profit_ends_lower", "profit_lies_lower", "published_gain", "same_seeds", "saves",
+           "shared_seeds"]

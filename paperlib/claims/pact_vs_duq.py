@@ -1,6 +1,7 @@
 """PROFIT, supplement section 2: DuQ with negative padding against PACT."""
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ..runs import Run
@@ -12,11 +13,17 @@ WHERE = "PROFIT, supplement, section 2 and Fig. 2"
 def duq_ends_lower(duq: Sequence[Run], pact: Sequence[Run], *, testable: bool = True) -> Verdict:
     """Supplement section 2: at the end, DuQ with negative padding has lower loss than PACT, for activation and for
     weight quantization, in training and validation alike.  ``difference`` is DuQ minus PACT after the last epoch."""
-    rows = [(f"{split} loss, {phase}", d.recipe.seed,
-             d.values(phase, split).iloc[-1] - p.values(phase, split).iloc[-1])
-            for phase in ("activations", "weights") for split in ("train", "val") for d, p in same_seeds(duq, pact)]
     return Verdict.of("DuQ with negative padding ends with lower training and validation loss than PACT, for "
-                      "activations and for weights", WHERE, rows, lambda difference: difference < 0, testable)
+                      "activations and for weights", WHERE, _end_differences(duq, pact),
+                      lambda difference: difference < 0, testable)
+
+
+def duq_ends_lower_than(duq: Sequence[Run], other: Sequence[Run], *, testable: bool = True) -> Verdict:
+    """An extension, which the paper does not show: the same with another method in PACT's place."""
+    label = other[0].recipe.label if other else "none"
+    return Verdict.of(f"DuQ with negative padding ends with lower training and validation loss than {label}, for "
+                      "activations and for weights", "an extension, not in the paper", _end_differences(duq, other),
+                      lambda difference: difference < 0, testable)
 
 
 def duq_starts_higher(duq: Sequence[Run], pact: Sequence[Run], *, testable: bool = True) -> Verdict:
@@ -30,3 +37,19 @@ def duq_starts_higher(duq: Sequence[Run], pact: Sequence[Run], *, testable: bool
         rows.append(("val loss, early epochs of weights", d.recipe.seed, gap.iloc[: max(1, len(gap) // 10)].mean()))
     return Verdict.of("In the early epochs of weight quantization DuQ's validation loss is higher than PACT's",
                       WHERE, rows, lambda difference: difference > 0, testable)
+
+
+def beside_guessing(runs: Sequence[Run]) -> str:
+    """What a method's validation loss is at the end, mean over seeds, as a share of the loss of guessing."""
+    recipe, loss = runs[0].recipe, sum(run.values("weights", "val").iloc[-1] for run in runs) / len(runs)
+    guess = math.log(recipe.num_classes)
+    return (f"{recipe.label}: the validation loss ends at {loss:.2f}, {loss / guess:.0%} of what guessing among "
+            f"{recipe.num_classes} classes gives ({guess:.2f}). Its quantizers learn at "
+            f"{recipe.phases[-1].quantizer_lr:g} times the weights' rate.")
+
+
+def _end_differences(duq: Sequence[Run], other: Sequence[Run]) -> list[tuple[str, int, float]]:
+    """(comparison, seed, DuQ's loss minus the other's after the last epoch of the stage)."""
+    return [(f"{split} loss, {phase}", d.recipe.seed,
+             d.values(phase, split).iloc[-1] - o.values(phase, split).iloc[-1])
+            for phase in ("activations", "weights") for split in ("train", "val") for d, o in same_seeds(duq, other)]

@@ -1,4 +1,7 @@
-"""Every testable sentence of the papers with what our runs say about it."""
+"""Every testable sentence of the papers, with what our runs say about it.
+
+``judge`` asks each item for its claims; a notebook shows the same claims with their pictures.
+"""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -6,51 +9,148 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from .. import items, profiles, published, runs
+from .. import bops, items, profiles, published, runs
 from ..runs import Run
-from . import pact_vs_duq
+from . import ablation, accuracy, aiwq, cost, folding, hswish, loss_curves, pact_vs_duq
 from .verdict import Verdict
+
+RECORDED = "recorded"      # of claims that are judged by shipped runs whatever the profile is
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim as it was judged: the notebook that shows it, the number that the paper prints ("" if none) and the runs
-    that were looked at."""
+    """A claim as it was judged: its notebook, the runs that were looked at, the number that the paper prints ("" if
+    none), and which runs these are."""
 
     item: str
     verdict: Verdict
-    number: str
     runs: list[Run]
+    scale: str
+    number: str = ""
 
 
-def judge(profile: str, seeds: int = 0) -> Iterator[Judged]:
-    """All claims, judged by the runs of a profile; trains what is missing."""
-    testable = profiles.get(profile).conclusive
-    for item, claims in CLAIMS.items():
-        yield from claims(item, profile, seeds, testable)
+def judge(profile: str, seeds: int = 0) -> list[Judged]:
+    """All claims, judged by the runs of a profile; trains what is missing.  ``seeds`` as in :mod:`paperlib.items`."""
+    return [judged for claims in CLAIMS for judged in claims(Source(profile, seeds))]
 
 
 def table(judged: list[Judged]) -> pd.DataFrame:
-    """One row per claim: claim, where, paper's number, ours (mean ± s.d. over seeds; the extremes of several
-    comparisons), seeds, how many of all single comparisons agree, verdict, notebook."""
-    rows = [{"claim": j.verdict.claim, "where": j.verdict.where, "paper": j.number, "ours": j.verdict.summary(),
-             "seeds": j.verdict.differences.seed.nunique(),
-             "agree": f"{int(j.verdict.holds.sum())} of {len(j.verdict.holds)}", "verdict": j.verdict.verdict,
-             "notebook": j.item} for j in judged]
+    """One row per claim: claim, where, paper (its number), ours (mean ± s.d. over seeds, or the extremes of several
+    comparisons), seeds, agree (single comparisons that do), verdict, runs (their scale), notebook."""
+    rows = []
+    for j in judged:
+        v = j.verdict
+        rows.append({"claim": v.claim, "where": v.where, "paper": j.number, "ours": v.summary(),
+                     "seeds": v.differences.seed.nunique(), "agree": f"{int(v.holds.sum())} of {len(v.holds)}",
+                     "verdict": v.verdict, "runs": j.scale, "notebook": j.item})
     return pd.DataFrame(rows)
 
 
-def _found(wanted: items.Wanted, seeds: int) -> tuple[dict, list[Run]]:
-    found = runs.obtain_each(wanted, complete=seeds > 0)
+def page(table: pd.DataFrame) -> str:
+    """The table as Markdown, with links to the notebooks; comparisons that agree stand beside the verdict."""
+    lines = ["| claim | where | paper | ours | verdict | runs |", "|---|---|---|---|---|---|"]
+    for row in table.itertuples():
+        judged = f"**{row.verdict}**" + (f" ({row.agree})" if row.seeds else "")
+        lines.append(f"| [{row.claim}]({row.notebook}.ipynb) | {row.where} | {row.paper} | {row.ours} | {judged} | "
+                     f"{row.runs}, n = {row.seeds} |")
+    return "\n".join(lines)
+
+
+class Source:
+    """The runs of a profile by item, each obtained once."""
+
+    def __init__(self, profile: str, seeds: int):
+        self.profile, self.seeds, self.testable = profile, seeds, profiles.get(profile).conclusive
+
+    def obtain(self, item: Callable[..., items.Wanted], **options) -> tuple[dict, list[Run]]:
+        """({name: runs}, all of them)."""
+        return shelf(item(self.profile, self.seeds, **options), complete=self.seeds > 0)
+
+
+def shelf(wanted: items.Wanted, *, complete: bool = False) -> tuple[dict, list[Run]]:
+    """({name: runs}, all of them)."""
+    found = runs.obtain_each(wanted, complete=complete)
     return found, [run for group in found.values() for run in group]
 
 
-def _pact_vs_duq(item: str, profile: str, seeds: int, testable: bool) -> Iterator[Judged]:
-    found, all_runs = _found(items.pact_vs_duq(profile, seeds), seeds)
+def _aiwq(source: Source) -> Iterator[Judged]:
+    name, photographs = "profit_fig2_4_aiwq", items.aiwq_photographs()
+    for (found, every), testable, scale in ((source.obtain(items.aiwq), source.testable, source.profile),
+                                            (shelf(photographs), True, f"{RECORDED}: Imagenette")):
+        for verdict in (aiwq.aiwq_grows(found, testable=testable), aiwq.norms_jump(found, testable=testable),
+                        aiwq.aiwq_is_uneven(found[4], testable=testable)):
+            yield Judged(name, verdict, every, scale)
+
+
+def _loss_curves(source: Source) -> Iterator[Judged]:
+    name, harder = "profit_supp_fig1_loss_curves", items.loss_curves_two_bits()
+    for (found, every), testable, scale in (
+            (source.obtain(items.loss_curves), source.testable, f"{source.profile}: 4-bit weights"),
+            (shelf(harder), True, f"{RECORDED}: 2-bit weights")):
+        for claim in (loss_curves.profit_lies_lower, loss_curves.profit_ends_lower, loss_curves.profit_calms):
+            yield Judged(name, claim(found["aiwq"], found["none"], testable=testable), every, scale)
+        yield Judged(name, loss_curves.aiwq_order_calms(found, testable=testable), every, scale)
+
+
+def _pact_vs_duq(source: Source) -> Iterator[Judged]:
+    found, every = source.obtain(items.pact_vs_duq)
     for claim in (pact_vs_duq.duq_ends_lower, pact_vs_duq.duq_starts_higher):
-        yield Judged(item, claim(found["duq"], found["pact"], testable=testable), "", all_runs)
+        yield Judged("profit_supp_fig2_pact_vs_duq", claim(found["duq"], found["pact"], testable=source.testable),
+                     every, source.profile)
 
 
-CLAIMS: dict[str, Callable[[str, str, int, bool], Iterator[Judged]]] = {
-    "profit_supp_fig2_pact_vs_duq": _pact_vs_duq,
-}
+def _hswish(source: Source) -> Iterator[Judged]:
+    found, every = source.obtain(items.hswish)
+    d, p, lsq, testable = found["duq"], found["pact"], found["lsq"], source.testable
+    for verdict in (hswish.hswish_outputs_differ(d, testable=testable),
+                    hswish.fixed_split_does_not_fit(d, testable=testable),
+                    hswish.pact_has_nothing_below_zero(p, testable=testable),
+                    hswish.duq_learns_better_levels(d, p, lsq, testable=testable)):
+        yield Judged("profit_supp_fig3_hswish_histograms", verdict, every, source.profile)
+
+
+def _cost(source: Source) -> Iterator[Judged]:
+    for model in bops.OTHERS:
+        yield Judged("profit_supp_fig4_cost_accuracy", cost.saves(model), [], "counted", f"{bops.printed(model):g} %")
+    for verdict in (cost.costs_as_much_as_dsq(),
+                    *(cost.almost_half_the_size(m) for m in ("mobilenet_v2", "mobilenet_v3_large"))):
+        yield Judged("profit_supp_fig4_cost_accuracy", verdict, [], "counted")
+    for verdict in cost.accuracy_gains():
+        yield Judged("profit_supp_fig4_cost_accuracy", verdict, [], "ImageNet")
+
+
+def _folding(source: Source) -> Iterator[Judged]:
+    ours, photographs = source.obtain(items.folding), shelf(items.folding_photographs())
+    pretrained = shelf({32: items.aiwq_photographs()[32]})[1]
+    for (found, every), kept, testable, scale in (
+            (ours, ours[0][32, False, False], source.testable, source.profile),
+            (photographs, pretrained, True, f"{RECORDED}: Imagenette")):
+        yield Judged("profit_supp_s5_bn_folding", folding.folded_weights_are_wider(kept, testable=testable), every,
+                     scale)
+        for claim in (folding.folding_control_trains, folding.four_bits_fail_folded,
+                      folding.eight_bits_survive_folding, folding.channels_repair_folding):
+            yield Judged("profit_supp_s5_bn_folding", claim(found, testable=testable), every, scale)
+
+
+def _accuracy(source: Source) -> Iterator[Judged]:
+    found, every = source.obtain(items.accuracy)
+    for model in items.MODELS:
+        yield Judged("profit_table1_accuracy",
+                     accuracy.four_bits_stay_close(model, found[model, 4], testable=source.testable), every,
+                     source.profile, f"{accuracy.allowance():g} points, ImageNet")
+        by_bits = {bits: group for (m, bits), group in found.items() if m == model}
+        yield Judged("profit_table1_accuracy",
+                     accuracy.fewer_bits_cost_accuracy(model, by_bits, testable=source.testable), every, source.profile)
+
+
+def _ablation(source: Source) -> Iterator[Judged]:
+    name = "profit_table3_ablation"
+    four, three = (source.obtain(items.ablation, bits=bits) for bits in (4, 3))
+    every = four[1] + three[1]
+    yield Judged(name, ablation.beats_previous_methods(three[0], 3, testable=source.testable), every, source.profile,
+                 f"{ablation.published_gain():g} points, ImageNet")
+    for verdict in ablation.each_part_helps({4: four[0], 3: three[0]}, testable=source.testable):
+        yield Judged(name, verdict, every, source.profile)
+
+
+CLAIMS = (_aiwq, _accuracy, _ablation, _loss_curves, _pact_vs_duq, _hswish, _cost, _folding)

@@ -40,8 +40,10 @@ class Verdict:
         return REPRODUCED if self.holds.all() else NOT_REPRODUCED
 
     def summary(self) -> str:
-        """The differences in a line: mean ± s.d. over seeds; of several comparisons the least and the greatest mean."""
+        """The differences in a line: mean ± s.d. over seeds; of several comparisons the least and greatest mean."""
         table = self.table()
+        if table.empty:
+            return ""
         if len(table) > 1:
             return f"{table['mean'].min():+.3g} to {table['mean'].max():+.3g} in {len(table)} comparisons"
         spread = "" if table.sd.isna()[0] else f" ± {table.sd[0]:.2g}"

@@ -1,5 +1,57 @@
 """Pictures: for each figure a function from a tidy DataFrame to a matplotlib Figure, and one for its alternative text."""
-from .pact_vs_duq import describe_pact_vs_duq, end_values, pact_vs_duq
-from .style import caption, histories, save
+from .ablation import ablation, ablation_table, at_chance, describe_ablation, ladder
+from .accuracy import (
+    above_full,
+    accuracies,
+    accuracy_by_bits,
+    accuracy_table,
+    describe_accuracy_by_bits,
+    published_accuracy,
+)
+from .aiwq import (
+    aiwq_by_kind,
+    aiwq_by_layer,
+    aiwq_layers,
+    aiwq_over_iterations,
+    aiwq_steps,
+    describe_aiwq_by_layer,
+    describe_aiwq_over_iterations,
+    describe_one_weight,
+    norm_behind,
+    one_weight,
+)
+from .cost_accuracy import cost_accuracy, describe_cost_accuracy, our_points, paper_points
+from .folding import (
+    describe_folded_ranges,
+    describe_folding,
+    folded_ranges,
+    folded_summary,
+    folding,
+    folding_accuracy,
+    folding_in_words,
+)
+from .hswish import (
+    describe_hswish,
+    describe_hswish_errors,
+    hswish,
+    hswish_errors,
+    hswish_grid_table,
+    hswish_in_words,
+    hswish_methods,
+    hswish_padding,
+)
+from .loss_curves import along_rounds, describe_loss_curves, loss_curves
+from .pact_vs_duq import describe_four_quantizers, describe_pact_vs_duq, end_values, four_quantizers, pact_vs_duq
+from .scoreboard import describe_scoreboard, scoreboard
+from .style import caption, histories, save, show
 
-__all__ = ["caption", "describe_pact_vs_duq", "end_values", "histories", "pact_vs_duq", "save"]
+__all__ = ["ablation", "ablation_table", "above_full", "accuracies", "accuracy_by_bits", "accuracy_table",
+           "aiwq_by_kind", "aiwq_by_layer", "aiwq_layers", "aiwq_over_iterations", "aiwq_steps", "along_rounds",
+           "at_chance", "caption", "cost_accuracy", "describe_ablation", "describe_accuracy_by_bits",
+           "describe_aiwq_by_layer", "describe_aiwq_over_iterations", "describe_cost_accuracy",
+           "describe_folded_ranges", "describe_folding", "describe_four_quantizers", "describe_hswish",
+           "describe_hswish_errors", "describe_loss_curves", "describe_one_weight", "describe_pact_vs_duq",
+           "describe_scoreboard",           "end_values", "folded_ranges", "folded_summary", "folding", "folding_accuracy", "folding_in_words",
+           "four_quantizers", "histories", "hswish", "hswish_errors", "hswish_grid_table", "hswish_in_words",
+           "hswish_methods", "hswish_padding", "ladder", "loss_curves", "norm_behind", "one_weight", "our_points",
+           "pact_vs_duq", "paper_points", "published_accuracy", "save", "scoreboard", "show"]

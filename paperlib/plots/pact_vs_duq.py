@@ -1,13 +1,15 @@
 """PROFIT, supplement Fig. 2: loss curves of PACT and DuQ."""
 from __future__ import annotations
 
+import math
+
 import matplotlib as mpl
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREY, ORANGE, STYLE
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE
 
 SPLITS = {"val": "validation", "train": "training"}
 
@@ -31,20 +33,15 @@ def pact_vs_duq(history: pd.DataFrame, *, bits: int, footnote: str) -> Figure:
     ``history`` as :func:`histories` gives it, with phases "activations" and "weights" and the splits "train" and "val".
     Lines are means over seeds, bands their range.
     """
-    curves = history[(history.metric == "loss") & (history.epoch > 0) & history.split.isin(SPLITS)]
+    curves = _curves(history)
     curves = curves.assign(split=curves.split.map(SPLITS))
-    stages = {"activations": f"activations to {bits} bits", "weights": f"then weights to {bits} bits"}
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(11, 5.6))
-        for ax, (phase, title) in zip(axes, stages.items()):
+        for ax, (phase, title) in zip(axes, _titles(bits).items()):
             sns.lineplot(curves[curves.phase == phase], x="epoch", y="value", hue="method", style="split", ax=ax,
                          style_order=SPLITS.values(), markers=["o", "s"], markersize=7, palette=[ORANGE, BLUE],
                          errorbar=("pi", 100))
-            ax.set(title=title, yscale="log", xlabel="epoch of the stage", ylabel="cross-entropy loss (nats, log axis)")
-            ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-            ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(8))
-            ax.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%.2f"))
-            ax.yaxis.set_minor_locator(mpl.ticker.NullLocator())
+            _scales(ax, title, "cross-entropy loss (nats, log axis)")
             handles, labels = ax.get_legend_handles_labels()
             ax.get_legend().remove()
         entries = [(h, text) for h, text in zip(handles, labels) if text not in ("method", "split")]
@@ -60,3 +57,56 @@ def describe_pact_vs_duq(history: pd.DataFrame, *, bits: int) -> str:
     return (f"Two panels of falling loss curves by epoch, on the left while activations are trained at {bits} bits, on "
             f"the right while weights are trained at {bits} bits as well, each with training and validation loss of "
             f"PACT and of DuQ. The curves end at: {ends}.")
+
+
+def four_quantizers(history: pd.DataFrame, *, bits: int, classes: int, footnote: str) -> Figure:
+    """An extension of the paper's figure: validation loss by epoch of up to four methods, a panel for each stage.
+
+    ``history`` as for :func:`pact_vs_duq`, in the order PACT, DuQ, LSQ, QIL; ``classes``: their number, for a line at
+    the loss of guessing where the curves reach so far.  Lines are means over seeds, bands their range.
+    """
+    curves = _curves(history)
+    curves, methods = curves[curves.split == "val"], list(dict.fromkeys(curves.method))
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(11, 5))
+        for ax, (phase, title) in zip(axes, _titles(bits).items()):
+            sns.lineplot(curves[curves.phase == phase], x="epoch", y="value", hue="method", style="method", ax=ax,
+                         hue_order=methods, style_order=methods, markers=["o", "s", "^", "D"][:len(methods)],
+                         dashes=False, markersize=7, palette=[ORANGE, BLUE, GREEN, PURPLE][:len(methods)],
+                         errorbar=("pi", 100))
+            _scales(ax, title, "validation loss (nats, log axis)")
+            handles, labels = ax.get_legend_handles_labels()
+            ax.get_legend().remove()
+            ax.autoscale(False)
+            ax.axhline(math.log(classes), color=GREY, linewidth=1.4, linestyle=":", zorder=0)
+            ax.annotate("guessing", (0.5, math.log(classes)), xycoords=("axes fraction", "data"), xytext=(0, -3),
+                        textcoords="offset points", color=GREY, ha="center", va="top", annotation_clip=True)
+        figure.legend(handles, labels, loc="outside upper center", ncols=4, handlelength=2.6)
+        figure.supxlabel(footnote, fontsize=10, color=GREY)
+    return figure
+
+
+def describe_four_quantizers(history: pd.DataFrame, *, bits: int, classes: int) -> str:
+    """Alternative text for :func:`four_quantizers`, with the end values that the lines reach."""
+    ends = "; ".join(f"{row['phase']}, {row['method']}: {row['val loss']:.2f}"
+                     for _, row in end_values(history).iterrows())
+    return (f"Two panels of validation loss by epoch, on the left while activations are trained at {bits} bits, on the "
+            f"right while weights are trained at {bits} bits as well, a line for each method. They end at: {ends}. "
+            f"Guessing would give {math.log(classes):.2f}.")
+
+
+def _curves(history: pd.DataFrame) -> pd.DataFrame:
+    """Training and validation losses after each epoch."""
+    return history[(history.metric == "loss") & (history.epoch > 0) & history.split.isin(SPLITS)]
+
+
+def _titles(bits: int) -> dict[str, str]:
+    return {"activations": f"activations to {bits} bits", "weights": f"then weights to {bits} bits"}
+
+
+def _scales(ax: mpl.axes.Axes, title: str, ylabel: str) -> None:
+    ax.set(title=title, yscale="log", xlabel="epoch of the stage", ylabel=ylabel)
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(8))
+    ax.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%.2f"))
+    ax.yaxis.set_minor_locator(mpl.ticker.NullLocator())

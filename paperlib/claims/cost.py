@@ -1,0 +1,63 @@
+"""PROFIT, supplement section 4 and Fig. 4: what 4 bits save, in bit operations and in size, on ImageNet.
+
+Nothing is trained for these: the shapes of the networks decide.
+"""
+from __future__ import annotations
+
+from .. import bops, cost, published
+from .verdict import Verdict
+
+WHERE = "PROFIT, supplement, section 4 and Fig. 4"
+COUNTED = "counted"        # in the place of a seed
+
+
+def saves(model: str) -> Verdict:
+    """Supplement section 4: a 4-bit network takes 37.7 % (v1), 38.0 % (v2), 63.8 % (v3) fewer bit operations than the
+    one of other bits that it is compared with.
+
+    Read to the printed decimal: ``difference`` is what we count, rounded to a tenth of a percent, minus the printed
+    number, and must be 0.  Counted by the first of :data:`paperlib.bops.RULES`."""
+    rule, printed = next(iter(bops.RULES.values())), bops.printed(model)
+    rows = [("saving counted minus saving printed (points)", COUNTED, round(round(rule.saving(model), 1) - printed, 1))]
+    return Verdict.of(f"4-bit {bops.NAMES[model]} needs {printed:g} % fewer bit operations than with "
+                      "{} bits for activations and {} for weights".format(*bops.OTHERS[model]), WHERE, rows,
+                      lambda difference: difference == 0, True)
+
+
+def costs_as_much_as_dsq() -> Verdict:
+    """Supplement section 4: 4-bit MobileNet-v2 has "the same computation cost" as the one of DSQ, which has 4 bits too.
+
+    Read as: the same to the tenth of a percent that the supplement prints elsewhere, with DSQ's network counted as the
+    other competitors are, at 4 bits in every layer.  ``difference`` is ours minus DSQ's, in percent of DSQ's."""
+    ours, other = (bops.on_imagenet("mobilenet_v2", 4, 4, exceptions)[0] for exceptions in (True, False))
+    return Verdict.of("4-bit MobileNet-v2 needs as many bit operations as with DSQ at 4 bits", WHERE,
+                      [("bit operations, ours over DSQ's (%)", COUNTED, 100 * (ours / other - 1))],
+                      lambda difference: difference.round(1) == 0, True)
+
+
+def almost_half_the_size(model: str) -> Verdict:
+    """Supplement section 4: 4-bit MobileNet-v2 and v3 "almost halve" the size of the 8-bit ones.
+
+    Read as: at least nine tenths of a halving, 45 % saved, of a file that holds the weights at their bits and all that
+    is not quantized (batch norm, biases) in 32 bits.  The weights alone halve exactly.  ``difference`` is what is
+    saved minus 45 %, in points."""
+    four, eight = (_file(model, bits) for bits in (4, 8))
+    return Verdict.of(f"4-bit {bops.NAMES[model]} is almost half the size of the 8-bit one", WHERE,
+                      [("saved minus 45 % (points)", COUNTED, 100 * (1 - four / eight) - 45)],
+                      lambda difference: difference >= 0, True)
+
+
+def _file(model: str, bits: int) -> float:
+    """Bytes of weights at ``bits`` bits and of the rest in 32."""
+    table = cost.table(bops.imagenet(model, bits, bits), 224)
+    return table.weight_bytes.sum() + 4 * (table.params.sum() - table.weight_bytes.sum() * 8 / bits)
+
+
+def accuracy_gains() -> list[Verdict]:
+    """Supplement section 4: accuracies against other methods on ImageNet.  Not testable here at any scale but ImageNet:
+    the others' networks are theirs, and none of them was trained here."""
+    rows = published.table(paper_id=published.PROFIT, table="supp sec. 4 / Fig. 4")
+    rows = rows[rows.metric.str.contains("top1")]
+    return [Verdict.of(f"4-bit {row.model}, ImageNet: {row.metric} of {row.value:g} points (needs ImageNet and the "
+                       "other method's network)", WHERE, [], lambda difference: difference > 0, False)
+            for row in rows.itertuples()]

@@ -1,0 +1,125 @@
+"""PROFIT, supplement section 1: loss curves with and without PROFIT, and with layers frozen in other orders.
+
+All claims look at the rounds in which PROFIT freezes layers, which are all but the first: in that one nothing is frozen
+yet, and the runs of one seed are the same.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from ..runs import Run
+from .verdict import Verdict, same_seeds
+
+WHERE = "PROFIT, supplement, section 1 and Fig. 1"
+CONTROLS = {"reverse": "smallest AIWQ first", "random": "random order"}
+
+
+def freezing_curve(run: Run, split: str, metric: str = "loss") -> pd.Series:
+    """The metric after each epoch of the rounds in which PROFIT freezes layers, one after another; for "val" with its
+    value before the first of these epochs in front."""
+    rounds = [phase.name for phase in run.recipe.phases if phase.name.startswith("round ")][1:]
+    curves = [run.values(name, split, metric) for name in rounds]
+    return pd.concat([curves[0], *(curve[curve.index > 0] for curve in curves[1:])], ignore_index=True)
+
+
+def fluctuation(losses: Sequence[float]) -> float:
+    """How much of a curve's way up and down leads nowhere, per step: (sum of |steps| - |sum of steps|) / steps.
+
+    0 for a curve that only falls, however steeply, or only rises; twice the mean rise for one that ends below its
+    start.
+    """
+    steps = pd.Series(losses).diff().iloc[1:]
+    return float((steps.abs().sum() - abs(steps.sum())) / len(steps))
+
+
+def val_fluctuation(run: Run) -> float:
+    """The :func:`fluctuation` of the validation loss, by epoch, in the rounds in which PROFIT freezes layers."""
+    return fluctuation(freezing_curve(run, "val"))
+
+
+def profit_lies_lower(profit: Sequence[Run], without: Sequence[Run], *, testable: bool = True) -> Verdict:
+    """Supplement section 1: under PROFIT training and validation loss curves are lower than without.
+
+    Read as the mean over all epochs of the rounds in which PROFIT freezes layers; ``difference`` is PROFIT minus
+    without."""
+    rows = [(f"{split} loss, mean over epochs", p.recipe.seed, _mean(p, split) - _mean(w, split))
+            for split in ("train", "val") for p, w in same_seeds(profit, without)]
+    return Verdict.of("With PROFIT the training and validation loss curves lie lower than without", WHERE, rows,
+                      lambda difference: difference < 0, testable)
+
+
+def profit_ends_lower(profit: Sequence[Run], without: Sequence[Run], *, testable: bool = True) -> Verdict:
+    """Supplement section 1: with PROFIT training converges better, to lower training and validation loss.
+
+    Read at the last epoch of the last round; ``difference`` is PROFIT minus without."""
+    rows = [(f"{split} loss, last epoch", p.recipe.seed,
+             freezing_curve(p, split).iloc[-1] - freezing_curve(w, split).iloc[-1])
+            for split in ("train", "val") for p, w in same_seeds(profit, without)]
+    return Verdict.of("With PROFIT training and validation loss end lower than without", WHERE, rows,
+                      lambda difference: difference < 0, testable)
+
+
+def profit_calms(profit: Sequence[Run], without: Sequence[Run], *, testable: bool = True) -> Verdict:
+    """Supplement section 1: without PROFIT the validation loss heavily fluctuates, with it far less.
+
+    Read as a smaller :func:`val_fluctuation`; ``difference`` is PROFIT minus without."""
+    rows = [("fluctuation, against nothing frozen", p.recipe.seed, val_fluctuation(p) - val_fluctuation(w))
+            for p, w in same_seeds(profit, without)]
+    return Verdict.of("With PROFIT the validation loss fluctuates less than without", WHERE, rows,
+                      lambda difference: difference < 0, testable)
+
+
+def aiwq_order_calms(found: Mapping[str, Sequence[Run]], *, testable: bool = True) -> Verdict:
+    """Supplement section 1: PROFIT stabilizes because it removes the layers that are sensitive to AIWQ from training.
+
+    Then freezing those with the largest AIWQ first must calm the validation loss more than freezing as many in reverse
+    or in random order.  ``found``: {order: runs}; ``difference`` is the :func:`val_fluctuation` of PROFIT's order
+    minus the control's."""
+    rows = [(f"fluctuation, against {words}", p.recipe.seed, val_fluctuation(p) - val_fluctuation(c))
+            for order, words in CONTROLS.items() for p, c in same_seeds(found["aiwq"], found[order])]
+    return Verdict.of("It is the layers with the largest AIWQ: frozen first, they calm the validation loss more than "
+                      "other layers do", WHERE, rows, lambda difference: difference < 0, testable)
+
+
+def freezing_orders(found: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """One row for each order of ``found``, {order: runs}: mean and s.d. over seeds (one seed: NaN) of the
+    :func:`val_fluctuation`, of the losses after the last round and of the accuracy (%) after the last phase; in how
+    many seeds the validation loss fluctuates less than with nothing frozen."""
+    rows = []
+    for order, runs in found.items():
+        values = pd.DataFrame([{"fluctuation": val_fluctuation(run),
+                                "train loss": freezing_curve(run, "train").iloc[-1],
+                                "val loss": freezing_curve(run, "val").iloc[-1],
+                                "val accuracy (%)": run.values(run.recipe.phases[-1].name, "val", "accuracy").iloc[-1]}
+                               for run in runs])
+        calmer = sum(val_fluctuation(r) < val_fluctuation(n) for r, n in same_seeds(runs, found["none"]))
+        row = {"order": runs[0].recipe.label}
+        for column in values:
+            row |= {column: values[column].mean(), f"{column}, s.d.": values[column].std()}
+        rows.append(row | {"n": len(runs), "calmer than nothing frozen": calmer})
+    return pd.DataFrame(rows)
+
+
+def orders_in_words(found: Mapping[str, Sequence[Run]], *, testable: bool = True) -> str:
+    """In how many seeds which order of ``found`` fluctuates less than which, and what follows for the order."""
+    def calmer(one: str, other: str) -> int:
+        return sum(val_fluctuation(a) < val_fluctuation(b) for a, b in same_seeds(found[one], found[other]))
+
+    n = len(found["aiwq"])
+    counts = (f"The validation loss fluctuates less than with nothing frozen in {calmer('aiwq', 'none')} of {n} seeds "
+              f"under PROFIT, in {calmer('reverse', 'none')} in reverse order and in {calmer('random', 'none')} in "
+              f"random order; under PROFIT less than in reverse order in {calmer('aiwq', 'reverse')}, and less than in "
+              f"random order in {calmer('aiwq', 'random')}. ")
+    if not testable:
+        return counts + "At this scale nothing follows."
+    which, better = ("" if calmer("aiwq", other) == n else "not " for other in ("reverse", "random"))
+    return counts + (f"So it is {which}shown that it matters which layers are frozen, and it is {better}shown that "
+                     "AIWQ chooses them better than chance.")
+
+
+def _mean(run: Run, split: str) -> float:
+    """The mean loss over the epochs of the rounds in which PROFIT freezes layers, without the value before them."""
+    curve = freezing_curve(run, split)
+    return curve.iloc[int(split == "val"):].mean()

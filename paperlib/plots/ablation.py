@@ -1,0 +1,100 @@
+"""PROFIT, Table 3: the ladder from PACT to PROFIT."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from ..items import ABLATION
+from ..runs import Run
+from .style import BLUE, GREY, ORANGE, STYLE
+
+AT_ONCE, STEPWISE = "at once", "step by step"
+
+
+def ladder(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> pd.DataFrame:
+    """Validation accuracy (%) at the end of the runs {bits: {row: runs}} of :func:`paperlib.items.ablation`.
+
+    Columns bits, row, quantized ("at once" or "step by step"), epochs (float network and all), seed, accuracy, averaged
+    (with averaged weights), chance (accuracy of guessing, %).
+    """
+    rows = []
+    for bits, by_row in found.items():
+        for row, runs in by_row.items():
+            for run in runs:
+                phases = run.recipe.phases
+                value, averaged = (run.values(phases[-1].name, split, "accuracy").iloc[-1]
+                                   for split in ("val", "val_ema"))
+                rows.append((bits, row, AT_ONCE if isinstance(ABLATION[row], str) else STEPWISE,
+                             sum(p.epochs for p in phases), run.recipe.seed, value, averaged,
+                             100 / run.recipe.num_classes))
+    return pd.DataFrame(rows, columns=["bits", "row", "quantized", "epochs", "seed", "accuracy", "averaged", "chance"])
+
+
+def at_chance(table: pd.DataFrame) -> list[tuple[int, str]]:
+    """(bits, row) of those that end below twice the accuracy of guessing, in the mean over seeds: networks that have
+    hardly learnt anything, or lost it."""
+    means = table.groupby(["bits", "row"], sort=False)[["accuracy", "chance"]].mean()
+    return list(means.index[means.accuracy < 2 * means.chance])
+
+
+def ablation_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A line per row of Table 3: for each bit-width epochs and accuracy (%), mean ± s.d. and number of seeds, as text;
+    rows :func:`at_chance` say so."""
+    lost, columns = at_chance(table), {}
+
+    def cell(rows):
+        values = rows.accuracy
+        spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
+        return f"{values.mean():.1f}{spread} (n={len(values)}){', AT CHANCE LEVEL' if rows.name in lost else ''}"
+
+    for bits in table.bits.unique():
+        grouped = table[table.bits == bits].groupby(["bits", "row"], sort=False)
+        columns[f"epochs, {bits} bits"] = grouped.epochs.first().droplevel("bits")
+        columns[f"accuracy (%), {bits} bits"] = grouped[["accuracy"]].apply(cell).droplevel("bits")
+    first = table.drop_duplicates("row").set_index("row")
+    return pd.DataFrame({"quantized": first.quantized, **columns}).loc[first.index].rename_axis("row")
+
+
+def ablation(table: pd.DataFrame, *, footnote: str) -> Figure:
+    """PROFIT, Table 3 as a picture: a panel for each bit-width, rows from top to bottom as in the table.
+
+    Points are seeds, bars their mean; the dotted line is guessing.
+    """
+    bits, rows = list(table.bits.unique()), list(table.row.unique())
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(bits), figsize=(11, 5.4), sharey=True, squeeze=False)
+        for ax, b in zip(axes[0], bits):
+            panel = table[table.bits == b].assign(y=lambda t: t.row.map(rows.index))
+            for quantized, color, marker in ((AT_ONCE, BLUE, "o"), (STEPWISE, ORANGE, "D")):
+                part = panel[panel.quantized == quantized]
+                means = part.groupby("y").accuracy.mean()
+                ax.barh(means.index, means, height=0.62, color=color, alpha=0.3)
+                ax.plot(part.accuracy, part.y, marker, color=color, markersize=7, markeredgecolor="w",
+                        label=f"quantized {quantized}")
+                for y, mean in means.items():
+                    ax.annotate(f"{mean:.1f}", (part[part.y == y].accuracy.max(), y), (9, 0),
+                                textcoords="offset points", va="center")
+            chance = panel.chance.iloc[0]
+            ax.axvline(chance, color=GREY, linestyle=":")
+            ax.annotate("guessing", (chance, -0.62), (4, 0), textcoords="offset points", va="center", color=GREY)
+            ax.set(title=f"weights and activations: {b} bits", xlabel="validation accuracy (%)", ylim=(7.6, -1),
+                   xlim=(0, 1.14 * table.accuracy.max()))
+            ax.grid(axis="y", visible=False)
+        axes[0, 0].set_yticks(range(len(rows)), rows)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        figure.supxlabel(footnote, fontsize=10, color=GREY)
+    return figure
+
+
+def describe_ablation(table: pd.DataFrame) -> str:
+    """Alternative text for :func:`ablation`, with the means that the bars show."""
+    parts = "; ".join(f"{bits} bits: " + ", ".join(f"{row} {mean:.1f}" for row, mean in
+                                                   rows.groupby("row", sort=False).accuracy.mean().items())
+                      for bits, rows in table.groupby("bits", sort=False))
+    return ("A panel for each bit-width with a horizontal bar for each row of the ladder, PACT at the top, PROFIT at "
+            "the bottom: validation accuracy in percent, mean over seeds, with a point for each seed and a dotted "
+            f"line where guessing is. {parts}.")

@@ -1,0 +1,79 @@
+"""PROFIT, supplement Fig. 1: loss curves with and without PROFIT."""
+from __future__ import annotations
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE
+
+WITHOUT = "nothing frozen"
+PANELS = {"PROFIT": ("PROFIT: largest AIWQ frozen first", ORANGE),
+          "PROFIT, reverse order": ("control: smallest AIWQ first", GREEN),
+          "PROFIT, random order": ("control: random order", PURPLE)}
+SPLITS = {"val": "validation", "train": "training"}
+
+
+def along_rounds(history: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the rounds, with ``epoch`` counted through all of them and ``round`` from 1.
+
+    Epoch 0, before anything was trained, is kept for the first round only: the others begin where the last one ended.
+    """
+    rows = history[history.phase.str.fullmatch(r"round \d+") & history.split.isin(SPLITS)]
+    rows = rows.assign(round=rows.phase.str.split().str[1].astype(int))
+    rows = rows[(rows.epoch > 0) | (rows["round"] == 1)]
+    lengths = rows.groupby("round").epoch.max()
+    return rows.assign(epoch=rows.epoch + rows["round"].map(lengths.cumsum() - lengths))
+
+
+def loss_curves(history: pd.DataFrame, *, w_bits: int, a_bits: int, footnote: str) -> Figure:
+    """PROFIT, supplement Fig. 1: training and validation loss through the rounds, a panel for each order of freezing,
+    beside the same training with nothing frozen.
+
+    ``history`` as :func:`histories` gives it, with ``method`` as in ``PANELS`` or "nothing frozen".  Lines are means
+    over seeds, bands their range.
+    """
+    curves = along_rounds(history[history.metric == "loss"])
+    curves = curves.assign(split=curves.split.map(SPLITS))
+    last = curves.groupby("round").epoch.max()
+    colours = {WITHOUT: BLUE} | {method: colour for method, (_, colour) in PANELS.items()}
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(PANELS), figsize=(12, 5.2), sharey=True)
+        for ax, (method, (title, _)) in zip(axes, PANELS.items()):
+            shown = [WITHOUT, method]
+            sns.lineplot(curves[curves.method.isin(shown)], x="epoch", y="value", hue="method", hue_order=shown,
+                         style="split", style_order=SPLITS.values(), palette=colours, markers=["o", "s"], markersize=6,
+                         errorbar=("pi", 100), ax=ax, legend=False)
+            ax.set(title=title, xlabel="epoch, through all rounds", ylabel="cross-entropy loss (nats)")
+            ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+            for k, (start, end) in enumerate(zip([0, *last], last)):
+                ax.axvline(start, color=GREY, linewidth=1.4, linestyle=":", zorder=0)
+                share = f"{k}/{len(last)}" if k else "frozen: 0"
+                ax.text((start + end) / 2, 1, share, transform=ax.get_xaxis_transform(), color=GREY, fontsize=12,
+                        ha="center", va="top")
+        low, high = axes[0].get_ylim()
+        axes[0].set_ylim(low, high + 0.06 * (high - low))       # room for the shares
+        lines = [mpl.lines.Line2D([], [], color=colour, label=method) for method, colour in colours.items()]
+        lines += [mpl.lines.Line2D([], [], color="black", marker="o", label="validation"),
+                  mpl.lines.Line2D([], [], color="black", marker="s", linestyle=(0, (4, 1.5)), label="training")]
+        figure.legend(handles=lines, loc="outside upper center", ncols=6, columnspacing=1.4, handlelength=2.6)
+        figure.supxlabel(f"weights in {w_bits} bits, activations in {a_bits} bits; {footnote}", fontsize=10, color=GREY)
+    return figure
+
+
+def describe_loss_curves(history: pd.DataFrame, *, w_bits: int, a_bits: int) -> str:
+    """Alternative text for :func:`loss_curves`: the peak after the first round and the end of each line."""
+    curves = along_rounds(history[history.metric == "loss"])
+    means = curves.groupby(["method", "split", "round", "epoch"]).value.mean()
+    parts = []
+    for method in [WITHOUT, *PANELS]:
+        val, train = (means[method][split] for split in ("val", "train"))
+        parts.append(f"{method}: validation loss up to {val[val.index.get_level_values('round') > 1].max():.2f} after "
+                     f"the first round and {val.iloc[-1]:.2f} at the end, training loss {train.iloc[-1]:.2f} at the "
+                     "end")
+    return (f"Three panels of training and validation loss by epoch through {curves['round'].max()} rounds of training "
+            f"with {w_bits}-bit weights and {a_bits}-bit activations, each with the same lines for nothing frozen in "
+            "blue, beside PROFIT in orange, freezing in reverse order in green and in random order in purple. "
+            f"{'; '.join(parts)}.")

@@ -1,0 +1,87 @@
+"""PROFIT, Table 3: claims and tables on made-up runs."""
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from paperlib import claims, items, plots
+from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
+from paperlib.runs import Run
+
+RISING = dict(zip(items.ABLATION, (60.0, 58.0, 62.0, 64.0, 65.0, 66.0, 67.0, 68.0)))
+
+
+def run(recipe, end):
+    rows = [(p.name, epoch, epoch, "val", "accuracy", end if (p, epoch) == (recipe.phases[-1], p.epochs) else 30.0)
+            for p in recipe.phases for epoch in range(p.epochs + 1)]
+    rows += [(p.name, p.epochs, p.epochs, "val_ema", "accuracy", 1.0) for p in recipe.phases]
+    history = pd.DataFrame(rows, columns=["phase", "epoch", "step", "split", "metric", "value"])
+    return Run(recipe, history, pd.DataFrame(), key="made up", seconds=0.0, environment={})
+
+
+def found(bits=3, seeds=1, **changes):
+    """Runs of all rows that end as RISING says, plus their seed; ``changes`` by row name, for the last seed."""
+    ends = RISING | {row: value for row, value in changes.items()}
+    return {row: [run(r, ends[row] if r.seed == seeds - 1 else RISING[row]) for r in recipes]
+            for row, recipes in items.ablation("laptop", seeds, bits).items()}
+
+
+def test_better_than_the_best_of_three():
+    verdict = claims.beats_previous_methods(found())
+    assert verdict.verdict == REPRODUCED and verdict.differences.difference.tolist() == [68 - 62]
+    assert claims.published_gain() == 12.86
+
+
+@pytest.mark.parametrize("row", ["PACT", "QIL", "LSQ"])
+@pytest.mark.parametrize("end, verdict", [(67.9, REPRODUCED), (68.0, NOT_REPRODUCED), (70.0, NOT_REPRODUCED)])
+def test_any_of_the_three_may_be_the_best(row, end, verdict):
+    judged = claims.beats_previous_methods(found(seeds=2, **{row: end}))
+    assert judged.verdict == verdict and judged.table().n.tolist() == [2]
+    assert claims.beats_previous_methods(found(), testable=False).verdict == NOT_TESTABLE
+
+
+def test_every_rung_has_its_verdict():
+    verdicts = claims.each_part_helps({4: found(4), 3: found(3)})
+    assert [v.verdict for v in verdicts] == [REPRODUCED] * 5
+    assert [v.differences.difference.tolist() for v in verdicts] == [[2, 2]] + [[1, 1]] * 4
+    assert "DuQ minus the best of PACT, QIL, LSQ, 4 bits (points)" in verdicts[0].table().comparison.tolist()
+
+
+@pytest.mark.parametrize("rung", range(5))
+def test_a_rung_that_costs_is_named_at_one_bit_width_and_one_seed(rung):
+    row = ("DuQ", "+ negative padding", "+ progressive", "+ teacher", "+ PROFIT")[rung]
+    before = {"DuQ": 62.0}.get(row, RISING[row] - 1)
+    verdicts = claims.each_part_helps({4: found(4), 3: found(3, seeds=2, **{row: before})})     # a tie
+    assert verdicts[rung].verdict == NOT_REPRODUCED
+    assert verdicts[rung].table().seeds_that_agree.tolist() == [1, 1]
+    assert [v.verdict for i, v in enumerate(verdicts) if i != rung] == [REPRODUCED] * 4
+
+
+def test_rows_of_different_seeds():
+    runs = found(seeds=2)
+    runs["QIL"] = runs["QIL"][1:]
+    assert claims.beats_previous_methods(runs).differences.seed.tolist() == [1]
+
+
+def test_ladder_counts_epochs_and_names_the_lost():
+    table = plots.ladder({3: found(3, seeds=2, QIL=12.0), 4: found(4, QIL=19.9)})
+    epochs = table.drop_duplicates(["bits", "row"]).set_index(["bits", "row"]).epochs
+    recipes = items.ablation("laptop", 1, 3)
+    assert epochs[3, "PACT"] == sum(p.epochs for p in recipes["PACT"][0].phases)
+    assert epochs[3, "+ PROFIT"] == sum(p.epochs for p in recipes["+ PROFIT"][0].phases) > epochs[3, "PACT"]
+    assert set(table.row[table.quantized == "step by step"]) == {"+ progressive", "+ teacher", "+ PROFIT"}
+    assert plots.at_chance(table) == [(4, "QIL")]                   # at 3 bits the mean of 58 and 12 is above
+    shown = plots.ablation_table(table)
+    assert list(shown.index) == list(items.ABLATION)
+    assert shown.loc["QIL", "accuracy (%), 4 bits"] == "19.9 (n=1), AT CHANCE LEVEL"
+    assert shown.loc["QIL", "accuracy (%), 3 bits"] == "35.0 ± 32.5 (n=2)"
+
+
+def test_picture_has_a_bar_for_each_row():
+    table = plots.ladder({4: found(4), 3: found(3)})
+    figure = plots.ablation(table, footnote="made up")
+    for ax in figure.axes:
+        bars = {bar.get_y() + bar.get_height() / 2: bar.get_width() for bar in ax.patches}
+        assert [bars[y] for y in sorted(bars)] == list(RISING.values())
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == list(RISING)
+    assert "3 bits: PACT 60.0, QIL 58.0" in plots.describe_ablation(table)
+    plt.close("all")

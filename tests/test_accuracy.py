@@ -1,0 +1,105 @@
+"""PROFIT, Table 1: claims and tables on made-up runs."""
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from paperlib import claims, items, plots
+from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
+from paperlib.errors import InputError
+from paperlib.runs import Run
+
+V3 = "mobilenet_v3_large"
+
+
+def run(bits, seed=0, model=V3, full=80.0, taught=81.0, end=80.0):
+    """A run with these accuracies at the end of "float", of "fine-tuning" and of all; 30 before each, other splits and
+    losses beside them, and averaged weights five points better."""
+    recipe = items.accuracy("laptop", seed + 1, (bits,), (model,))[model, bits][seed]
+    rows = []
+    for phase in recipe.phases:
+        last = {"float": full, "fine-tuning": taught}.get(phase.name, end if phase is recipe.phases[-1] else 30.0)
+        for epoch in range(phase.epochs + 1):
+            rows += [(phase.name, epoch, epoch, "val", "accuracy", last if epoch == phase.epochs else 30.0),
+                     (phase.name, epoch, epoch, "train", "accuracy", 99.0),
+                     (phase.name, epoch, epoch, "val", "loss", 1.0)]
+        rows.append((phase.name, phase.epochs, phase.epochs, "val_ema", "accuracy", last + 5))
+    history = pd.DataFrame(rows, columns=["phase", "epoch", "step", "split", "metric", "value"])
+    return Run(recipe, history, pd.DataFrame(), key="made up", seconds=0.0, environment={})
+
+
+@pytest.mark.parametrize("loss, verdict", [(-2.0, REPRODUCED), (1.48, REPRODUCED), (1.5, NOT_REPRODUCED)])
+@pytest.mark.parametrize("reference", ["float", "fine-tuning"])
+def test_within_the_abstracts_points(reference, loss, verdict):
+    refs = {"full": 50.0, "taught": 50.0, {"float": "full", "fine-tuning": "taught"}[reference]: 0.0 + loss}
+    found = claims.four_bits_stay_close(V3, [run(4, end=0.0, **refs)], reference)
+    assert found.verdict == verdict and found.differences.difference.tolist() == pytest.approx([loss])
+
+
+def test_one_seed_too_low_is_enough():
+    found = claims.four_bits_stay_close(V3, [run(4), run(4, seed=1, end=70.0)])
+    assert found.verdict == NOT_REPRODUCED and found.table().seeds_that_agree.tolist() == [1]
+    assert claims.four_bits_stay_close(V3, [run(4)], testable=False).verdict == NOT_TESTABLE
+    assert claims.allowance() == 1.48
+
+
+@pytest.mark.parametrize("ends, verdict", [((82, 81, 80), REPRODUCED), ((82, 82, 80), NOT_REPRODUCED),
+                                           ((82, 80, 81), NOT_REPRODUCED), ((80, 81, 82), NOT_REPRODUCED)])
+def test_each_step_costs(ends, verdict):
+    by_bits = {bits: [run(bits, end=float(end))] for bits, end in zip((8, 5, 4), ends)}
+    shuffled = {bits: by_bits[bits] for bits in (4, 8, 5)}
+    found = claims.fewer_bits_cost_accuracy(V3, shuffled)
+    assert found.verdict == verdict
+    assert found.differences.difference.tolist() == [ends[0] - ends[1], ends[1] - ends[2]]
+
+
+def test_only_seeds_that_both_have_are_compared():
+    by_bits = {8: [run(8, end=82.0), run(8, seed=1, end=0.0)], 4: [run(4, end=80.0)]}
+    found = claims.fewer_bits_cost_accuracy(V3, by_bits)
+    assert found.differences.seed.tolist() == [0] and found.verdict == REPRODUCED
+    with pytest.raises(InputError, match="same seeds"):
+        claims.fewer_bits_cost_accuracy(V3, {8: by_bits[8][1:], 4: by_bits[4]})
+
+
+@pytest.fixture
+def table():
+    found = {(V3, bits): [run(bits, seed, end=float(end + seed)) for seed in (0, 1)]
+             for bits, end in ((8, 82), (4, 79))}
+    return plots.accuracies(found | {("mobilenet_v1", 4): [run(4, model="mobilenet_v1", full=70.0, end=60.0)]})
+
+
+def test_float_rows_count_once(table):
+    assert table.groupby(["network", "precision"]).size().to_dict() == {
+        **{("MobileNet-v3-Large", p): 2 for p in ("Full", "Full+", "8 bits", "4 bits")},
+        **{("MobileNet-v1", p): 1 for p in ("Full", "Full+", "4 bits")}}
+    assert (table.averaged == table.accuracy + 5).all()
+    epochs = table[table.seed == 0].set_index(["network", "precision"]).epochs
+    phases = run(4).recipe.phases
+    assert epochs["MobileNet-v3-Large", "Full"] == phases[0].epochs
+    assert epochs["MobileNet-v3-Large", "4 bits"] == sum(p.epochs for p in phases)
+
+
+def test_table_shows_spread_and_number(table):
+    shown = plots.accuracy_table(table)
+    assert list(shown.columns) == ["Full", "Full+", "8 bits", "4 bits"]
+    assert shown.loc["MobileNet-v3-Large", "8 bits"] == "82.5 ± 0.7 (n=2)"
+    assert shown.loc["MobileNet-v1", "4 bits"] == "60.0 (n=1)" and pd.isna(shown.loc["MobileNet-v1", "8 bits"])
+
+
+def test_above_the_float_network_of_the_same_seed(table):
+    above = plots.above_full(table)
+    assert above.sum() == 2 and not above["MobileNet-v1"].any() and above["MobileNet-v3-Large", 0, "8 bits"]
+    assert not above["MobileNet-v3-Large", 1, "4 bits"]             # 80 is not above 80
+
+
+def test_published_numbers_are_marked():
+    shown = plots.published_accuracy((8, 4))
+    assert shown.loc["MobileNet-v2"].tolist() == ["no source", "no source", "72.352", "71.564"]
+    assert shown.loc["MobileNet-v3-Large", "Full+"] == "75.296 (unverified)"
+
+
+def test_picture_has_the_means(table):
+    figure = plots.accuracy_by_bits(table, allowance=1.48, footnote="made up")
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["MobileNet-v1, 1 seed", "MobileNet-v3-Large, 2 seeds"]
+    assert list(figure.axes[1].lines[0].get_ydata()) == [80.0, 81.0, 82.5, 79.5]
+    assert "v3-Large: Full 80.0, Full+ 81.0, 8 bits 82.5, 4 bits 79.5" in plots.describe_accuracy_by_bits(table)
+    plt.close("all")

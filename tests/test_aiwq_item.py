@@ -1,0 +1,234 @@
+"""PROFIT, Fig. 2 to 4: the weight at a threshold in closed form, claims and pictures on made-up runs."""
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from torch import nn
+
+from paperlib import instability, models, recipes, toys
+from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
+from paperlib.claims.aiwq import DRIFTS, aiwq_by_bits, aiwq_grows, aiwq_in_words, aiwq_is_uneven, norms_jump
+from paperlib.errors import InputError
+from paperlib.plots import aiwq as plots
+from paperlib.runs import Run
+from paperlib.training import freezing
+
+LAYERS = [("features.0.0", "first"), ("features.1.conv.0.0", "depthwise"), ("features.1.conv.1", "project"),
+          ("features.2.fc1", "se"), ("features.2.0", "expand"), ("classifier", "linear")]
+NORMS = ["features.0.1", "features.1.conv.0.1", "features.1.conv.2", "features.2.1"]
+
+
+def run(bits, aiwq=(1.0, 2.0, 3.0), drift=0.1, seed=0, **changes):
+    """A run with the AIWQ of each layer, and eight iterations in which every norm moves by ``drift`` in the second
+    half and does the opposite, a lot or nothing, in the first.  ``changes``: another drift of one metric."""
+    table = pd.DataFrame([(*layer, value) for layer, value in zip(LAYERS, aiwq)], columns=["layer", "kind", "aiwq"])
+    table["dead"] = 2
+    rows = [(i, layer, "aiwq", value * i) for i in range(2, 9) for (layer, _), value in zip(LAYERS, aiwq)]
+    for i in range(1, 9):
+        for k, norm in enumerate(NORMS):
+            rows += [(i, norm, "running_mean", 10 * k + i), (i, norm, "running_var", 20 * k + i)]
+            for metric in DRIFTS:
+                late = changes.get(metric, drift)
+                rows.append((i, norm, metric, late * (1 + 0.5 * (-1) ** i) if i > 4 else 9.0 * (late < 0.2)))
+    steps = pd.DataFrame(rows, columns=["iteration", "layer", "metric", "value"]).assign(phase="weights")
+    history = pd.DataFrame([("weights", e, 9, "val", "accuracy", 50.0 + 10 * e) for e in (0, 1)],
+                           columns=["phase", "epoch", "step", "split", "metric", "value"])
+    return Run(recipes.weights_alone(bits, profile="smoke", measure=True, seed=seed), history, pd.DataFrame(), table,
+               steps, key="made up", seconds=0.0, environment={})
+
+
+# -- the toy ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("update", [0.001, 0.005])
+def test_one_weight_in_closed_form(update):
+    table = toys.one_weight((8, 5, 4, 3, 2), update)
+    for row in table.itertuples():
+        k = 2 ** (row.bits - 1) - 1
+        assert row.levels == 2 * k + 1 and row.step == pytest.approx(1 / k)
+        assert (row.before, row.after) == pytest.approx(((k - 1) / 2 / k, (k + 1) / 2 / k))
+        assert row.jump == pytest.approx(1 / k / update)
+        assert (row.crossing, row.mean_move, row.rms_move) == pytest.approx(
+            (k * update, update, math.sqrt(update / k)), rel=2e-3)
+
+
+def test_an_update_that_is_larger_than_the_range_is_refused():
+    for update in (0.0, 1.0, -0.1):
+        with pytest.raises(InputError, match="update"):
+            toys.one_weight([4], update)
+
+
+def test_staircase_has_the_quantizers_levels():
+    stairs = toys.staircases([3, 2], -1, 1)
+    for bits, stair in stairs.groupby("bits"):
+        assert stair.quantized.drop_duplicates().tolist() == pytest.approx(np.linspace(-1, 1, 2**bits - 1))
+        assert (stair.quantized - stair.weight).abs().max() <= 0.5 / (2 ** (bits - 1) - 1) + 1e-6
+
+
+# -- the claims ---------------------------------------------------------------------------------------------------
+
+def test_aiwq_grows_at_every_step_or_not():
+    rising = {32: [run(32, (1, 1, 1))], 2: [run(2, (1, 100, 1000))], 4: [run(4, (0, 10, 10))]}
+    verdict = aiwq_grows(rising)
+    assert verdict.verdict == REPRODUCED
+    assert verdict.differences.comparison.tolist() == ["float to 4 bits", "4 bits to 2 bits"]   # whatever their order
+    assert verdict.differences.difference.tolist() == pytest.approx([1.0, 1.0])
+    for dip in (10.0, 9.0):
+        verdict = aiwq_grows({**rising, 2: [run(2, (1, dip, 1e6))]})        # one wild layer is not the median
+        assert verdict.verdict == NOT_REPRODUCED and verdict.holds.tolist() == [True, False]
+
+
+def test_aiwq_that_grows_for_one_seed_only():
+    runs = {32: [run(32), run(32, seed=1)], 2: [run(2, (9, 9, 9)), run(2, (1, 1, 1), seed=1)]}
+    verdict = aiwq_grows(runs)
+    assert verdict.verdict == NOT_REPRODUCED and verdict.table().seeds_that_agree.tolist() == [1]
+    with pytest.raises(InputError, match="same seeds"):
+        aiwq_grows({32: [run(32)], 2: [run(2, seed=1)]})
+
+
+def test_layers_that_never_moved():
+    still, moved = {32: [run(32, (0, 0, 0))]}, [run(2, (0, 1e-9, 1))]
+    assert aiwq_grows({**still, 2: [run(2, (0, 0, 5))]}).verdict == NOT_REPRODUCED
+    assert aiwq_grows({**still, 2: moved}).verdict == REPRODUCED
+    assert aiwq_grows({32: [run(32)], 2: [run(2, (math.nan, 4, math.nan))]}).verdict == REPRODUCED
+
+
+def test_norms_jump_more_only_if_both_statistics_do_at_each_low_bit_width():
+    runs = {32: [run(32)], 8: [run(8, drift=0.01)], 4: [run(4, drift=0.3)], 2: [run(2, drift=1.0)]}
+    verdict = norms_jump(runs)
+    assert verdict.verdict == REPRODUCED and len(verdict.differences) == 4      # 8 bits are not few
+    assert verdict.differences.difference.tolist() == pytest.approx([math.log10(3), 1.0] * 2)
+    for bits in (4, 2):
+        for metric in DRIFTS:
+            other = {**runs, bits: [run(bits, drift=1.0, **{metric: 0.1})]}     # as in float
+            assert norms_jump(other).verdict == NOT_REPRODUCED, (bits, metric)
+            assert norms_jump(other).holds.sum() == 3
+
+
+def test_norms_need_something_to_be_compared_with():
+    for bits in ((4, 2), (32, 8), ()):
+        with pytest.raises(InputError, match="float weights"):
+            norms_jump({b: [run(b)] for b in bits})
+    silent = run(4)
+    silent.steps = silent.steps[silent.steps.metric == "aiwq"]
+    with pytest.raises(InputError, match="measure=True"):
+        norms_jump({32: [run(32)], 4: [silent]})
+
+
+@pytest.mark.parametrize("largest, verdict", [(10.0, REPRODUCED), (9.99, NOT_REPRODUCED), (500.0, REPRODUCED)])
+def test_uneven_is_ten_times_the_median(largest, verdict):
+    found = aiwq_is_uneven([run(4, (0.1, 1.0, largest)), run(4, (0.1, 1.0, 99.0), seed=1)])
+    assert found.verdict == verdict and found.differences.seed.tolist() == [0, 1]
+    assert found.differences.difference[0] == pytest.approx(math.log10(largest))
+
+
+def test_too_small_a_scale_is_not_judged():
+    runs = {32: [run(32)], 2: [run(2)]}
+    for verdict in (aiwq_grows(runs, testable=False), norms_jump(runs, testable=False),
+                    aiwq_is_uneven(runs[2], testable=False)):
+        assert verdict.verdict == NOT_TESTABLE and len(verdict.table())
+
+
+def test_table_by_bits_is_the_mean_over_seeds():
+    table = aiwq_by_bits({32: [run(32)], 2: [run(2, (1, 2, 6), 0.3), run(2, (1, 4, 7), 0.5, seed=1)]})
+    assert table.bits.tolist() == [32, 2]
+    row = table.iloc[1]
+    assert row.tolist() == pytest.approx([2, 3.0, 3.5, 6.5, 0.4, 0.4, 60.0])
+
+
+# -- the pictures -------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("model", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large"])
+def test_norm_behind_a_layer_as_the_network_has_it(model):
+    net = models.quantize(models.build(model, num_classes=10, width=0.25, input_size=32), models.Scheme())
+    behind, names = freezing.norms_behind(net), freezing.layers(net)
+    steps = pd.DataFrame([(1, norm, "running_mean", 0.0) for norm in behind.values()],
+                         columns=["iteration", "layer", "metric", "value"])
+    for layer in names:
+        table = pd.DataFrame({"layer": names, "aiwq": [2.0 if n == layer else float(n == names[0]) for n in names]})
+        found = plots.norm_behind(Run(None, None, None, table, steps, key="", seconds=0, environment={}))
+        assert found == behind.get(layer, behind[names[0]])     # without a norm: the next one counts
+
+
+def test_norm_behind_needs_the_history():
+    bare = run(4)
+    bare.steps = bare.steps[bare.steps.metric == "aiwq"]
+    with pytest.raises(InputError, match="measure=True"):
+        plots.norm_behind(bare)
+
+
+def test_steps_are_aggregated_for_each_iteration():
+    steps = plots.aiwq_steps({32: run(32, (1, 2, 9)), 2: run(2, (1, 5, 9))}, NORMS[1])
+    assert len(steps) == 2 * (7 + 8 + 8)
+    series = steps[steps.bits == 2].set_index(["quantity", "iteration"]).value
+    weights = 0.999 ** np.arange(7)[::-1]           # the value of iteration i is 5 i; with 0.999, nearly a plain mean
+    assert series[plots.AIWQ].iloc[-1] == pytest.approx(weights @ (5.0 * np.arange(2, 9)) / weights.sum())
+    assert series[plots.AIWQ].iloc[0] == 10.0
+    assert series["running_mean"].tolist() == [10 + i for i in range(1, 9)]
+    assert series["running_var"].tolist() == [20 + i for i in range(1, 9)]
+
+
+def test_the_line_ends_where_the_table_stands():
+    """The moving average over iterations is the one that Aiwq computes, also where an iteration has no value."""
+    watched = [instability._Watched(nn.Identity()) for _ in range(3)]
+    rows = [(i, f"{k}", "aiwq", value) for i in range(2, 30) for k, w in enumerate(watched)
+            if (value := w.add(np.array([math.nan if (i + k) % 3 == 0 else float(i * (k + 1))]), 0.999)) is not None]
+    table = pd.DataFrame({"layer": list("012"), "aiwq": [w.average / (1 - 0.999**w.iterations) for w in watched]})
+    steps = pd.DataFrame(rows, columns=["iteration", "layer", "metric", "value"])
+    drawn = plots.aiwq_steps({4: Run(None, None, None, table, steps, key="", seconds=0, environment={})}, "none")
+    assert drawn.value.iloc[-1] == pytest.approx(table.aiwq.median())
+
+
+def layers():
+    return plots.aiwq_layers([run(4, (1, 8, 2, 0.5, 4, 3)), run(4, (1, 8, 4, 0.5, 4, 3), seed=1)])
+
+
+def test_layers_freeze_by_rank_of_the_mean_over_seeds():
+    table = layers()
+    assert table.layer.tolist() == [name for name, _ in LAYERS]
+    assert table.aiwq.tolist() == [1, 8, 3, 0.5, 4, 3]
+    assert table.frozen.tolist() == [4, 2, 3, 4, 2, 3]
+    found = plots.limits(table)
+    assert found == pytest.approx({2: math.sqrt(4 * 3), 3: math.sqrt(3 * 1)})
+    table.loc[3, "kind"] = "project"
+    kinds = plots.aiwq_by_kind(table)
+    assert kinds.kind.tolist()[:2] == ["depthwise", "expand"] and kinds.kind.tolist()[-1] == "first"
+    assert kinds.set_index("kind").loc["project"].tolist() == [2, 1.75, 3.0, 0]
+
+
+def test_pictures_show_what_the_tables_say():
+    runs, table = {32: run(32), 2: run(2, (1, 5, 9))}, layers()
+    steps = plots.aiwq_steps(runs, NORMS[0])
+    lines = plots.aiwq_over_iterations(steps, NORMS[0], footnote="made up")
+    assert [len(ax.lines) for ax in lines.axes] == [2, 2, 2] and lines.axes[0].get_yscale() == "log"
+    assert lines.axes[1].lines[1].get_ydata().tolist() == list(range(1, 9))
+    assert [t.get_text() for t in lines.legends[0].get_texts()] == ["float", "2 bits"]
+    dots = plots.aiwq_by_layer({"ours": table, "theirs": table}, footnote="made up")
+    drawn = {line.get_label(): line for line in dots.axes[1].lines}
+    assert drawn["depthwise"].get_xdata().tolist() == [1] and drawn["depthwise"].get_ydata().tolist() == [8.0]
+    looks = {(line.get_color(), line.get_marker()) for kind, line in drawn.items() if kind in plots.KINDS}
+    assert len(looks) == table.kind.nunique() == 6
+    one = plots.one_weight(toys.staircases((4, 2)), toys.one_weight((4, 2)))
+    assert [t.get_text() for ax in one.axes for t in ax.texts if t.get_text()] == ["+0.14", "+1"]
+    plt.close("all")
+
+
+def test_alternative_texts_name_the_values():
+    steps = plots.aiwq_steps({32: run(32), 2: run(2, (1, 5, 9))}, NORMS[0])
+    text = plots.describe_aiwq_over_iterations(steps, NORMS[0])
+    assert "at the end: float 10; 2 bits 25." in text
+    assert f"running mean of {NORMS[0]}, which goes through: float 1 to 8" in text
+    text = plots.describe_aiwq_by_layer({"ours": layers()})
+    assert ("ours: 6 layers, the largest features.1.conv.0.0 (depthwise) with 8, the median 3, the smallest 0.5; round "
+            "2 would freeze 1 depthwise, 1 expand") in text
+    text = plots.describe_one_weight(toys.staircases((4, 2)), toys.one_weight((8, 4, 2)))
+    assert "4 bits, 15 levels: from 0.429 to 0.571; 2 bits, 3 levels: from 0 to 1." in text and "8 bits" not in text
+
+
+def test_words_say_what_the_tables_say():
+    found = {2: [run(2, (1, 5, 60))], 4: [run(4, (1, 3, 21))], 32: [run(32, (1, 4, 100))]}
+    text = aiwq_in_words(found, 4)
+    assert "largest AIWQ is that of `features.1.conv.1`, 7 times the median" in text
+    assert "are project, depthwise, first." in text
+    assert "grows at 1 of 2 steps" in text and "at 2 bits that mean is 4.4 times the median; 6 channels" in text
