@@ -32,7 +32,10 @@ def total(net: nn.Module, input_size: int) -> tuple[float, float]:
 
     The operations are those of :func:`paperlib.cost.table` and w more for each weight of w bits, which is read once.
     """
-    table = cost.table(net, input_size)
+    return _sums(cost.table(net, input_size))
+
+
+def _sums(table: pd.DataFrame) -> tuple[float, float]:
     return (table.bops + 8 * table.weight_bytes).sum() / 1e9, table.weight_bytes.sum() / 1e6
 
 
@@ -45,9 +48,14 @@ def imagenet(model: str, a_bits: int, w_bits: int, exceptions: bool = True) -> n
 
 
 @functools.cache
+def costs(model: str, a_bits: int, w_bits: int, exceptions: bool = True) -> pd.DataFrame:
+    """:func:`paperlib.cost.table` of :func:`imagenet`."""
+    return cost.table(imagenet(model, a_bits, w_bits, exceptions), 224)
+
+
 def on_imagenet(model: str, a_bits: int, w_bits: int, exceptions: bool = True) -> tuple[float, float]:
     """:func:`total` of :func:`imagenet`."""
-    return total(imagenet(model, a_bits, w_bits, exceptions), 224)
+    return _sums(costs(model, a_bits, w_bits, exceptions))
 
 
 def table(bits=BITS) -> pd.DataFrame:
@@ -66,11 +74,12 @@ def layers(model: str, a_bits: int, w_bits: int, exceptions: bool = True) -> pd.
     """What counting needs, one row per layer: kind, macs, weights, bits ``a`` of the input and ``w`` of the weight,
     ``n`` products in one output and ``dense``, n of a layer that saw all channels."""
     net = imagenet(model, a_bits, w_bits, exceptions)
-    plan, costs = models.plan(net).set_index("layer"), cost.table(net, 224).set_index("layer")
+    plan = models.plan(net).set_index("layer")
+    macs = costs(model, a_bits, w_bits, exceptions).set_index("layer").macs[plan.index]
     weights = {name: net.get_submodule(name).weight for name in plan.index}
     groups = [getattr(net.get_submodule(name), "groups", 1) for name in plan.index]
     n = pd.Series({name: weight[0].numel() for name, weight in weights.items()})
-    return pd.DataFrame({"kind": plan.kind, "macs": costs.macs.loc[plan.index], "a": plan.a_bits, "w": plan.w_bits,
+    return pd.DataFrame({"kind": plan.kind, "macs": macs, "a": plan.a_bits, "w": plan.w_bits,
                          "weights": pd.Series({name: weight.numel() for name, weight in weights.items()}),
                          "n": n, "dense": n * groups})
 

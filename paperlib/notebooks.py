@@ -111,10 +111,11 @@ def _write_index(folder: Path) -> None:
     lines = ["# Figures", "", "Made by `make figures PROFILE=recorded`; this page too.", "",
              "| figure | picture | notebook | command | scale and training time |", "|---|---|---|---|---|"]
     for file in sorted((folder / "recorded").glob("*.json")):
-        facts, item = json.loads(file.read_text(encoding="utf-8")), file.stem
+        facts, figure = json.loads(file.read_text(encoding="utf-8")), file.stem
+        item = max((name for name in names() if figure.startswith(name)), key=len)
         alt = facts["alt"].replace("|", "/").replace("[", "(").replace("]", ")")
         minutes = sum(run["seconds"] for run in facts["runs"]) / 60
-        lines.append(f"| {item} | ![{alt}](recorded/{item}.png) | [notebook](../notebooks/{item}.ipynb) | "
+        lines.append(f"| {figure} | ![{alt}](recorded/{figure}.png) | [notebook](../notebooks/{item}.ipynb) | "
                      f"`make figures/{item}` | {facts['caption']}; {minutes:.0f} minutes of training |")
     with atomic(folder / "README.md") as temp:
         temp.write_text("\n".join(lines) + "\n", encoding="utf-8")

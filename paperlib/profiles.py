@@ -19,8 +19,8 @@ class Profile:
     Epochs: ``float_epochs`` of the float network, ``stage_epochs`` of a stage in which something is quantized at once,
     ``step_epochs`` of each bit-width on PROFIT's way down, ``round_epochs`` of its rounds of freezing, ``bn_epochs`` of
     stages in which batch norms and quantizers alone train (0: there are none), ``sample_epochs`` of the one that
-    measures AIWQ.  ``lr`` is the learning rate of all but the first, ``quantizer_lr`` that of quantizers relative to
-    it; ``warmup_epochs`` begin each.
+    measures AIWQ.  ``lr`` is the learning rate of all but the first, which has ``float_lr``, ``quantizer_lr`` that of
+    quantizers relative to ``lr``; ``warmup_epochs`` begin each.
 
     ``seeds``: how many repetitions a figure shows.  ``conclusive``: whether claims may be judged at this scale.
     ``plays``: the profile whose runs are shown, without training, from ``data/recorded/``.
@@ -46,6 +46,7 @@ class Profile:
     sample_epochs: int = 5
     warmup_epochs: float = 3
     lr: float = 0.04
+    float_lr: float = 0.4
     quantizer_lr: float = 1.0
     seeds: int = 1
     conclusive: bool = True
@@ -58,7 +59,7 @@ _ALL = [
     Profile("smoke", "seconds: does everything run? 1 000 embedded images; shows nothing about the papers",
             data="subset", train_images=1000, test_images=500, width=0.25, batch_size=100, threads=1,
             float_epochs=2, stage_epochs=2, step_epochs=1, round_epochs=1, bn_epochs=1, sample_epochs=1,
-            warmup_epochs=0.5, conclusive=False),
+            warmup_epochs=0.5, float_lr=0.1, conclusive=False),
     Profile("laptop", "minutes on 2 CPU cores: real CIFAR-10, 10 000 images, a third of the width",
             train_images=10_000, test_images=5_000, width=0.35, threads=1, float_epochs=12, stage_epochs=5,
             step_epochs=1, round_epochs=2, bn_epochs=0, sample_epochs=1, warmup_epochs=0.5),

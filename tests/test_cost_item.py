@@ -95,7 +95,7 @@ def test_dsq_would_cost_the_same_with_an_8_bit_image(monkeypatch):
 @pytest.mark.parametrize("model", bops.NAMES)
 def test_almost_half_the_size(model):
     """Bytes of 4-bit weights w/2 and of the rest 4r, against w and 4r."""
-    table = cost.table(bops.imagenet(model, 4, 4), 224)
+    table = bops.costs(model, 4, 4)
     weights = sum(p.numel() for p in bops.imagenet(model, 4, 4).parameters() if p.ndim > 1)
     rest = table.params.sum() - weights
     verdict = claims.almost_half_the_size(model)
@@ -104,7 +104,7 @@ def test_almost_half_the_size(model):
 
 
 def test_a_network_that_is_mostly_not_quantized_is_not_halved(monkeypatch):
-    monkeypatch.setattr(cost, "table", lambda net, size: pd.DataFrame({"params": [200], "weight_bytes": [50.0]}))
+    monkeypatch.setattr(bops, "costs", lambda *which: pd.DataFrame({"params": [200], "weight_bytes": [50.0]}))
     assert claims.almost_half_the_size("mobilenet_v2").verdict == NOT_REPRODUCED
 
 

@@ -103,8 +103,8 @@ def test_whether_the_order_matters(calm, agree):
     verdict = claims.aiwq_order_calms(found)
     assert verdict.table().seeds_that_agree.tolist() == agree
     assert verdict.verdict == (REPRODUCED if agree == [2, 2] else NOT_REPRODUCED)
-    shown = ["" if n == 2 else "not " for n in agree]
-    assert "it is {}shown that it matters which layers are frozen, and it is {}shown that AIWQ".format(*shown) in (
+    shown = ["" if n == 2 else "do not " for n in agree]
+    assert "these runs {}show that it matters which layers are frozen, and they {}show that AIWQ".format(*shown) in (
         claims.orders_in_words(found))
     counts = [2 * (order in calm) for order in ("aiwq", "reverse", "random")]
     assert "in {} of 2 seeds under PROFIT, in {} in reverse order and in {} in random".format(*counts) in (

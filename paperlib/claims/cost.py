@@ -4,7 +4,7 @@ Nothing is trained for these: the shapes of the networks decide.
 """
 from __future__ import annotations
 
-from .. import bops, cost, published
+from .. import bops, published
 from .verdict import Verdict
 
 WHERE = "PROFIT, supplement, section 4 and Fig. 4"
@@ -49,7 +49,7 @@ def almost_half_the_size(model: str) -> Verdict:
 
 def _file(model: str, bits: int) -> float:
     """Bytes of weights at ``bits`` bits and of the rest in 32."""
-    table = cost.table(bops.imagenet(model, bits, bits), 224)
+    table = bops.costs(model, bits, bits)
     return table.weight_bytes.sum() + 4 * (table.params.sum() - table.weight_bytes.sum() * 8 / bits)
 
 

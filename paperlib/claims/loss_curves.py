@@ -114,8 +114,8 @@ def orders_in_words(found: Mapping[str, Sequence[Run]], *, testable: bool = True
               f"random order in {calmer('aiwq', 'random')}. ")
     if not testable:
         return counts + "At this scale nothing follows."
-    which, better = ("" if calmer("aiwq", other) == n else "not " for other in ("reverse", "random"))
-    return counts + (f"So it is {which}shown that it matters which layers are frozen, and it is {better}shown that "
+    which, better = ("" if calmer("aiwq", other) == n else "do not " for other in ("reverse", "random"))
+    return counts + (f"So these runs {which}show that it matters which layers are frozen, and they {better}show that "
                      "AIWQ chooses them better than chance.")
 
 

@@ -127,8 +127,8 @@ def _folding(source: Source) -> Iterator[Judged]:
             (photographs, pretrained, True, f"{RECORDED}: Imagenette")):
         yield Judged("profit_supp_s5_bn_folding", folding.folded_weights_are_wider(kept, testable=testable), every,
                      scale)
-        for claim in (folding.folding_control_trains, folding.four_bits_fail_folded,
-                      folding.eight_bits_survive_folding, folding.channels_repair_folding):
+        claims = [folding.folding_control_trains, folding.four_bits_fail_folded, folding.channels_repair_folding]
+        for claim in claims + [folding.eight_bits_survive_folding] * ((8, True, False) in found):
             yield Judged("profit_supp_s5_bn_folding", claim(found, testable=testable), every, scale)
 
 

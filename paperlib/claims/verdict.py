@@ -1,7 +1,7 @@
 """A claim of a paper as it was judged: a verdict with its numbers.
 
 A claim is reproduced when every seed shows it, not reproduced when any seed contradicts it, and not testable where the
-profile is too small to mean anything.  No tolerance is tuned.
+profile is too small to mean anything or nothing could be compared.  No tolerance is tuned.
 """
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Verdict:
 
     @property
     def verdict(self) -> str:
-        if not self.testable:
+        if not self.testable or self.holds.empty:
             return NOT_TESTABLE
         return REPRODUCED if self.holds.all() else NOT_REPRODUCED
 

@@ -54,8 +54,8 @@ def describe_folded_ranges(tables: Mapping[str, pd.DataFrame]) -> str:
         both = {measure: _both(table, measure) for measure in MEASURES}
         relative, channels = ((b[FOLDED] > b[KEPT]).mean() for b in both.values())
         before, after = (both["channels"][weights].median() for weights in (KEPT, FOLDED))
-        said.append(f"{network}: folding widens {relative:.0%} of layers over their median weight, {channels:.0%} "
-                    f"over their median channel; the median of that ratio goes from {before:.2f} to {after:.2f}")
+        said.append(f"{network}: folding widens {relative:.0%} of layers over the median weight, {channels:.0%} "
+                    f"over the median channel; that ratio's median goes from {before:.2f} to {after:.2f}")
     return (f"{2 * len(tables)} scatter plots with a dot for each convolution, the range of its weights with batch norm "
             f"kept across and folded upwards, on log axes with the diagonal drawn. {'; '.join(said)}.")
 
@@ -97,7 +97,7 @@ def folding(accuracy: pd.DataFrame, *, footnote: str) -> Figure:
     """Accuracy by bit-width, just quantized and after training, with batch norms kept and folded (means over seeds).
 
     Float weights have no ranges: what is drawn for "per channel" there is the run per tensor."""
-    widths = sorted(accuracy.bits.unique())
+    widths, top = sorted(accuracy.bits.unique()), accuracy[["float", "before", "after"]].max().max()
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(11, 5.6), sharey=True)
         for ax, stage, title in zip(axes, ("before", "after"), ("just quantized", "after training")):
@@ -117,7 +117,7 @@ def folding(accuracy: pd.DataFrame, *, footnote: str) -> Figure:
                 spread = np.stack([by_bits.mean() - by_bits.min(), by_bits.max() - by_bits.mean()])
                 ax.errorbar(places, by_bits.mean(), spread, color=colour, marker=marker, linestyle=line, markersize=8,
                             label=label, capsize=3)
-            ax.set(title=title, xlabel="bits of the weights", ylim=(0, None))
+            ax.set(title=title, xlabel="bits of the weights", ylim=(0, 1.18 * top))
             ax.set_xticks(range(len(widths)), ["float" if bits == 32 else str(bits) for bits in widths])
         axes[0].set_ylabel("validation accuracy (%)")
         figure.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=2)

@@ -33,7 +33,7 @@ def hswish(histograms: pd.DataFrame, levels: pd.DataFrame, layers: pd.DataFrame,
     columns = 5
     rows = -(-(len(names) + 1) // columns)      # a place for the legend
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=(11.5, 1.75 * rows + 0.6), sharey=True, squeeze=False)
+        figure, axes = plt.subplots(rows, columns, figsize=(11, 1.65 * rows + 0.6), sharey=True, squeeze=False)
         for ax, layer, name in zip(axes.flat, layers.layer, names):
             bars, mine = histograms[histograms.layer == layer], levels[levels.layer == layer]
             width = bars.left.iloc[1] - bars.left.iloc[0]
@@ -80,7 +80,7 @@ def hswish_errors(grids: pd.DataFrame, layers: Mapping[str, pd.DataFrame], *, fo
     left = {GRID_NAMES[grid]: rows.error for grid, rows in grids.groupby("grid", sort=False)}
     right = {method: table.residual for method, table in layers.items()}
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(11.5, 7.2), sharex=True, sharey=True)
+        figure, axes = plt.subplots(1, 2, figsize=(11, 6.8), sharex=True, sharey=True)
         titles = "the grid alone: same values, best step", "trained: each method's own network"
         labels = "squared error / variance of the input (log)", "the same after the best scale and offset (log)"
         for ax, curves, title, label in zip(axes, (left, right), titles, labels):

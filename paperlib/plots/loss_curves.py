@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE
 
 WITHOUT = "nothing frozen"
-PANELS = {"PROFIT": ("PROFIT: largest AIWQ frozen first", ORANGE),
+PANELS = {"PROFIT": ("PROFIT: largest AIWQ first", ORANGE),
           "PROFIT, reverse order": ("control: smallest AIWQ first", GREEN),
           "PROFIT, random order": ("control: random order", PURPLE)}
 SPLITS = {"val": "validation", "train": "training"}
@@ -30,7 +30,7 @@ def along_rounds(history: pd.DataFrame) -> pd.DataFrame:
 
 def loss_curves(history: pd.DataFrame, *, w_bits: int, a_bits: int, footnote: str) -> Figure:
     """PROFIT, supplement Fig. 1: training and validation loss through the rounds, a panel for each order of freezing,
-    beside the same training with nothing frozen.
+    beside the same training with nothing frozen, in blue.
 
     ``history`` as :func:`histories` gives it, with ``method`` as in ``PANELS`` or "nothing frozen".  Lines are means
     over seeds, bands their range.
@@ -38,15 +38,15 @@ def loss_curves(history: pd.DataFrame, *, w_bits: int, a_bits: int, footnote: st
     curves = along_rounds(history[history.metric == "loss"])
     curves = curves.assign(split=curves.split.map(SPLITS))
     last = curves.groupby("round").epoch.max()
-    colours = {WITHOUT: BLUE} | {method: colour for method, (_, colour) in PANELS.items()}
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(PANELS), figsize=(12, 5.2), sharey=True)
-        for ax, (method, (title, _)) in zip(axes, PANELS.items()):
+        figure, axes = plt.subplots(1, len(PANELS), figsize=(10.5, 4.4), sharey=True)
+        for ax, (method, (title, colour)) in zip(axes, PANELS.items()):
             shown = [WITHOUT, method]
             sns.lineplot(curves[curves.method.isin(shown)], x="epoch", y="value", hue="method", hue_order=shown,
-                         style="split", style_order=SPLITS.values(), palette=colours, markers=["o", "s"], markersize=6,
-                         errorbar=("pi", 100), ax=ax, legend=False)
-            ax.set(title=title, xlabel="epoch, through all rounds", ylabel="cross-entropy loss (nats)")
+                         style="split", style_order=SPLITS.values(), palette=[BLUE, colour], markers=["o", "s"],
+                         markersize=6, errorbar=("pi", 100), err_kws={"linewidth": 0}, ax=ax, legend=False)
+            ax.set_title(title, color=colour)
+            ax.set(xlabel="epoch, through all rounds", ylabel="cross-entropy loss (nats)")
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
             for k, (start, end) in enumerate(zip([0, *last], last)):
                 ax.axvline(start, color=GREY, linewidth=1.4, linestyle=":", zorder=0)
@@ -55,10 +55,10 @@ def loss_curves(history: pd.DataFrame, *, w_bits: int, a_bits: int, footnote: st
                         ha="center", va="top")
         low, high = axes[0].get_ylim()
         axes[0].set_ylim(low, high + 0.06 * (high - low))       # room for the shares
-        lines = [mpl.lines.Line2D([], [], color=colour, label=method) for method, colour in colours.items()]
-        lines += [mpl.lines.Line2D([], [], color="black", marker="o", label="validation"),
-                  mpl.lines.Line2D([], [], color="black", marker="s", linestyle=(0, (4, 1.5)), label="training")]
-        figure.legend(handles=lines, loc="outside upper center", ncols=6, columnspacing=1.4, handlelength=2.6)
+        lines = [mpl.lines.Line2D([], [], color=BLUE, label=WITHOUT),
+                 mpl.lines.Line2D([], [], color="black", marker="o", label="validation"),
+                 mpl.lines.Line2D([], [], color="black", marker="s", linestyle=(0, (4, 1.5)), label="training")]
+        figure.legend(handles=lines, loc="outside upper center", ncols=3, handlelength=2.6)
         figure.supxlabel(f"weights in {w_bits} bits, activations in {a_bits} bits; {footnote}", fontsize=10, color=GREY)
     return figure
 

@@ -68,4 +68,4 @@ def weights_alone(bits: int, *, model: str = "mobilenet_v3_large", profile: str 
 
 def float_phase(scale: profiles.Profile) -> Phase:
     """The beginning that all recipes share: trained from random weights, or pretrained ones as they are."""
-    return Phase("float", scale.float_epochs, lr=0.4, weight_decay=5e-4, warmup_epochs=1, bn_momentum=0.1)
+    return Phase("float", scale.float_epochs, lr=scale.float_lr, weight_decay=5e-4, warmup_epochs=1, bn_momentum=0.1)
