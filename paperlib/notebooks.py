@@ -129,7 +129,7 @@ def stamp(notebook: nbformat.NotebookNode) -> str:
 
 def refresh(name: str) -> None:
     """Execute a committed notebook with its defaults and write it back without timing or papermill's metadata, with the
-    :func:`stamp` of the code that made its outputs."""
+    :func:`stamp` of the code that made its outputs.  Its recorded figures are made as well."""
     notebook = execute(name, {})
     notebook.metadata = {k: v for k, v in notebook.metadata.items() if k in ("kernelspec", "language_info")}
     notebook.metadata["language_info"] = {"name": "python"}
@@ -145,3 +145,4 @@ def refresh(name: str) -> None:
     notebook.metadata["paperlib"] = {"executed_with": stamp(notebook)}
     with atomic(path(name)) as temp:
         nbformat.write(notebook, temp)
+    _write_index(figures_dir("recorded").parent)

@@ -23,7 +23,8 @@ def judged(*verdicts, item="profit_fig2_4_aiwq"):
 
 
 def test_rows_say_what_verdicts_say():
-    table = scoreboard.table(judged(verdict([-1, -3]), verdict([-1, 2]), verdict([-1, -1], testable=False), verdict([])))
+    table = scoreboard.table(judged(verdict([-1, -3]), verdict([-1, 2]), verdict([-1, -1], testable=False),
+                                    verdict([])))
     assert table.verdict.tolist() == [REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_TESTABLE]
     assert table.agree.tolist() == ["2 of 2", "1 of 2", "2 of 2", "0 of 0"] and table.seeds.tolist() == [2, 2, 2, 0]
     assert table.ours.tolist() == ["-2 ± 1.4", "+0.5 ± 2.1", "-1 ± 0", ""]

@@ -1,4 +1,5 @@
-"""Pictures: for each figure a function from a tidy DataFrame to a matplotlib Figure, and one for its alternative text."""
+"""Pictures: for each figure a function from a tidy DataFrame to a matplotlib Figure, and one for its alternative
+text."""
 from .ablation import ablation, ablation_table, at_chance, describe_ablation, ladder
 from .accuracy import (
     above_full,
@@ -51,7 +52,7 @@ __all__ = ["ablation", "ablation_table", "above_full", "accuracies", "accuracy_b
            "describe_aiwq_by_layer", "describe_aiwq_over_iterations", "describe_cost_accuracy",
            "describe_folded_ranges", "describe_folding", "describe_four_quantizers", "describe_hswish",
            "describe_hswish_errors", "describe_loss_curves", "describe_one_weight", "describe_pact_vs_duq",
-           "describe_scoreboard",           "end_values", "folded_ranges", "folded_summary", "folding", "folding_accuracy", "folding_in_words",
-           "four_quantizers", "histories", "hswish", "hswish_errors", "hswish_grid_table", "hswish_in_words",
-           "hswish_methods", "hswish_padding", "ladder", "loss_curves", "norm_behind", "one_weight", "our_points",
-           "pact_vs_duq", "paper_points", "published_accuracy", "save", "scoreboard", "show"]
+           "describe_scoreboard", "end_values", "folded_ranges", "folded_summary", "folding", "folding_accuracy",
+           "folding_in_words", "four_quantizers", "histories", "hswish", "hswish_errors", "hswish_grid_table",
+           "hswish_in_words", "hswish_methods", "hswish_padding", "ladder", "loss_curves", "norm_behind", "one_weight",
+           "our_points", "pact_vs_duq", "paper_points", "published_accuracy", "save", "scoreboard", "show"]

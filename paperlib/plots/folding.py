@@ -56,8 +56,8 @@ def describe_folded_ranges(tables: Mapping[str, pd.DataFrame]) -> str:
         before, after = (both["channels"][weights].median() for weights in (KEPT, FOLDED))
         said.append(f"{network}: folding widens {relative:.0%} of layers over the median weight, {channels:.0%} "
                     f"over the median channel; that ratio's median goes from {before:.2f} to {after:.2f}")
-    return (f"{2 * len(tables)} scatter plots with a dot for each convolution, the range of its weights with batch norm "
-            f"kept across and folded upwards, on log axes with the diagonal drawn. {'; '.join(said)}.")
+    return (f"{2 * len(tables)} scatter plots with a dot for each convolution, the range of its weights with batch "
+            f"norm kept across and folded upwards, on log axes with the diagonal drawn. {'; '.join(said)}.")
 
 
 def folded_summary(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

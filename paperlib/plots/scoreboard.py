@@ -27,7 +27,7 @@ def scoreboard(table: pd.DataFrame, *, footnote: str) -> Figure:
             for x, verdict in enumerate(rows.verdict):
                 mark, face, edge = MARKS[verdict]
                 ax.plot(x, y, mark, markersize=15, markerfacecolor=face, markeredgecolor=edge, markeredgewidth=1.8)
-            ax.text(width, y, f"{(rows.verdict == REPRODUCED).sum()} of {len(rows)} reproduced", va="center", fontsize=12)
+            ax.text(width, y, f"{(rows.verdict == REPRODUCED).sum()} of {len(rows)} reproduced", va="center")
         for verdict, (mark, face, edge) in MARKS.items():
             ax.plot([], [], mark, markersize=12, markerfacecolor=face, markeredgecolor=edge, markeredgewidth=1.8,
                     label=f"{verdict} ({(table.verdict == verdict).sum()})")

@@ -15,6 +15,8 @@ METHODS = {
     "qil": ("QIL", Scheme(weight="qil", activation="qil", negative_padding=False)),
 }
 
+QIL_LR = 0.01       # of c and d, relative to the weights' (Jung et al., section 4); at 1 training ends up guessing
+
 
 def activations_then_weights(method: str, *, model: str = "mobilenet_v3_large", bits: int = 4,
                              profile: str = "laptop", seed: int = 0, quantizer_lr: float | None = None) -> Recipe:
@@ -22,9 +24,9 @@ def activations_then_weights(method: str, *, model: str = "mobilenet_v3_large", 
 
     ``method``: "duq" (DuQ with negative padding), "duq_zeros" (without), "pact" (PACT with SAWB weights), "lsq" or
     "qil", each in PROFIT's precision map.  All start from the same float network, with zero padding, and see the same
-    batches.  ``quantizer_lr`` is the learning rate of the quantizers'
-    parameters relative to the weights' (None: the profile's).  PROFIT's code has 0.01, over 75 000 steps a stage; in
-    the few hundred steps of a small stage they would hardly move, so small profiles have 1.
+    batches.  ``quantizer_lr`` is the learning rate of the quantizers' parameters relative to the weights' (None: the
+    profile's; for QIL its own).  PROFIT's code has 0.01, over 75 000 steps a stage; in the few hundred steps of a small
+    stage they would hardly move, so small profiles have 1.
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
@@ -33,8 +35,9 @@ def activations_then_weights(method: str, *, model: str = "mobilenet_v3_large", 
     settings = {**scheme.__dict__, "a_bits": bits}
     if method == "pact" and bits in (2, 4):     # as many levels as DuQ has, where SAWB has coefficients for that number
         settings["weight_options"] = {"levels": 2**bits - 1}
-    stage = {"lr": scale.lr, "warmup_epochs": scale.warmup_epochs,
-             "quantizer_lr": scale.quantizer_lr if quantizer_lr is None else quantizer_lr}
+    if quantizer_lr is None:
+        quantizer_lr = QIL_LR if method == "qil" else scale.quantizer_lr
+    stage = {"lr": scale.lr, "warmup_epochs": scale.warmup_epochs, "quantizer_lr": quantizer_lr}
     return Recipe.of(profile, label, model, seed, [
         float_phase(scale),
         Phase("activations", scale.stage_epochs, scheme=Scheme(**{**settings, "w_bits": 32}), **stage),
