@@ -115,6 +115,8 @@ def aiwq_over_iterations(steps: pd.DataFrame, norm: str, *, footnote: str) -> Fi
             ax.set(title=title, xlabel="iteration", ylabel=label)
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
         axes[0].set_yscale("log", nonpositive="mask")
+        ends = steps[steps.quantity == AIWQ].groupby("bits").value.last()
+        axes[0].set_ylim(bottom=ends[ends > 0].min() / 10)     # at 2 bits it may begin at next to nothing
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6, handlelength=3)
         figure.supxlabel(f"running statistics of the batch norm {norm}\n{footnote}", fontsize=10, color=GREY)
     return figure

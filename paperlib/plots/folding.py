@@ -105,12 +105,15 @@ def folding(accuracy: pd.DataFrame, *, footnote: str) -> Figure:
             ax.axhline(start, color=GREY, linewidth=1.2)
             ax.axhline(start / 2, color=GREY, linewidth=1.2, linestyle=":")
             if ax is axes[0]:
-                ax.text(0, start, "float network at the start", color=GREY, va="bottom", ha="left")
-                ax.text(len(widths) - 0.8, start / 2, "half of it: a run below has failed", color=GREY, va="top",
-                        ha="right")
+                behind = {"color": GREY, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}, "zorder": 3}
+                ax.text(0, 1.02 * start, "float network at the start", va="bottom", ha="left", **behind)
+                ax.text(len(widths) - 0.8, 0.49 * start, "half of it: a run below has failed", va="top", ha="right",
+                        **behind)
             for i, ((folded, channel), (colour, marker, line)) in enumerate(CELLS.items()):
                 alike = (accuracy.per_channel == channel) | (accuracy.bits == 32)
                 mine = accuracy[(accuracy.folded == folded) & alike]
+                if mine.empty or set(mine.bits) == {32}:
+                    continue
                 by_bits = mine.groupby("bits")[stage]
                 places = [widths.index(bits) + 0.06 * (i - 1.5) for bits in by_bits.groups]
                 label = f"{FOLDED if folded else KEPT}, per {'channel' if channel else 'tensor'}"
