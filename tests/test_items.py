@@ -42,6 +42,11 @@ def test_ablation_shares_its_runs_with_the_figures():
     assert {p.teacher for p in wanted["+ progressive"][0].phases} == {None}
 
 
+def test_each_method_learns_its_quantizers_at_the_profiles_rate_but_qil():
+    rates = {row: wanted[0].phases[-1].quantizer_lr for row, wanted in items.ablation("laptop", 1, bits=3).items()}
+    assert rates.pop("QIL") == 0.01 and set(rates.values()) == {profiles.get("laptop").quantizer_lr}
+
+
 def test_folding_has_a_control_in_float():
     wanted = items.folding("laptop", 1)
     assert len(wanted) == 10 and wanted[32, True, False][0].phases[1].scheme.fold_norms

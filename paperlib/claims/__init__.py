@@ -1,6 +1,6 @@
 """The papers' testable sentences: each a function of runs that returns a verdict with its numbers."""
 from .ablation import beats_previous_methods, each_part_helps, published_gain
-from .accuracy import allowance, fewer_bits_cost_accuracy, four_bits_stay_close, shared_seeds
+from .accuracy import allowance, fewer_bits_cost_accuracy, four_bits_stay_close
 from .aiwq import aiwq_by_bits, aiwq_grows, aiwq_in_words, aiwq_is_uneven, norms_jump
 from .cost import accuracy_gains, almost_half_the_size, costs_as_much_as_dsq, saves
 from .folding import (
@@ -25,7 +25,7 @@ from .loss_curves import (
     profit_lies_lower,
 )
 from .pact_vs_duq import beside_guessing, duq_ends_lower, duq_ends_lower_than, duq_starts_higher
-from .verdict import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, Verdict, same_seeds
+from .verdict import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, Verdict, same_seeds, shared_seeds
 
 __all__ = ["NOT_REPRODUCED", "NOT_TESTABLE", "REPRODUCED", "Verdict", "accuracy_gains", "aiwq_by_bits", "aiwq_grows",
            "aiwq_in_words", "aiwq_is_uneven", "aiwq_order_calms", "allowance", "almost_half_the_size",

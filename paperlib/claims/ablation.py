@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from .. import published
 from ..runs import Run
-from .accuracy import last_accuracy, shared_seeds
-from .verdict import Verdict
+from .accuracy import last_accuracy
+from .verdict import Verdict, shared_seeds
 
 WHERE = "PROFIT, abstract and Table 3"
 PREVIOUS = ("PACT", "QIL", "LSQ")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from .. import published
 from ..bops import NAMES
 from ..runs import Run
-from .verdict import Verdict, same_seeds
+from .verdict import Verdict, shared_seeds
 
 WHERE = "PROFIT, abstract and Table 1"
 
@@ -48,9 +48,3 @@ def fewer_bits_cost_accuracy(model: str, by_bits: dict[int, Sequence[Run]], *, t
                   last_accuracy(a) - last_accuracy(b)) for a, b in shared_seeds(by_bits[more], by_bits[fewer])]
     return Verdict.of(f"{NAMES[model]} loses accuracy with each step to fewer bits", WHERE, rows,
                       lambda difference: difference > 0, testable)
-
-
-def shared_seeds(*groups: Sequence[Run]) -> list[tuple[Run, ...]]:
-    """:func:`same_seeds` of those seeds that all groups have."""
-    common = set.intersection(*({run.recipe.seed for run in group} for group in groups))
-    return same_seeds(*([run for run in group if run.recipe.seed in common] for group in groups))

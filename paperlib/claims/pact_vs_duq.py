@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from ..runs import Run
-from .verdict import Verdict, same_seeds
+from .verdict import Verdict, same_seeds, shared_seeds
 
 WHERE = "PROFIT, supplement, section 2 and Fig. 2"
 
@@ -19,10 +19,12 @@ def duq_ends_lower(duq: Sequence[Run], pact: Sequence[Run], *, testable: bool = 
 
 
 def duq_ends_lower_than(duq: Sequence[Run], other: Sequence[Run], *, testable: bool = True) -> Verdict:
-    """An extension, which the paper does not show: the same with another method in PACT's place."""
+    """An extension, which the paper does not show: the same with another method in PACT's place, for the seeds that
+    both have."""
     label = other[0].recipe.label if other else "none"
     return Verdict.of(f"DuQ with negative padding ends with lower training and validation loss than {label}, for "
-                      "activations and for weights", "an extension, not in the paper", _end_differences(duq, other),
+                      "activations and for weights", "an extension, not in the paper",
+                      _end_differences(*zip(*shared_seeds(duq, other))),
                       lambda difference: difference < 0, testable)
 
 

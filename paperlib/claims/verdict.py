@@ -63,3 +63,9 @@ def same_seeds(*groups: Sequence[Run]) -> list[tuple[Run, ...]]:
     if not seeds[0] or any(s != seeds[0] for s in seeds):
         raise InputError("compare runs of the same seeds, at least one, in the same order")
     return list(zip(*groups))
+
+
+def shared_seeds(*groups: Sequence[Run]) -> list[tuple[Run, ...]]:
+    """:func:`same_seeds` of those seeds that all groups have."""
+    common = set.intersection(*({run.recipe.seed for run in group} for group in groups))
+    return same_seeds(*([run for run in group if run.recipe.seed in common] for group in groups))

@@ -40,12 +40,16 @@ def histories(runs: Sequence[Run]) -> pd.DataFrame:
 
 def caption(runs: Sequence[Run], profile: str) -> str:
     """What a picture must always say of itself: profile, data, network and number of seeds."""
-    recipe, seeds = runs[0].recipe, len({r.recipe.seed for r in runs})
+    recipe, seeds = runs[0].recipe, {}
+    for r in runs:
+        seeds.setdefault((r.recipe.label, r.recipe.model, r.recipe.phases), set()).add(r.recipe.seed)
+    least, most = (pick(map(len, seeds.values())) for pick in (min, max))
     images = {"cifar10": "CIFAR-10", "subset": "the embedded CIFAR-10 subset", "imagenette": "Imagenette",
               "imagenet": "ImageNet"}[recipe.data]
     networks = ", ".join(sorted({r.recipe.model for r in runs}))
     return (f"profile {profile}: {networks} x {recipe.width:g}, {recipe.train_images or 'all'} training and "
-            f"{recipe.test_images or 'all'} test images of {images}, {seeds} seed{'s' if seeds > 1 else ''}")
+            f"{recipe.test_images or 'all'} test images of {images}, "
+            f"{least if least == most else f'{least} to {most}'} seed{'s' if most > 1 else ''}")
 
 
 def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Sequence[Run], profile: str,
