@@ -1,6 +1,7 @@
 """What all pictures share: colours and style, what they say of themselves, and ``save``."""
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import platform
@@ -39,15 +40,24 @@ def histories(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def caption(runs: Sequence[Run], profile: str) -> str:
-    """What a picture must always say of itself: profile, data, network and number of seeds."""
+    """What a picture must always say of itself: profile, data, networks and number of seeds."""
+    scales: dict[tuple, list[Run]] = {}
+    for run in runs:
+        r = run.recipe
+        scales.setdefault((r.data, r.width, r.train_images, r.test_images), []).append(run)
+    return f"profile {profile}: " + "; ".join(map(_scale, scales.values()))
+
+
+def _scale(runs: Sequence[Run]) -> str:
+    """Networks, data and seeds of runs on the same images."""
     recipe, seeds = runs[0].recipe, {}
     for r in runs:
-        seeds.setdefault((r.recipe.label, r.recipe.model, r.recipe.phases), set()).add(r.recipe.seed)
+        seeds.setdefault(repr(dataclasses.replace(r.recipe, seed=0)), set()).add(r.recipe.seed)
     least, most = (pick(map(len, seeds.values())) for pick in (min, max))
     images = {"cifar10": "CIFAR-10", "subset": "the embedded CIFAR-10 subset", "imagenette": "Imagenette",
               "imagenet": "ImageNet"}[recipe.data]
     networks = ", ".join(sorted({r.recipe.model for r in runs}))
-    return (f"profile {profile}: {networks} x {recipe.width:g}, {recipe.train_images or 'all'} training and "
+    return (f"{networks} x {recipe.width:g}, {recipe.train_images or 'all'} training and "
             f"{recipe.test_images or 'all'} test images of {images}, "
             f"{least if least == most else f'{least} to {most}'} seed{'s' if most > 1 else ''}")
 
