@@ -167,7 +167,7 @@ def test_imagenet_profile_has_the_authors_numbers():
 def tiny(**options):
     """All of PROFIT at 3 bits with a step or two in each of its phases."""
     profile = profiles.changed("smoke", width=0.1, train_images=40, test_images=40, batch_size=20, float_epochs=1,
-                               lr=0.05, quantizer_lr=1.0)
+                               float_lr=0.4, lr=0.05, quantizer_lr=1.0)
     return recipes.profit("mobilenet_v2", w_bits=3, a_bits=3, profile=profile, progressive=False, **options)
 
 
