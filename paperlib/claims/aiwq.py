@@ -51,7 +51,7 @@ def aiwq_grows(runs: Mapping[int, Sequence[Run]], *, testable: bool = True) -> V
     Read as: at every step from one bit-width to the next lower one (32 is float) the median over layers rises.
     ``difference``: how much it rises, in powers of ten."""
     bits = sorted(runs, reverse=True)
-    rows = [(f"{_name(high)} to {_name(low)}", before.recipe.seed, _decades(typical(after), typical(before)))
+    rows = [(f"{name(high)} to {name(low)}", before.recipe.seed, _decades(typical(after), typical(before)))
             for high, low in zip(bits, bits[1:]) for before, after in same_seeds(runs[high], runs[low])]
     return Verdict.of("AIWQ grows with every step to fewer bits", "PROFIT, Fig. 2 and 3", rows,
                       lambda difference: difference > 0, testable)
@@ -66,7 +66,7 @@ def norms_jump(runs: Mapping[int, Sequence[Run]], *, testable: bool = True) -> V
     if FLOAT not in runs or not few:
         raise InputError(f"compare float weights (32) with some of at most {FEW_BITS} bits, got "
                          f"{', '.join(map(str, runs)) or 'nothing'}")
-    rows = [(f"{text}, {_name(bits)}", low.recipe.seed, _decades(restlessness(low, m), restlessness(high, m)))
+    rows = [(f"{text}, {name(bits)}", low.recipe.seed, _decades(restlessness(low, m), restlessness(high, m)))
             for m, text in DRIFTS.items() for bits in few for high, low in same_seeds(runs[FLOAT], runs[bits])]
     return Verdict.of(f"At {FEW_BITS} bits and fewer, batch-norm statistics jump more than with float weights",
                       "PROFIT, Fig. 2", rows, lambda difference: difference > 0, testable)
@@ -92,10 +92,10 @@ def aiwq_in_words(runs: Mapping[int, Sequence[Run]], bits: int) -> str:
     table = aiwq_by_bits(runs).sort_values("bits", ascending=False)
     means, median, low = table["mean layer"].to_numpy(), table["AIWQ, median layer"].iloc[-1], table.bits.iloc[-1]
     dead = np.mean([run.instability.dead.sum() for run in runs[low]])
-    return (f"At {_name(bits)} the largest AIWQ is that of `{layers.idxmax()}`, {layers.max() / layers.median():.3g} "
+    return (f"At {name(bits)} the largest AIWQ is that of `{layers.idxmax()}`, {layers.max() / layers.median():.3g} "
             f"times the median; the kinds of layers in the order of their medians are {', '.join(kinds)}. Judged by "
             f"the mean over layers, AIWQ grows at {(means[1:] > means[:-1]).sum()} of {len(means) - 1} steps to fewer "
-            f"bits, and at {_name(low)} that mean is {means[-1] / median:.2g} times the median; {dead:.0f} channels "
+            f"bits, and at {name(low)} that mean is {means[-1] / median:.2g} times the median; {dead:.0f} channels "
             "are constant there at the end, and so are left out.")
 
 
@@ -104,5 +104,6 @@ def _decades(new: float, old: float) -> float:
         return float(np.log10(np.float64(new) / np.float64(old)))
 
 
-def _name(bits: int) -> str:
+def name(bits: int) -> str:
+    """What runs of this bit-width are called."""
     return "float" if bits == FLOAT else f"{bits} bits"

@@ -57,7 +57,7 @@ def page(table: pd.DataFrame) -> str:
 
 
 class Source:
-    """The runs of a profile by item, each obtained once."""
+    """Where the runs of items come from: a profile and a number of seeds."""
 
     def __init__(self, profile: str, seeds: int):
         self.profile, self.seeds, self.testable = profile, seeds, profiles.get(profile).conclusive

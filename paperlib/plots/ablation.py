@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ..items import ABLATION
 from ..runs import Run
-from .style import BLUE, GREY, ORANGE, STYLE
+from .style import BLUE, GREY, ORANGE, STYLE, mean_and_spread
 
 AT_ONCE, STEPWISE = "at once", "step by step"
 
@@ -47,9 +47,7 @@ def ablation_table(table: pd.DataFrame) -> pd.DataFrame:
     lost, columns = at_chance(table), {}
 
     def cell(rows):
-        values = rows.accuracy
-        spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
-        return f"{values.mean():.1f}{spread} (n={len(values)}){', AT CHANCE LEVEL' if rows.name in lost else ''}"
+        return mean_and_spread(rows.accuracy) + (", AT CHANCE LEVEL" if rows.name in lost else "")
 
     for bits in table.bits.unique():
         grouped = table[table.bits == bits].groupby(["bits", "row"], sort=False)

@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from .. import published
 from ..bops import NAMES
 from ..runs import Run
-from .style import BLUE, GREEN, GREY, ORANGE, STYLE
+from .style import BLUE, GREEN, GREY, ORANGE, STYLE, mean_and_spread
 
 FULL, TAUGHT = "Full", "Full+"
 COLORS = {"MobileNet-v1": BLUE, "MobileNet-v2": ORANGE, "MobileNet-v3-Large": GREEN}
@@ -65,11 +65,7 @@ def above_full(table: pd.DataFrame) -> pd.Series:
 
 def accuracy_table(table: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds, s.d. and number of seeds, as text, laid out as Table 1: networks by precision."""
-    def cell(values):
-        spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
-        return f"{values.mean():.1f}{spread} (n={len(values)})"
-
-    cells = table.groupby(["network", "precision"]).accuracy.agg(cell).unstack()
+    cells = table.groupby(["network", "precision"]).accuracy.agg(mean_and_spread).unstack()
     return cells[precisions(table)].rename_axis(columns=None)
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from ..claims.aiwq import name
 from ..errors import InputError
-from ..models.scheme import FLOAT
 from ..runs import Run
 from ..training.freezing import choose
 from ..training.phases import Freeze
@@ -178,8 +178,3 @@ def limits(table: pd.DataFrame) -> dict[int, float]:
         if frozen.min() > 0 and trains.max() > 0:
             found[number] = float(np.sqrt(frozen.min() * trains.max()))
     return found
-
-
-def name(bits: int) -> str:
-    """What a line is called."""
-    return "float" if bits == FLOAT else f"{bits} bits"

@@ -13,10 +13,9 @@ from matplotlib.patheffects import withStroke
 from .. import bops, models, published
 from ..runs import Run
 from .accuracy import MARKERS
-from .style import BLUE, GREY, ORANGE, STYLE
+from .style import BLUE, GREY, IMAGES, ORANGE, STYLE
 
 PAPER = "the paper: ImageNet, 224×224"
-IMAGES = {"subset": "CIFAR-10", "cifar10": "CIFAR-10", "imagenette": "Imagenette", "imagenet": "ImageNet"}
 SHORT = {"PROFIT": "", "whitepaper QAT (Krishnamoorthi)": "\nwhitepaper", "8-bit MobileNetV3 (Google)": "\nGoogle"}
 COLUMNS = ["data", "network", "method", "ours", "a_bits", "w_bits", "accuracy", "confidence", "seeds", "gbops", "mb"]
 

@@ -7,13 +7,12 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SPLITS, STYLE
 
 WITHOUT = "nothing frozen"
 PANELS = {"PROFIT": ("PROFIT: largest AIWQ first", ORANGE),
           "PROFIT, reverse order": ("control: smallest AIWQ first", GREEN),
           "PROFIT, random order": ("control: random order", PURPLE)}
-SPLITS = {"val": "validation", "train": "training"}
 
 
 def along_rounds(history: pd.DataFrame) -> pd.DataFrame:

@@ -9,9 +9,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE
-
-SPLITS = {"val": "validation", "train": "training"}
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SPLITS, STYLE
 
 
 def end_values(history: pd.DataFrame) -> pd.DataFrame:

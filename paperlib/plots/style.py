@@ -25,6 +25,9 @@ from ..runs import Run
 # Okabe and Ito's colours, told apart by colour-blind readers
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 GREY = "#666666"
+SPLITS = {"val": "validation", "train": "training"}
+IMAGES = {"cifar10": "CIFAR-10", "subset": "the embedded CIFAR-10 subset", "imagenette": "Imagenette",
+          "imagenet": "ImageNet"}
 STYLE = {
     "figure.dpi": 80, "savefig.dpi": 160, "savefig.bbox": None, "font.family": "DejaVu Sans", "font.size": 12,
     "axes.titlesize": 13, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 12,
@@ -54,12 +57,16 @@ def _scale(runs: Sequence[Run]) -> str:
     for r in runs:
         seeds.setdefault(repr(dataclasses.replace(r.recipe, seed=0)), set()).add(r.recipe.seed)
     least, most = (pick(map(len, seeds.values())) for pick in (min, max))
-    images = {"cifar10": "CIFAR-10", "subset": "the embedded CIFAR-10 subset", "imagenette": "Imagenette",
-              "imagenet": "ImageNet"}[recipe.data]
     networks = ", ".join(sorted({r.recipe.model for r in runs}))
     return (f"{networks} x {recipe.width:g}, {recipe.train_images or 'all'} training and "
-            f"{recipe.test_images or 'all'} test images of {images}, "
+            f"{recipe.test_images or 'all'} test images of {IMAGES[recipe.data]}, "
             f"{least if least == most else f'{least} to {most}'} seed{'s' if most > 1 else ''}")
+
+
+def mean_and_spread(values: pd.Series) -> str:
+    """"66.5 ± 0.8 (n=3)": mean, s.d. if there are several, number of seeds."""
+    spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{spread} (n={len(values)})"
 
 
 def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Sequence[Run], profile: str,
@@ -71,8 +78,7 @@ def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Seque
     ``alt`` says what one sees, for those who cannot; InputError if it is missing.  Equal input gives equal bytes in the
     picture and the table.  Each file is whole or absent.
     """
-    if len(alt.split()) < 8:
-        raise InputError("alt must describe the picture in a sentence of at least eight words")
+    _demand(alt)
     folder = figures_dir(profile)
     with atomic(folder / f"{item}.png") as temp:
         temp.write_bytes(_png(figure, STYLE["savefig.dpi"], alt))
@@ -99,11 +105,15 @@ def show(figure: Figure, *, alt: str) -> Image:
 
     ``alt`` says what one sees, for those who cannot; InputError if it is missing.
     """
-    if len(alt.split()) < 8:
-        raise InputError("alt must describe the picture in a sentence of at least eight words")
+    _demand(alt)
     png = _png(figure, STYLE["figure.dpi"], alt)
     plt.close(figure)
     return Image(png, alt=alt)
+
+
+def _demand(alt: str) -> None:
+    if len(alt.split()) < 8:
+        raise InputError("alt must describe the picture in a sentence of at least eight words")
 
 
 def _png(figure: Figure, dpi: float, alt: str) -> bytes:
