@@ -9,6 +9,7 @@ LIBRARY  := $(wildcard paperlib/*.py paperlib/*/*.py)
 OUT      := figures/$(PROFILE)
 READY    := .venv/.ready
 GIVEN    := .venv/.params-$(PROFILE)
+TRAINED  := .venv/.trained-$(PROFILE)
 PY       := .venv/bin/python
 
 ifeq ($(filter $(PROFILE),$(PROFILES)),)
@@ -24,7 +25,8 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z\/<>-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' '$(firstword $(MAKEFILE_LIST))'
 	@echo '  figures/ITEM       one figure; ITEM is $(subst $() ,, or ,$(ITEMS))'
 
-figures: $(addprefix figures/,$(ITEMS))  ## every figure, into figures/PROFILE/ (laptop unless you say otherwise)
+# With PARAMS, figures need other runs and train them one after another.
+figures: $(if $(PARAMS),,$(TRAINED)) $(addprefix figures/,$(ITEMS))  ## every figure, into figures/PROFILE/ (laptop unless you say otherwise)
 
 lab: $(READY)  ## JupyterLab, opened at notebooks/00_start_here.ipynb
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
@@ -54,6 +56,11 @@ $(addprefix figures/,$(ITEMS)): figures/%: $(OUT)/%.json
 
 $(OUT)/%.json: notebooks/%.ipynb $(LIBRARY) $(GIVEN) | $(READY)
 	$(PY) -m paperlib figure $* --profile $(PROFILE) $(PARAMS)
+
+# the runs of all figures, trained at once: two that begin alike share it, and no core waits for a figure to end
+$(TRAINED): $(LIBRARY) | $(READY)
+	$(PY) -m paperlib prepare --profile $(PROFILE)
+	@touch $@
 
 # holds PARAMS as they were last time; touched only when they change
 $(GIVEN): FORCE | $(READY)

@@ -1,4 +1,4 @@
-"""The command line: ``python -m paperlib figure|refresh|train|record|runs|data|check-env``; --help explains each."""
+"""The command line: ``python -m paperlib figure|refresh|train|prepare|record|runs|data|check-env``; --help explains each."""
 from __future__ import annotations
 
 import argparse
@@ -60,6 +60,15 @@ def train(args) -> None:
             if args.record:
                 slug = "-".join(run.recipe.label.lower().replace("+", " ").replace(",", " ").split())
                 print(f"recorded in {run.record(f'{args.record}-{slug}-{run.recipe.seed}')}")
+
+
+def prepare(args) -> None:
+    from . import items, runs
+
+    recipes = [recipe for item in args.item or [None] for recipe, _ in items.needed(args.profile, item)]
+    trained = runs.prepare(recipes, workers=args.workers)
+    print(f"{trained} runs trained; all runs of profile {args.profile} are there" if trained else
+          f"all runs of profile {args.profile} are there")
 
 
 def record(args) -> None:
@@ -155,6 +164,10 @@ def parser() -> argparse.ArgumentParser:
                      help="trainings at a time, each in a process (default: as many as have cores)")
     sub.add_argument("--show", action="store_true", help="print the phases and train nothing")
     sub.add_argument("--record", metavar="NAME", help="keep the results in data/recorded/NAME-LABEL-SEED")
+    sub = command("prepare", prepare, "train all that the figures need, whatever they share once, on all cores")
+    sub.add_argument("item", nargs="*", help="name of a notebook, without .ipynb (default: all of them)")
+    profile(sub, "laptop")
+    sub.add_argument("--workers", type=int, metavar="N", help="trainings at a time (default: as many as have cores)")
     sub = command("record", record, "train what data/recorded/ holds for some figures, and keep it there (for authors)")
     sub.add_argument("item", nargs="+", help="name of a notebook, without .ipynb")
     sub.add_argument("--seeds", type=int, default=3, metavar="N", help="how many seeds (default: %(default)s)")

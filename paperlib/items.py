@@ -1,6 +1,7 @@
 """The runs behind each figure and table of the papers: a name for each line or cell, and a recipe for each seed.
 
-``shipped`` lists those that data/recorded/ holds; ``python -m paperlib record`` makes them.
+``needed`` lists them all: ``python -m paperlib prepare`` trains them.  ``shipped`` lists those that data/recorded/
+holds: ``python -m paperlib record`` makes them.
 """
 from __future__ import annotations
 
@@ -105,31 +106,40 @@ def folding_photographs() -> Wanted:
                                                           profile=PHOTOGRAPHS, lr=1e-4))]
             for b, folded, channel in cells}
 
-# what data/recorded/ holds for each notebook, given the number of seeds: runs, and the tables made of their networks
-_SHIPPED: dict[str, Callable[[int], list[tuple[Wanted, tuple]]]] = {
-    "profit_fig2_4_aiwq": lambda n: [(aiwq("laptop", n), ()), (aiwq_photographs(), ())],
-    "profit_supp_fig1_loss_curves": lambda n: [(loss_curves("laptop", n), ()), (loss_curves_two_bits(), ())],
-    "profit_supp_fig2_pact_vs_duq": lambda n: [
-        (pact_vs_duq("laptop", n, methods=("pact", "duq", "lsq", "qil")), ()),
-        (pact_vs_duq("laptop", n, quantizer_lr=0.01), ())],
-    "profit_supp_fig3_hswish_histograms": lambda n: [
-        (hswish("laptop"), (hswish_layers, hswish_levels)),
-        (pact_vs_duq("laptop", 1, methods=("duq",)), (hswish_histograms, hswish_grids))],
-    "profit_supp_s5_bn_folding": lambda n: [
-        (folding("laptop", n), ()), (folding_photographs(), ()),
-        ({32: folding("laptop", n)[32, False, False] + aiwq_photographs()[32]}, (weight_ranges,))],
-    "profit_table1_accuracy": lambda n: [(accuracy("laptop", n, (8, 5, 4)), ())],
-    "profit_table3_ablation": lambda n: [(ablation("laptop", n, bits), ()) for bits in (4, 3)],
+
+# what each notebook asks for at its defaults, given profile and seeds: runs, and the tables made of their networks
+_NEEDED: dict[str, Callable[[str, int], list[tuple[Wanted, tuple]]]] = {
+    "profit_fig2_4_aiwq": lambda p, n: [(aiwq(p, n), ()), (aiwq_photographs(), ())],
+    "profit_supp_fig1_loss_curves": lambda p, n: [(loss_curves(p, n), ()), (loss_curves_two_bits(), ())],
+    "profit_supp_fig2_pact_vs_duq": lambda p, n: [
+        (pact_vs_duq(p, n, methods=("pact", "duq", "lsq", "qil")), ()),
+        (pact_vs_duq("recorded", n, quantizer_lr=0.01), ())],
+    "profit_supp_fig3_hswish_histograms": lambda p, n: [
+        (hswish(p), (hswish_layers, hswish_levels)),
+        (pact_vs_duq(p, 1, methods=("duq",)), (hswish_histograms, hswish_grids))],
+    "profit_supp_fig4_cost_accuracy": lambda p, n: [(accuracy(p, n), ())],
+    "profit_supp_s5_bn_folding": lambda p, n: [
+        (folding(p, n), ()), (folding_photographs(), ()),
+        ({32: folding(p, n)[32, False, False] + aiwq_photographs()[32]}, (weight_ranges,))],
+    "profit_table1_accuracy": lambda p, n: [(accuracy(p, n), ())],
+    "profit_table3_ablation": lambda p, n: [(ablation(p, n, bits), ()) for bits in profiles.get(p).ablation_bits],
 }
 
 
-def shipped(item: str, seeds: int = 3) -> Iterator[tuple[Recipe, tuple]]:
-    """The recipes to train for an item's recorded runs, and the functions whose tables go with them (Run.find).
+def needed(profile: str, item: str | None = None, seeds: int = 0) -> Iterator[tuple[Recipe, tuple]]:
+    """The recipes behind an item, or behind all, and the functions whose tables it makes of their runs (Run.find).
 
-    InputError if the item ships none of its own.
+    InputError if the item has none of its own.
     """
-    if item not in _SHIPPED:
-        raise InputError(f"no runs are recorded for {item!r}: choose from {', '.join(_SHIPPED)}")
-    for wanted, tables in _SHIPPED[item](seeds):
-        for recipe in (recipe for recipes in wanted.values() for recipe in recipes):
-            yield dataclasses.replace(recipe, recorded=False), tables
+    if item is not None and item not in _NEEDED:
+        raise InputError(f"{item!r} has no runs of its own: choose from {', '.join(_NEEDED)}")
+    for needs in [_NEEDED[item]] if item else _NEEDED.values():
+        for wanted, tables in needs(profile, seeds):
+            for recipe in (recipe for recipes in wanted.values() for recipe in recipes):
+                yield recipe, tables
+
+
+def shipped(item: str, seeds: int = 3) -> Iterator[tuple[Recipe, tuple]]:
+    """The same for what data/recorded/ holds, as recipes to train."""
+    for recipe, tables in needed("recorded", item, seeds):
+        yield dataclasses.replace(recipe, recorded=False), tables

@@ -6,12 +6,7 @@ import hashlib
 import json
 import os
 import re
-import subprocess
-import sys
-import threading
-from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import pandas as pd
@@ -19,9 +14,9 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from . import distributed, models
+from . import distributed, models, parallel
 from .errors import InputError
-from .paths import ROOT, atomic, recorded_dir, runs_dir
+from .paths import atomic, recorded_dir, runs_dir
 from .recipes import Recipe
 from .sources import resolve, splits
 from .store import Link
@@ -142,30 +137,34 @@ def obtain(recipe: Recipe, *, progress: Callable[..., None] | None = None) -> Ru
 
 
 def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list[Run]:
-    """:func:`obtain` for several recipes, with ``workers`` processes at a time for those that need training.
+    """:func:`obtain` for several recipes, with ``workers`` processes at a time for what needs training.
 
-    By default as many as have cores to themselves (``recipe.threads`` each), or one on a GPU.  A beginning that
-    several recipes share is trained once, by one of them, while the others wait.
+    By default as many as have cores to themselves (``recipe.threads`` each), or one on a GPU.  What several recipes
+    begin with is trained once.
     """
-    if distributed.world() > 1:
-        return [obtain(r) for r in recipes]
-    recipes = [r if r.recorded else resolve(r) for r in recipes]
-    missing = [r for r in recipes if not r.recorded and not all(link.done for link in Link.chain(r))]
+    if distributed.world() == 1:
+        prepare(recipes, workers=workers)
+    return [obtain(r) for r in recipes]
+
+
+def prepare(recipes: Sequence[Recipe], *, workers: int | None = None) -> int:
+    """Train what :func:`obtain_all` would have to train, and say how many of the recipes that were.
+
+    Recorded ones are passed over.
+    """
+    recipes = [resolve(r) for r in recipes if not r.recorded]
+    missing = [r for r in recipes if not all(link.done for link in Link.chain(r))]
     if workers is None:
         threads = max((r.threads or os.cpu_count() for r in missing), default=1)
         workers = 1 if torch.cuda.is_available() else max(1, os.cpu_count() // threads)
     for recipe in missing:
         _check(Link.chain(recipe))
     if min(workers, len(missing)) > 1:
-        seen = Counter()        # those with different beginnings first, so that nobody waits for a neighbour
-
-        def rank(recipe):
-            beginning = Link(recipe, 0).key
-            seen[beginning] += 1
-            return seen[beginning]
-
-        _train_apart(sorted(missing, key=rank), workers)
-    return [obtain(r) for r in recipes]
+        parallel.train(missing, workers)
+    else:
+        for recipe in missing:
+            obtain(recipe)
+    return len(missing)
 
 
 def obtain_each(wanted: Mapping[Hashable, Sequence[Recipe]], *, complete: bool = False) -> dict[Hashable, list[Run]]:
@@ -186,45 +185,6 @@ def _check(links: list[Link]) -> None:
     splits(links[0].recipe)
     for link in links:
         link.architecture()
-
-
-def _train_apart(recipes: list[Recipe], workers: int) -> None:
-    """Train each recipe in a process of its own (paperlib/worker.py), at most ``workers`` at a time."""
-    # glibc would hand large blocks back to the system after every step and fetch them anew
-    env = {**os.environ, "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_MMAP_THRESHOLD_": str(2**32),
-           "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    processes: list[subprocess.Popen] = []
-    starting, ended = threading.Lock(), threading.Event()
-
-    def train(recipe: Recipe) -> None:
-        with starting:
-            if ended.is_set():
-                return
-            process = subprocess.Popen([sys.executable, "-m", "paperlib.worker"], stdin=subprocess.PIPE,
-                                       stdout=subprocess.PIPE, text=True, env=env)
-            processes.append(process)
-        process.stdin.write(json.dumps(recipe.to_dict()) + "\n")
-        process.stdin.flush()       # stays open: its end tells the worker that we are gone
-        for line in process.stdout:
-            event = json.loads(line)
-            if "error" in event:
-                raise InputError(event["error"])
-            progress(**event)
-        if process.wait() != 0:
-            raise RuntimeError(f"training {recipe.label!r} ended with exit code {process.returncode}; "
-                               "its last finished epoch is kept")
-
-    pool = ThreadPoolExecutor(workers)
-    with Progress() as progress:
-        try:
-            for done in as_completed([pool.submit(train, recipe) for recipe in recipes]):
-                done.result()
-        finally:
-            ended.set()
-            with starting:
-                for process in processes:
-                    process.terminate()
-            pool.shutdown()
 
 
 def _recorded(recipe: Recipe) -> Run:

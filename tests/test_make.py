@@ -11,10 +11,12 @@ from paperlib.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
+RUNS = "-m paperlib prepare --profile laptop"       # comes first, and is not asked for by a figure alone
 TICK = 0.05     # seconds; longer than a tick of the clock that stamps files
 FAKE = r"""#!/bin/sh
-# stands in for: python -m paperlib figure ITEM --profile PROFILE ...
+# stands in for: python -m paperlib prepare --profile PROFILE, and: python -m paperlib figure ITEM --profile PROFILE ...
 echo "$@" >> calls
+[ "$3" = prepare ] && exit
 case "$4" in *broken*) exit 1;; esac
 mkdir -p "figures/$6"; echo made > "figures/$6/$4.json"
 """
@@ -66,12 +68,12 @@ def test_help_is_the_default_and_lists_every_target(tree):
 
 def test_a_figure_is_made_once_and_again_only_for_a_reason(tree):
     a, b = (f"-m paperlib figure profit_{x} --profile laptop" for x in "ab")
-    assert make(tree, "figures")[:2] == (0, [a, b])
+    assert make(tree, "figures")[:2] == (0, [RUNS, a, b])
     assert make(tree, "figures")[:2] == (0, [])
     touch(tree / "notebooks/profit_b.ipynb")
     assert make(tree, "figures")[1] == [b]
     touch(tree / "paperlib/x.py")
-    assert make(tree, "figures")[1] == [a, b]
+    assert make(tree, "figures")[1] == [RUNS, a, b]
     assert make(tree, "figures", "PARAMS=-p seeds 3")[1] == [f"{a} -p seeds 3", f"{b} -p seeds 3"]
     assert make(tree, "figures", "PARAMS=-p seeds 3")[1] == []
     touch(tree / ".venv/.ready")
@@ -80,7 +82,8 @@ def test_a_figure_is_made_once_and_again_only_for_a_reason(tree):
 
 def test_profiles_have_folders_of_their_own(tree):
     make(tree, "figures")
-    assert make(tree, "figures", "PROFILE=smoke")[1][0].endswith("profit_a --profile smoke")
+    runs, a, _ = make(tree, "figures", "PROFILE=smoke")[1]
+    assert runs.endswith("prepare --profile smoke") and a.endswith("profit_a --profile smoke")
     assert (tree / "figures/smoke/profit_a.json").exists()
 
 

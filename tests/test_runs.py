@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
-from paperlib import paths, recipes, runs
+from paperlib import parallel, paths, recipes, runs
 from paperlib.batches import Batches
 from paperlib.data import load_subset
 from paperlib.errors import InputError
@@ -178,7 +178,7 @@ def test_killed_worker_loses_at_most_an_epoch_and_a_stopped_one_nothing(finished
 
 def test_workers_give_what_one_process_gives(finished, folder, monkeypatch, processes):
     seen = []       # three workers, two of them with the same run: what they share is trained by one of them
-    monkeypatch.setattr(runs.Progress, "__call__", lambda self, **event: seen.append(event))
+    monkeypatch.setattr(parallel.Progress, "__call__", lambda self, **event: seen.append(event))
     found = runs.obtain_all([tiny("duq"), tiny("pact"), tiny("duq", label="again")], workers=3)
     for run, expected in zip(found, [*finished[1], finished[1][0]], strict=True):
         same_table(run.history, expected.history, check_exact=True)
