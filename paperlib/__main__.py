@@ -1,4 +1,4 @@
-"""The command line: ``python -m paperlib figure|refresh|train|prepare|record|runs|data|check-env``; --help explains each."""
+"""The command line: ``python -m paperlib COMMAND``; --help lists the commands and explains each."""
 from __future__ import annotations
 
 import argparse

@@ -9,10 +9,12 @@ import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Iterator
 
 from . import profiles
+from .bounds import interval_histograms, interval_pruning
 from .errors import InputError
 from .folded import weight_ranges
 from .hswish import hswish_grids, hswish_histograms, hswish_layers, hswish_levels
-from .recipes import Recipe, activations_then_weights, profit, weights_alone
+from .recipes import Recipe, activations_then_weights, profit, qil, vgg7, weights_alone
+from .recipes.qil import OTHERS
 
 Wanted = dict[Hashable, list[Recipe]]
 BITS = (32, 8, 5, 4, 3, 2)
@@ -107,6 +109,45 @@ def folding_photographs() -> Wanted:
             for b, folded, channel in cells}
 
 
+
+def qil_table1(profile: str, seeds: int = 0) -> Wanted:
+    """QIL, Table 1: VGG-7 on CIFAR-10.  {(bits of weights, of activations, lambda): runs}"""
+    return {(w, a, share): [qil("vgg7", w_bits=w, a_bits=a, distillation=share, profile=profile, seed=seed)
+                            for seed in _seeds(profile, seeds)] for share in DISTILLATION for w, a in QIL_BITS}
+
+
+QIL_BITS = ((2, 1), (3, 1), (2, 2), (3, 3), (4, 4), (5, 5), (8, 8))     # of weights and activations
+DISTILLATION = (0.0, 0.5, 1.0)
+
+
+def qil_table2(profile: str, seeds: int = 0) -> Wanted:
+    """QIL, Table 2: ternary weights with activations of a few widths, and other methods.  {(method, bits of weights, of
+    activations): runs}; ("float", 32, 32) is the float network trained once more as long."""
+    ours = {("QIL", 2, a): [qil("vgg7", w_bits=2, a_bits=a, distillation=0.5, profile=profile, seed=seed)
+                            for seed in _seeds(profile, seeds)] for a in (32, 8, 4, 2, 1)}
+    others = {"float": (32, 32), **{name: (s.w_bits, s.a_bits) for name, s in OTHERS.items()}}
+    return ours | {(name, *bits): [vgg7(name, profile=profile, seed=seed) for seed in _seeds(profile, seeds)]
+                   for name, bits in others.items()}
+
+
+def qil_intervals(profile: str, seeds: int = 0) -> Wanted:
+    """QIL, Fig. 4 and 5: runs of Table 1 whose intervals are looked at.  {bits: runs}; the paper does not say which
+    lambda, we take 0.5."""
+    return {b: qil_table1(profile, seeds)[b, b, 0.5] for b in (5, 4, 3)}
+
+
+def qil_photographs() -> dict[str, Wanted]:
+    """QIL, Table 3, as far as two CPU cores reach: random weights, few and small photographs of ten classes, a short
+    schedule; recorded.  {network: {(bits, lambda): [run]}}, 5 bits first; each width starts from the one above it."""
+    return {model: {(b, share): [_shipped(qil(model, w_bits=b, a_bits=b, distillation=share, profile=FEW_PHOTOGRAPHS))]
+                    for share in (0.0, 0.5) for b in (5, 4, 3, 2)} for model in ("resnet18", "alexnet")}
+
+
+FEW_PHOTOGRAPHS = dataclasses.replace(
+    profiles.get("imagenette"), weights=None, input_size=96, train_images=2000, test_images=500, batch_size=50,
+    float_epochs=12, float_lr=0.1, stage_epochs=3)
+
+
 # what each notebook asks for at its defaults, given profile and seeds: runs, and the tables made of their networks
 _NEEDED: dict[str, Callable[[str, int], list[tuple[Wanted, tuple]]]] = {
     "profit_fig2_4_aiwq": lambda p, n: [(aiwq(p, n), ()), (aiwq_photographs(), ())],
@@ -122,6 +163,9 @@ _NEEDED: dict[str, Callable[[str, int], list[tuple[Wanted, tuple]]]] = {
         (folding(p, n), ()), (folding_photographs(), ()),
         ({32: folding(p, n)[32, False, False] + aiwq_photographs()[32]}, (weight_ranges,))],
     "profit_table1_accuracy": lambda p, n: [(accuracy(p, n), ())],
+    "qil_table1_2_cifar10": lambda p, n: [(qil_table1(p, n), ()), (qil_table2(p, n), ())],
+    "qil_fig4_5_intervals": lambda p, n: [(qil_intervals(p, n), (interval_pruning, interval_histograms))],
+    "qil_table3_4_imagenet": lambda p, n: [(wanted, ()) for wanted in qil_photographs().values()],
     "profit_table3_ablation": lambda p, n: [(ablation(p, n, bits), ()) for bits in profiles.get(p).ablation_bits],
 }
 

@@ -114,9 +114,10 @@ def _write_index(folder: Path) -> None:
         facts, figure = json.loads(file.read_text(encoding="utf-8")), file.stem
         item = max((name for name in names() if figure.startswith(name)), key=len)
         alt = facts["alt"].replace("|", "/").replace("[", "(").replace("]", ")")
-        minutes = sum(run["seconds"] for run in facts["runs"]) / 60
+        seconds = sum(run["seconds"] for run in facts["runs"])
+        minutes = f"; {seconds / 60:.0f} minutes of training" if seconds else ""
         lines.append(f"| {figure} | ![{alt}](recorded/{figure}.png) | [notebook](../notebooks/{item}.ipynb) | "
-                     f"`make figures/{item}` | {facts['caption']}; {minutes:.0f} minutes of training |")
+                     f"`make figures/{item}` | {facts['caption']}{minutes} |")
     with atomic(folder / "README.md") as temp:
         temp.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -1,5 +1,6 @@
-"""Batches of photographs, 224 x 224 pixels, with the papers' augmentations; decoded by worker processes if wanted."""
+"""Batches of photographs, 224 x 224 pixels or fewer, with the papers' augmentations; decoded by workers if wanted."""
 
+import functools
 import hashlib
 import os
 
@@ -14,21 +15,23 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels
 INTERPOLATION = {"random_resized_crop": InterpolationMode.BICUBIC, "random_crop": InterpolationMode.BILINEAR}
 
 
-def transform(train: bool, augmentation: str = "random_resized_crop", resize: int = SHORTER):
-    """torchvision's transform from uint8 (3, H, W) to uint8 (3, 224, 224).
+def transform(train: bool, augmentation: str = "random_resized_crop", resize: int = SHORTER, pixels: int = CROP):
+    """torchvision's transform from uint8 (3, H, W) to uint8 (3, pixels, pixels).
 
     Training: "random_resized_crop" (PROFIT: 8 to 100 % of the area, bicubic) or "random_crop" (QIL: shorter side 256,
     bilinear), then flipped left to right half of the time; drawn from torch's global generator. Testing: shorter
-    side to `resize` pixels in the same interpolation, centre crop. InputError for another augmentation.
+    side to `resize` pixels in the same interpolation, centre crop. Either gives 224 x 224 pixels, which are scaled to
+    `pixels` if that is another number. InputError for another augmentation.
     """
     if augmentation not in INTERPOLATION:
         raise InputError(f"unknown augmentation {augmentation!r}; choose {' or '.join(INTERPOLATION)}")
     mode = INTERPOLATION[augmentation]
+    scaled = [v2.Resize(pixels, mode)] if pixels != CROP else []
     if not train:
-        return v2.Compose([v2.Resize(resize, mode), v2.CenterCrop(CROP)])
+        return v2.Compose([v2.Resize(resize, mode), v2.CenterCrop(CROP), *scaled])
     if augmentation == "random_resized_crop":
-        return v2.Compose([v2.RandomResizedCrop(CROP, interpolation=mode), v2.RandomHorizontalFlip()])
-    return v2.Compose([v2.Resize(SHORTER, mode), v2.RandomCrop(CROP), v2.RandomHorizontalFlip()])
+        return v2.Compose([v2.RandomResizedCrop(CROP, interpolation=mode), v2.RandomHorizontalFlip(), *scaled])
+    return v2.Compose([v2.Resize(SHORTER, mode), v2.RandomCrop(CROP), v2.RandomHorizontalFlip(), *scaled])
 
 
 class PhotoBatches:
@@ -42,13 +45,15 @@ class PhotoBatches:
     batch is empty gets a batch of none, so that all processes make equally many steps.
     workers: processes that decode and augment ahead (started with the first epoch, kept for the next); 0: this one
     does it; None: 0 on a CPU, on a GPU this process's part of the cores, at most 16.
+    pixels: height and width of what the network gets.
     `unseen` and `among` are the data set's own, as is the size before a test's crop (see `Photographs`); `n_images`
     is its length.
     InputError on impossible numbers, and from `epoch` for a picture that cannot be read.
     """
 
     def __init__(self, dataset, batch_size: int, *, train: bool, seed: int = 0, device="cpu", rank: int = 0,
-                 world: int = 1, workers: int | None = None, augmentation: str = "random_resized_crop"):
+                 world: int = 1, workers: int | None = None, augmentation: str = "random_resized_crop",
+                 pixels: int = CROP):
         self.n_images, self.batch_size, self.train, self.seed = len(dataset), batch_size, train, seed
         if batch_size < 1 or not self.n_images:
             raise InputError(f"cannot batch {self.n_images} pictures by {batch_size}; both must be at least 1")
@@ -62,11 +67,12 @@ class PhotoBatches:
             here = int(os.environ.get("LOCAL_WORLD_SIZE", world))  # processes on this machine, as torchrun says
             workers = min(16, max(1, cores() // here)) if on_gpu else 0
         self.workers, self._dataset, self._plan = workers, dataset, _Plan()
-        augmented = _Augmented(dataset, transform(train, augmentation, getattr(dataset, "resize", SHORTER)),
+        augmented = _Augmented(dataset, transform(train, augmentation, getattr(dataset, "resize", SHORTER), pixels),
                                seed if train else None)
         self._loader = DataLoader(
-            augmented, batch_sampler=self._plan, collate_fn=_collate, num_workers=workers, pin_memory=on_gpu,
-            persistent_workers=workers > 0, generator=torch.Generator())  # its own: the loader draws at every start
+            augmented, batch_sampler=self._plan, collate_fn=functools.partial(_collate, pixels), num_workers=workers,
+            pin_memory=on_gpu, persistent_workers=workers > 0,
+            generator=torch.Generator())  # its own: the loader draws at every start
 
     def __len__(self):
         whole, rest = divmod(self.n_images, self.batch_size)
@@ -75,8 +81,8 @@ class PhotoBatches:
     def epoch(self, i: int = 0, start: int = 0):
         """Yield (x, y) of epoch i from batch number `start` on, without making those before it.
 
-        x float32 (b, 3, 224, 224) in channels_last memory format, y int64 (b,), both on `device`. With workers, one
-        epoch at a time: RuntimeError if another one was begun in between.
+        x float32 (b, 3, pixels, pixels) in channels_last memory format, y int64 (b,), both on `device`. With workers,
+        one epoch at a time: RuntimeError if another one was begun in between.
         """
         if hasattr(self._dataset, "prepare"):
             self._dataset.prepare()
@@ -105,7 +111,7 @@ class _Plan:
 
 
 class _Augmented(Dataset):
-    """augmented[epoch, position] is (uint8 (3, 224, 224), class index); with `seed` None nothing is drawn."""
+    """augmented[epoch, position] is (uint8 (3, pixels, pixels), class index); with `seed` None nothing is drawn."""
 
     def __init__(self, dataset, transform, seed):
         self.dataset, self.transform, self.seed = dataset, transform, seed
@@ -131,8 +137,8 @@ def _hashed(*numbers) -> int:
     return int.from_bytes(hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()[:4], "big")
 
 
-def _collate(items):
-    """uint8 (b, 3, 224, 224) and int64 (b,), b = 0 for no items; an InputError as it is."""
+def _collate(pixels, items):
+    """uint8 (b, 3, pixels, pixels) and int64 (b,), b = 0 for no items; an InputError as it is."""
     if items == []:
-        return torch.empty(0, 3, CROP, CROP, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+        return torch.empty(0, 3, pixels, pixels, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
     return items if isinstance(items, InputError) else default_collate(items)

@@ -22,8 +22,9 @@ class Profile:
     measures AIWQ.  ``lr`` is the learning rate of all but the first, which has ``float_lr``, ``quantizer_lr`` that of
     quantizers relative to ``lr``; ``warmup_epochs`` begin each.
 
-    ``seeds``: how many repetitions a figure shows; ``accuracy_bits``, ``ablation_bits``: the bit-widths of Table 1 and
-    of Table 3.  ``conclusive``: whether claims may be judged at this scale.
+    ``vgg_width``: of VGG-7 in QIL's experiments, whose channels are many. ``seeds``: how many repetitions a figure
+    shows; ``accuracy_bits``, ``ablation_bits``: the bit-widths of Table 1 and of Table 3. ``conclusive``: whether
+    claims may be judged at this scale.
     ``plays``: the profile whose runs are shown, without training, from ``data/recorded/``.
     """
 
@@ -37,6 +38,7 @@ class Profile:
     weights: str | None = None
     teacher: str = "float"
     width: float = 1.0
+    vgg_width: float = 1.0
     batch_size: int = 128
     threads: int = 0
     float_epochs: int = 100
@@ -60,13 +62,13 @@ _PHOTOGRAPHS = {"num_classes": 1000, "input_size": 224, "weights": "IMAGENET1K_V
                 "test_images": 0, "float_epochs": 0, "conclusive": True}
 _ALL = [
     Profile("smoke", "seconds: does everything run? 1 000 embedded images; shows nothing about the papers",
-            data="subset", train_images=1000, test_images=500, width=0.25, batch_size=100, threads=1,
-            float_epochs=2, stage_epochs=2, step_epochs=1, round_epochs=1, bn_epochs=1, sample_epochs=1,
+            data="subset", train_images=1000, test_images=500, width=0.25, vgg_width=0.0625, batch_size=100,
+            threads=1, float_epochs=2, stage_epochs=2, step_epochs=1, round_epochs=1, bn_epochs=1, sample_epochs=1,
             warmup_epochs=0.5, float_lr=0.1, accuracy_bits=(4,), ablation_bits=(4,), conclusive=False),
     Profile("laptop", "minutes on 2 CPU cores: real CIFAR-10, 10 000 images, a third of the width",
-            train_images=10_000, test_images=5_000, width=0.35, threads=1, float_epochs=12, stage_epochs=5,
-            step_epochs=1, round_epochs=2, bn_epochs=0, sample_epochs=1, warmup_epochs=0.5, accuracy_bits=(4,),
-            ablation_bits=(4,)),
+            train_images=10_000, test_images=5_000, width=0.35, vgg_width=0.125, threads=1, float_epochs=12,
+            stage_epochs=5, step_epochs=1, round_epochs=2, bn_epochs=0, sample_epochs=1, warmup_epochs=0.5,
+            accuracy_bits=(4,), ablation_bits=(4,)),
     Profile("cifar10", "all of CIFAR-10 at full width: hours on a CPU, meant for one GPU", seeds=3),
     Profile("imagenette", "ImageNet-trained networks on 13 000 photographs of ten ImageNet classes, 224x224: hours on "
             "a CPU, meant for one GPU", data="imagenette", batch_size=64, stage_epochs=3, step_epochs=2,

@@ -39,8 +39,8 @@ def splits(recipe: Recipe) -> tuple[data.Images, data.Images] | tuple[Photograph
     if recipe.data not in PHOTOGRAPHS:
         train, test = images(recipe.data)
         return train.stratified(recipe.train_images), test.stratified(recipe.test_images)
-    if recipe.input_size != CROP:
-        raise InputError(f"photographs come as {CROP} x {CROP} pixels, not {recipe.input_size}: choose that input_size")
+    if recipe.input_size > CROP:
+        raise InputError(f"photographs have {CROP} x {CROP} pixels, not {recipe.input_size}: choose input_size={CROP}")
     return _photographs(recipe.data, recipe.train_images, recipe.test_images, recipe.num_classes)
 
 
@@ -59,7 +59,8 @@ def batches(recipe: Recipe, device: torch.device, *, whole: bool = False) -> tup
     train, test = splits(recipe)
     kind, extra, test_batch = Batches, {}, 500
     if recipe.data in PHOTOGRAPHS:
-        kind, extra, test_batch = PhotoBatches, {"augmentation": recipe.augmentation or RESIZED_CROP}, recipe.batch_size
+        kind, test_batch = PhotoBatches, recipe.batch_size
+        extra = {"augmentation": recipe.augmentation or RESIZED_CROP, "pixels": recipe.input_size}
     return (kind(train, recipe.batch_size, train=True, seed=recipe.seed, **share, **extra),
             kind(test, test_batch, train=False, **share))
 

@@ -111,7 +111,7 @@ def test_mse_against_brute_force(case):
 def test_default_is_what_the_docstrings_say(case):
     known = {"duq": {"weight": ("max", {"fraction": .9}), "activation": ("percentile", {"percent": 95})},
              "lsq": {"weight": ("lsq", {}), "activation": ("lsq", {})},
-             "lsq+": {"weight": ("mse", {}), "activation": ("mse", {})}}
+             **{name: {"weight": ("mse", {}), "activation": ("mse", {})} for name in ("lsq+", "qil")}}
     usual = {"weight": ("max", {}), "activation": ("percentile", {"percent": 99})}
     method, options = known.get(case.name, usual)[case.role]
     for x in samples(case):
@@ -129,7 +129,7 @@ def test_channels_are_calibrated_apart(case):
         if method == "sawb" and case.n not in COEFFICIENTS:
             continue
         levels = case.build().calibrate(x, method).levels()
-        flat = method == "mse" or case.name == "lsq+" and method is None    # a minimum that is not sharp
+        flat = method == "mse" or case.name in ("lsq+", "qil") and method is None   # a minimum that is not sharp
         for row, have in zip(x, levels, strict=True):
             torch.testing.assert_close(have, alone.calibrate(row, method).levels(), atol=0, rtol=.05 if flat else 1e-9)
     with pytest.raises(InputError, match="has 4 channels, the tensor has shape"):

@@ -338,6 +338,18 @@ def test_crop_and_flip_of_the_plain_augmentation():
     assert len(found) == 12 and {flipped for *_, flipped in found} == {True, False}
 
 
+@pytest.mark.parametrize("train, augmentation", [(True, "random_crop"), (True, "random_resized_crop"),
+                                                 (False, "random_crop")])
+def test_smaller_pictures_are_the_same_scaled_down(train, augmentation):
+    pictures = tiny()[0 if train else 1]
+    full, small = (whole(PhotoBatches(pictures, 10, train=train, seed=3, augmentation=augmentation, pixels=n))
+                   for n in (224, 96))
+    assert small[0].shape == (*full[0].shape[:2], 96, 96) and torch.equal(full[1], small[1])
+    mode = InterpolationMode.BICUBIC if augmentation == "random_resized_crop" else InterpolationMode.BILINEAR
+    expected = v2.functional.resize(full[0], 96, interpolation=mode, antialias=True)
+    torch.testing.assert_close(small[0], expected, atol=0.2, rtol=0)       # scaled as bytes there, as floats here
+
+
 def test_every_position_and_epoch_is_augmented_differently():
     picture = tiny()[0].samples[3]
     source = PhotoBatches(Photographs([picture] * 12, "one"), 12, train=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from .. import bops, items, profiles, runs
+from .. import bops, items, profiles, published, runs
 from ..runs import Run
-from . import ablation, accuracy, aiwq, cost, folding, hswish, loss_curves, pact_vs_duq
+from . import ablation, accuracy, aiwq, cost, folding, hswish, loss_curves, pact_vs_duq, qil, qil_photographs
 from .verdict import Verdict
 
 RECORDED = "recorded"      # of claims that are judged by shipped runs whatever the profile is
@@ -155,4 +155,39 @@ def _ablation(source: Source) -> Iterator[Judged]:
         yield Judged(name, verdict, every, source.profile)
 
 
-CLAIMS = (_aiwq, _accuracy, _ablation, _loss_curves, _pact_vs_duq, _hswish, _cost, _folding)
+def _qil_tables(source: Source) -> Iterator[Judged]:
+    name, scale, testable = "qil_table1_2_cifar10", source.profile, source.testable
+    (table1, every1), (table2, every2) = source.obtain(items.qil_table1), source.obtain(items.qil_table2)
+    for share in (0.5, 1.0):
+        yield Judged(name, qil.distillation_helps(table1, share, testable=testable), every1, scale)
+    for w, a in ((2, 2), (2, 1)):
+        for longer in ((), table2["float", 32, 32]):
+            yield Judged(name, qil.qil_stays_close(table1, w, a, longer, testable=testable), every1 + list(longer),
+                         scale, f"{qil.qil_allowance(w, a):g} points")
+    for a in qil.RIVALS:
+        yield Judged(name, qil.qil_beats(table2, a, testable=testable), every2, scale)
+
+
+def _qil_intervals(source: Source) -> Iterator[Judged]:
+    found, every = source.obtain(items.qil_intervals)
+    five, three, activations = (published.value(paper_id=published.QIL, metric=metric) for metric in (
+        "weight pruning ratio 5 bit", "weight pruning ratio 3 bit", "activation pruning ratio (about)"))
+    for verdict, number in ((qil.bounds_converge(found[4], testable=source.testable), ""),
+                            (qil.weight_pruning_rises(found, testable=source.testable),
+                             f"{five:g} % at 5 bits, {three:g} % at 3"),
+                            (qil.activations_pruned(found, testable=source.testable), f"{activations:g} %"),
+                            (qil.activation_pruning_is_similar(found, testable=source.testable), "")):
+        yield Judged("qil_fig4_5_intervals", verdict, every, source.profile, number)
+
+
+def _qil_photographs(source: Source) -> Iterator[Judged]:
+    found = {model: shelf(cells) for model, cells in items.qil_photographs().items()}
+    table = qil_photographs.photographs_by_bits({model: cells for model, (cells, _) in found.items()})
+    every, most = [run for _, group in found.values() for run in group], qil_photographs.qil_photographs_allowance()
+    for claim, number in ((qil_photographs.few_bits_keep_full_accuracy, f"{most:g} points"),
+                          (qil_photographs.two_bits_cost_most, ""), (qil_photographs.distillation_does_not_help, "")):
+        yield Judged("qil_table3_4_imagenet", claim(table), every, f"{RECORDED}: Imagenette, small", number)
+
+
+CLAIMS = (_aiwq, _accuracy, _ablation, _loss_curves, _pact_vs_duq, _hswish, _cost, _folding, _qil_tables,
+          _qil_intervals, _qil_photographs)

@@ -14,11 +14,11 @@ from .mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
 from .quantize import calibrate, plan, quantize
 from .resnet import resnet18, resnet50, resnet101
 from .scheme import Scheme
-from .vgg7 import vgg7
+from .vgg7 import vgg7, vgg7_hardtanh
 from .weights import load_weights
 
 _SCALABLE = {"mobilenet_v1": mobilenet_v1, "mobilenet_v2": mobilenet_v2, "mobilenet_v3_large": mobilenet_v3_large,
-             "mobilenet_v3_small": mobilenet_v3_small, "vgg7": vgg7}
+             "mobilenet_v3_small": mobilenet_v3_small, "vgg7": vgg7, "vgg7_hardtanh": vgg7_hardtanh}
 _FIXED = {"alexnet": alexnet, "resnet18": resnet18, "resnet50": resnet50, "resnet101": resnet101}
 
 

@@ -41,8 +41,55 @@ from .hswish import (
     hswish_methods,
     hswish_padding,
 )
+from .intervals import (
+    describe_interval_bounds,
+    describe_interval_distributions,
+    describe_pruned_by_bits,
+    interval_bounds,
+    interval_distributions,
+    interval_motion,
+    intervals_in_words,
+    last_bounds,
+    pruned_by_bits,
+    pruned_shares,
+    pruned_table,
+)
 from .loss_curves import along_rounds, describe_loss_curves, loss_curves
 from .pact_vs_duq import describe_four_quantizers, describe_pact_vs_duq, end_values, four_quantizers, pact_vs_duq
+from .qil_photographs import (
+    describe_qil_photographs,
+    other_methods,
+    paper_photographs,
+    photographs_table,
+    qil_photographs,
+)
+from .qil_quantizer import (
+    describe_qil_activations,
+    describe_qil_gradients,
+    describe_qil_interval,
+    describe_qil_layer,
+    describe_qil_weights,
+    interval_shares,
+    qil_activations,
+    qil_curves,
+    qil_flow,
+    qil_gradients,
+    qil_interval,
+    qil_layer,
+    qil_weights,
+)
+from .qil_tables import (
+    describe_qil_table1,
+    describe_qil_table2,
+    near_guessing,
+    paper_accuracies,
+    qil_accuracies,
+    qil_by_bits,
+    qil_by_method,
+    qil_losses,
+    qil_table1,
+    qil_table2,
+)
 from .scoreboard import describe_scoreboard, scoreboard
 from .style import caption, histories, save, show
 
@@ -51,8 +98,16 @@ __all__ = ["ablation", "ablation_table", "above_full", "accuracies", "accuracy_b
            "at_chance", "caption", "cost_accuracy", "describe_ablation", "describe_accuracy_by_bits",
            "describe_aiwq_by_layer", "describe_aiwq_over_iterations", "describe_cost_accuracy",
            "describe_folded_ranges", "describe_folding", "describe_four_quantizers", "describe_hswish",
-           "describe_hswish_errors", "describe_loss_curves", "describe_one_weight", "describe_pact_vs_duq",
+           "describe_hswish_errors", "describe_interval_bounds", "describe_interval_distributions",
+           "describe_loss_curves", "describe_one_weight", "describe_pact_vs_duq", "describe_pruned_by_bits",
+           "describe_qil_activations", "describe_qil_gradients", "describe_qil_interval", "describe_qil_layer",
+           "describe_qil_photographs", "describe_qil_table1", "describe_qil_table2", "describe_qil_weights",
            "describe_scoreboard", "end_values", "folded_ranges", "folded_summary", "folding", "folding_accuracy",
            "folding_in_words", "four_quantizers", "histories", "hswish", "hswish_errors", "hswish_grid_table",
-           "hswish_in_words", "hswish_methods", "hswish_padding", "ladder", "loss_curves", "norm_behind", "one_weight",
-           "our_points", "pact_vs_duq", "paper_points", "published_accuracy", "save", "scoreboard", "show"]
+           "hswish_in_words", "hswish_methods", "hswish_padding", "interval_bounds", "interval_distributions",
+           "interval_motion", "interval_shares", "intervals_in_words", "ladder", "last_bounds", "loss_curves",
+           "near_guessing", "norm_behind", "one_weight", "other_methods", "our_points", "pact_vs_duq",
+           "paper_accuracies", "paper_photographs", "paper_points", "photographs_table", "pruned_by_bits",
+           "pruned_shares", "pruned_table", "published_accuracy", "qil_accuracies", "qil_activations", "qil_by_bits",
+           "qil_by_method", "qil_curves", "qil_flow", "qil_gradients", "qil_interval", "qil_layer", "qil_losses",
+           "qil_photographs", "qil_table1", "qil_table2", "qil_weights", "save", "scoreboard", "show"]

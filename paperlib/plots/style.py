@@ -44,6 +44,8 @@ def histories(runs: Sequence[Run]) -> pd.DataFrame:
 
 def caption(runs: Sequence[Run], profile: str) -> str:
     """What a picture must always say of itself: profile, data, networks and number of seeds."""
+    if not runs:
+        return f"profile {profile}: nothing is trained"
     scales: dict[tuple, list[Run]] = {}
     for run in runs:
         r = run.recipe

@@ -21,29 +21,35 @@ class QIL(Quantizer):
     M = c + d - d/q for weights and 1 for activations, which come out in [0, 1]; half-way cases go up, so a weight at
     the threshold m = c - d + d/q gets the first level.  At 2 bits a weight is pruned below c, and d acts only backward.
 
-    ``version="cvpr"``: weights are sign(w) * round(q u**gamma) / q, in [-1, 1], with a learned gamma (1 at the start).
+    ``normalized=True``: weights are divided by M, as activations are: sign(w) * round(q u) / q, in [-1, 1], with the
+    gradient of sign(w) u.  ``version="cvpr"``: weights are sign(w) * round(q u**gamma) / q, with a learned gamma (1 at
+    the start).
 
     *Gradient* of the surrogate M sign(x) u: dy/dx = 0.5 M/d for c - d < |x| < c + d, else 0; with respect to c and d
     through u and M, written out: weights inside 0.5/d x + (0.5/q - c/d) sign(x) for c and
     -0.5 c/d**2 x + (0.5 c**2/d**2 - 0.5/q + 0.5) sign(x) for d, outside sign(x) and (1 - 1/q) sign(x);
     activations inside -0.5/d for c and 0.5 (c - x)/d**2 for d, outside 0.
 
-    *Initialisation*: c = d = half of the range, which is max|w| for weights and the 99th percentile of the positive
-    part for activations: nothing is pruned yet.  (The paper names no starting values.)
+    *Initialisation*: c = d = half of the range whose evenly spaced levels have the least squared error: the interval
+    begins at 0.  (The paper names no starting values; with c = d = max|w|/2 two bits would prune most weights.)
 
     *Reference*: Jung et al., arXiv 1808.05779v1, equations 1 to 13; for the other version Jung et al., CVPR 2019.
 
-    *Differences*: the printed floor of eq. 4 is written as rounding, which is the same without its losses in floating
-    point; the misprints in eq. 7 (d alpha/dc is 0.5/d) and eq. 13 (the x is missing) are mended.  ``floor`` is beyond
-    the method and ignored; signed activations, which the paper has not, are treated as weights with M = 1.  d and M
-    are kept from reaching 0.
+    *Differences*: the printed floor of eq. 4 is written as rounding, which is the same but at thresholds, where
+    floating point decides; the misprints in eq. 7 (d alpha/dc is 0.5/d) and eq. 13 (the x is missing) are mended.
+    Section 4.1 found "a simple normalization" of the weights helpful and does not say which: ``normalized`` is our
+    reading. ``floor`` is beyond the method and ignored; signed activations, which the paper has not, are treated as
+    weights with M = 1. d and M are kept from reaching 0.
 
     >>> q = QIL(role="weight", bits=3).calibrate(torch.linspace(-1, 1, 101))
     >>> len(q.levels())
     7
     """
 
-    def __init__(self, *, version: str = "v1", signed: bool | None = None, floor: float = 0.0, **settings):
+    range_from = {"weight": ("mse", {}), "activation": ("mse", {})}
+
+    def __init__(self, *, version: str = "v1", normalized: bool = False, signed: bool | None = None,
+                 floor: float = 0.0, **settings):
         if settings["role"] == "activation":
             signed, floor = bool(signed) or floor < -0.5, 0.0
         super().__init__(signed=signed, floor=floor, **settings)
@@ -52,7 +58,7 @@ class QIL(Quantizer):
         self.grid: Grid = self.symmetric_or_unsigned_grid(half_up=True)
         self.c = nn.Parameter(torch.full(self.shape, 0.5))
         self.d = nn.Parameter(torch.full(self.shape, 0.5))
-        scaled = self.role == "weight" and version == "v1"
+        scaled = self.role == "weight" and version == "v1" and not normalized
         self.shrink = 1 - 1 / self.grid.steps if scaled else None       # of d in M
         self.gamma = nn.Parameter(torch.ones(self.shape)) if self.role == "weight" and version == "cvpr" else None
 

@@ -41,7 +41,8 @@ def begin(net: nn.Module, phase: Phase, x: Tensor, *, fast: bool = True) -> nn.M
 
 
 def parameter_groups(net: nn.Module, phase: Phase) -> list[dict]:
-    """Weights with decay, biases and batch norm without; quantizers at their own rate; nothing that is frozen."""
+    """Weights with decay, biases and batch norm without; quantizers and fully connected layers at their own rates;
+    nothing that is frozen."""
     groups: dict[tuple[float, bool], list] = {}
     for module in net.modules():
         for parameter in module.parameters(recurse=False):
@@ -50,17 +51,25 @@ def parameter_groups(net: nn.Module, phase: Phase) -> list[dict]:
             if isinstance(module, Quantizer):
                 key = (phase.quantizer_lr, module.weight_decay)
             else:
-                key = (1.0, parameter.ndim > 1)
+                key = (phase.linear_lr if isinstance(module, nn.Linear) else 1.0, parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
     return [{"params": parameters, "lr": phase.lr * scale, "weight_decay": phase.weight_decay if decay else 0.0}
             for (scale, decay), parameters in groups.items()]
+
+
+def quantizer_parameters(net: nn.Module) -> dict[str, float]:
+    """{"<layer> <role> <parameter>": value}; where each channel has its own, their mean."""
+    return {f"{name.rpartition('.')[0]} {module.role} {parameter}": value.detach().float().mean().item()
+            for name, module in net.named_modules() if isinstance(module, Quantizer)
+            for parameter, value in module.named_parameters()}
 
 
 class Trainer:
     """One phase on one network: ``run()`` trains from wherever ``state`` says, one epoch after another.
 
     ``history`` is a list of rows (epoch, step, split, metric, value); splits are "train" (running mean over the
-    epoch, augmented, dropout on), "val" and, after the last epoch, "val_ema" (the moving average of the weights).
+    epoch, augmented, dropout on), "val" and, after the last epoch, "val_ema" (the moving average of the weights);
+    "quantizer" has the parameters of :func:`quantizer_parameters`, if the phase tracks them.
     Epoch 0 is the network before any step.  ``seed`` and the epoch's number, counted from ``first_epoch``, fix dropout
     and the order of the data, so that an epoch does not depend on how the ones before it were reached.
 
@@ -121,7 +130,7 @@ class Trainer:
         with Stop() as stop, self.aiwq or contextlib.nullcontext():
             try:
                 if not self.history:
-                    self.history = self._rows("val", evaluate(self.net, self.test_batches, stop))
+                    self.history = self._rows("val", evaluate(self.net, self.test_batches, stop)) + self._tracked()
                 while self.epoch < self.phase.epochs:
                     self._train_epoch(report, save, stop)
                     self._finish_epoch(stop)
@@ -137,6 +146,9 @@ class Trainer:
     def _rows(self, split: str, metrics: dict[str, float]) -> list[list]:
         epoch = self.epoch + (self.step > 0)
         return [[epoch, epoch * len(self.train_batches), split, metric, value] for metric, value in metrics.items()]
+
+    def _tracked(self) -> list[list]:
+        return self._rows("quantizer", quantizer_parameters(self.net)) if self.phase.track else []
 
     def _check(self, loss: float, when: str, limit: float = math.inf) -> None:
         if math.isfinite(loss) and loss <= limit:
@@ -155,7 +167,7 @@ class Trainer:
         rows += self._rows("val", val)
         if self.epoch + 1 == self.phase.epochs:
             rows += self._rows("val_ema", evaluate(self.ema, self.test_batches, stop))
-        self.history += rows
+        self.history += rows + self._tracked()
         self.epoch, self.step, self.sums = self.epoch + 1, 0, torch.zeros_like(self.sums)
 
     def _train_epoch(self, report, save, stop: Stop) -> None:

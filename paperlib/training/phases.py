@@ -51,9 +51,10 @@ class Phase:
     ``scheme``: the quantization that the phase starts with (None: the float network).  No ``epochs`` at all means that
     the network is evaluated as it is.
 
-    Learning rate: from 0.1 to 1 of ``lr`` in ``warmup_epochs`` (may be fractional), then a cosine to 1e-3 of it; with
-    ``milestones`` instead to a tenth at each of these epochs.  ``per_epoch``: it changes once an epoch, as in PROFIT's
-    code, not every step.  ``quantizer_lr`` is that of the quantizers' parameters relative to ``lr``.
+    Learning rate: from 0.1 to 1 of ``lr`` in ``warmup_epochs`` (may be fractional), then a cosine to 1e-3 of it;
+    with ``milestones`` instead to a tenth at each of these epochs. ``per_epoch``: it changes once an epoch, as in
+    PROFIT's code, not every step. ``quantizer_lr`` is that of the quantizers' parameters relative to ``lr``,
+    ``linear_lr`` that of fully connected layers.
 
     ``averaging_epochs`` is the horizon of both moving averages, the weights' EMA and batch norm's statistics, in
     epochs.  PROFIT's constants, EMA 0.9997 and BN momentum 3e-4 at 5 005 steps an epoch, are two thirds of an epoch
@@ -65,6 +66,7 @@ class Phase:
     softmax, or "mse" of the logits.
 
     ``freeze``: what does not train.  ``measure``: AIWQ is measured along the way; ``every_step`` keeps its history.
+    ``track``: the quantizers' parameters are kept after each epoch, as rows of the history with split "quantizer".
     """
 
     name: str
@@ -80,6 +82,7 @@ class Phase:
     averaging_epochs: float = 2 / 3
     bn_momentum: float | None = None
     quantizer_lr: float = 0.01
+    linear_lr: float = 1.0
     teacher: str | None = None
     label_weight: float = 1.0
     teacher_weight: float = 1.0
@@ -87,6 +90,7 @@ class Phase:
     freeze: Freeze | None = None
     measure: bool = False
     every_step: bool = False
+    track: bool = False
 
     def __post_init__(self):
         if self.epochs < 0:
@@ -99,7 +103,7 @@ class Phase:
         if self.every_step and not self.measure:
             raise InputError(f"phase {self.name!r} keeps every step of what it does not measure: give it measure=True")
         for name in ("lr", "weight_decay", "momentum", "warmup_epochs", "averaging_epochs", "quantizer_lr",
-                     "label_weight", "teacher_weight"):
+                     "linear_lr", "label_weight", "teacher_weight"):
             object.__setattr__(self, name, float(getattr(self, name)))      # 1 and 1.0 are the same phase
         object.__setattr__(self, "milestones", tuple(float(m) for m in self.milestones))
 

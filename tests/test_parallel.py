@@ -1,0 +1,116 @@
+"""What several recipes share is trained once, and nothing before what it goes on from."""
+import dataclasses
+import io
+import json
+import subprocess
+import threading
+import time
+
+import pytest
+
+from paperlib import items, parallel
+from paperlib.recipes import Recipe, activations_then_weights, profit
+from paperlib.sources import resolve
+from paperlib.store import Link
+from paperlib.training.phases import Phase
+
+
+@pytest.fixture(autouse=True)
+def empty_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
+
+
+def recipe(*phases):
+    """A float recipe; a phase is "name epochs"."""
+    phases = [Phase(text.split()[0], int(text.split()[1]), lr=0.1) for text in phases]
+    return Recipe.of("smoke", phases[-1].name, "vgg7", 0, phases)
+
+
+def shown(found):
+    """(phases of a stretch, what it comes after, its epochs, the longest way from its beginning)"""
+    names = {key: " ".join(p.name for p in s.recipe.phases) for key, s in found.items()}
+    return [(names[key], names.get(s.after), s.epochs, s.ahead) for key, s in found.items()]
+
+
+TREE = [recipe("a 3", "b 2", "c 1"), recipe("a 3", "b 2", "d 5", "e 7"), recipe("a 3", "b 2"), recipe("x 4")]
+
+
+def test_stretches_end_where_recipes_end_or_part():
+    assert shown(parallel.stretches(TREE)) == [
+        ("a b", None, 5, 17), ("a b c", "a b", 1, 1), ("a b d e", "a b", 12, 12), ("x", None, 4, 4)]
+
+
+def test_the_same_recipe_twice_is_one():
+    assert len(parallel.stretches([TREE[3], dataclasses.replace(TREE[3], label="again")])) == 1
+
+
+def done(link):
+    link.folder.mkdir(parents=True)
+    (link.folder / "final.pt").write_text("")
+
+
+def test_what_is_there_is_not_trained_again():
+    for i in (0, 1):
+        done(Link(TREE[0], i))
+    assert shown(parallel.stretches(TREE)) == [("a b c", None, 1, 1), ("a b d e", None, 12, 12), ("x", None, 4, 4)]
+
+
+def test_a_stretch_that_broke_off_within_is_one_still():
+    done(Link(TREE[0], 0))
+    assert shown(parallel.stretches(TREE[:1])) == [("a b c", None, 6, 6)]
+
+
+def test_real_recipes_share_what_they_begin_with():
+    recipes = [resolve(r) for r in (profit(profile="smoke"), profit(profile="smoke", order="none"),
+                                    activations_then_weights("duq", profile="smoke"))]
+    found = list(parallel.stretches(recipes).values())
+    assert [s.recipe.phases[-1].name for s in found][0] == "float" and len(found) == 5
+    total = sum(p.epochs for r in recipes for p in r.phases)
+    shared = sum(p.epochs for p in recipes[0].phases[:1]) * 2 + found[1].epochs
+    assert sum(s.epochs for s in found) == total - shared
+
+
+class Worker:
+    """A process that trains in no time: it leaves the files of a finished phase."""
+    running, most, order, lock = 0, 0, [], threading.Lock()
+    returncode = 0
+
+    def __init__(self, *args, **options):
+        self.stdin = io.StringIO()
+        self.stdout = iter(())
+
+    def wait(self):
+        told = Recipe.from_dict(json.loads(self.stdin.getvalue()))
+        chain = Link.chain(told)
+        with self.lock:
+            Worker.running += 1
+            Worker.most = max(Worker.most, Worker.running)
+            Worker.order.append(" ".join(p.name for p in told.phases))
+        time.sleep(0.05 * len(chain))
+        for link in chain:
+            if not link.done:
+                done(link)
+        with self.lock:
+            Worker.running -= 1
+        return 0
+
+    def terminate(self):
+        pass
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_longest_way_first_and_nothing_before_its_beginning(workers, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", Worker)
+    Worker.running, Worker.most, Worker.order = 0, 0, []
+    parallel.train(TREE, workers)
+    assert Worker.most == min(workers, 2)
+    assert all(Link.chain(r)[-1].done for r in TREE) and parallel.stretches(TREE) == {}
+    assert Worker.order[0] == "a b" and set(Worker.order) == {"a b", "a b c", "a b d e", "x"}
+    assert Worker.order.index("a b d e") < Worker.order.index("a b c")
+
+
+def test_all_figures_together_are_listed_for_every_profile():
+    for profile in ("smoke", "laptop", "cifar10"):
+        recipes = [r for r, _ in items.needed(profile)]
+        assert any(not r.recorded for r in recipes)
+    assert all(r.recorded for r, _ in items.needed("recorded"))

@@ -1,0 +1,89 @@
+"""QIL, Fig. 1 to 3: pictures show the curves they are given, and say so in words."""
+import math
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from paperlib import intervals
+from paperlib.plots import qil_quantizer as plots
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_every_box_of_the_layer_is_connected_and_apart_from_the_others():
+    figure = plots.qil_layer()
+    texts = [t.get_text() for t in figure.axes[0].texts]
+    assert len(figure.axes[0].patches) >= len(plots.BOXES) and "convolution" in texts
+    assert {box for arrow in plots.ARROWS for box in arrow} == set(plots.BOXES)
+    flow = plots.qil_flow()
+    assert len(flow) == len(plots.ARROWS) and flow.iloc[-1].tolist() == ["convolution", "loss L"]
+    edges = [(x - w / 2, x + w / 2, y - h / 2, y + h / 2) for x, y, w, h, *_ in plots.BOXES.values()]
+    for i, (l0, r0, b0, t0) in enumerate(edges):
+        assert all(r0 < l1 or r1 < l0 or t0 < b1 or t1 < b0 for l1, r1, b1, t1 in edges[i + 1:])
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_weights_draw_staircase_mapping_and_surrogate(bits):
+    curves = plots.qil_curves(0.5, 0.4, bits, 2)
+    figure = plots.qil_weights(curves, c=0.5, d=0.4, bits=bits)
+    a, b, c = figure.axes
+    rows = curves[(curves.role == "weight") & (curves.bits == bits)]
+    for line, column in ((a.lines[0], "staircase"), (a.lines[1], "mapping"), (b.lines[1], "surrogate")):
+        assert np.array_equal(line.get_ydata(), rows[column])
+    levels = 2 * intervals.steps("weight", bits) + 1
+    assert len(np.unique(np.round(rows.staircase, 9))) == levels
+    assert len(np.unique(np.round(c.lines[0].get_ydata(), 9))) == 3
+    marks = dict(zip((t.get_text() for t in a.get_xticklabels()), a.get_xticks()))
+    k = intervals.weight_constants(0.5, 0.4, bits)
+    expected = {"$c-d$": 0.1, "$c$": 0.5, "$c+d$": 0.9} | ({"$m$": k.m, "$M$": k.M} if bits == 3 else {})
+    assert marks == pytest.approx(expected)
+    text = plots.describe_qil_weights(c=0.5, d=0.4, bits=bits)
+    assert f"a staircase of {levels} levels, 0 up to m = {k.m:.3f}" in text and f"M = {k.M:.3f}" in text
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 8])
+def test_activations_draw_staircase_and_surrogate(bits):
+    curves = plots.qil_curves(0.5, 0.4, 3, bits)
+    a, b = plots.qil_activations(curves, c=0.5, d=0.4, bits=bits).axes
+    assert len(np.unique(np.round(a.lines[0].get_ydata(), 9))) == 2**bits
+    assert set(np.unique(b.lines[0].get_ydata())) == {0, 1} and b.get_title(loc="left") == "(b) 1 bit"
+    jump = b.lines[0].get_xdata()[np.argmax(b.lines[0].get_ydata() > 0)]
+    assert jump == pytest.approx(0.5, abs=0.01)
+    assert f"a staircase of {2**bits} levels" in plots.describe_qil_activations(c=0.5, d=0.4, bits=bits)
+
+
+@pytest.mark.parametrize("w_bits, a_bits", [(2, 1), (3, 2), (4, 3)])
+def test_marks_do_not_overlap(w_bits, a_bits):
+    at = {"c": 0.5, "d": 0.4}
+    curves = plots.qil_curves(w_bits=w_bits, a_bits=a_bits, **at)
+    for figure in (plots.qil_weights(curves, bits=w_bits, **at), plots.qil_activations(curves, bits=a_bits, **at)):
+        figure.canvas.draw()
+        for ax in figure.axes:
+            for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
+                boxes = [label.get_window_extent() for label in labels if label.get_text()]
+                assert not any(p.overlaps(q) for i, p in enumerate(boxes) for q in boxes[i + 1:])
+
+
+def test_gradients_show_what_is_misprinted():
+    weights, activations = intervals.gradient_check("weight"), intervals.gradient_check("activation")
+    figure = plots.qil_gradients(weights, activations)
+    for ax, (table, name) in zip(figure.axes, ((weights, "c"), (activations, "d"))):
+        rows = table[table.derivative == name]
+        assert [np.array_equal(line.get_ydata(), rows[column]) for line, column in zip(
+            (ax.lines[0], ax.lines[2]), ("right", "printed"))] == [True, True]
+    text = plots.describe_qil_gradients(weights, activations)
+    off = (activations.printed - activations.numeric)[activations.derivative == "d"].abs().max()
+    assert text.count("at most 0.000000 off") == 2 and f"up to {off:.2f} away" in text
+
+
+def test_shares_are_those_of_normal_weights():
+    shares = plots.interval_shares(0.35, 0.35, 2, spread=0.35)      # m = M = one s.d.
+    assert shares == pytest.approx({"pruned": math.erf(1 / math.sqrt(2)), "clipped": math.erfc(1 / math.sqrt(2))})
+    assert plots.interval_shares(0.1, 0.5, 8)["pruned"] == 0        # m below 0: nothing is pruned
+    text = plots.describe_qil_interval(c=0.5, d=0.4, bits=3)
+    assert "the interval from 0.10 to 0.90 shaded. Weights: 0 below 0.23, then 3 levels up to 0.77" in text
