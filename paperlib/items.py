@@ -144,8 +144,8 @@ def qil_photographs() -> dict[str, Wanted]:
 
 
 FEW_PHOTOGRAPHS = dataclasses.replace(
-    profiles.get("imagenette"), weights=None, input_size=96, train_images=2000, test_images=500, batch_size=50,
-    float_epochs=12, float_lr=0.1, stage_epochs=3)
+    profiles.get("imagenette"), weights=None, input_size=96, train_images=1500, test_images=500, batch_size=50,
+    float_epochs=10, float_lr=0.1, stage_epochs=2)
 
 
 # what each notebook asks for at its defaults, given profile and seeds: runs, and the tables made of their networks

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from paperlib import __main__ as commandline
-from paperlib import paths, profiles, recipes, runs
+from paperlib import items, paths, profiles, recipes, runs
 from paperlib.errors import InputError
 from paperlib.store import Link
 from paperlib.training import checkpoint
@@ -52,7 +52,8 @@ def test_help_names_every_option(paperlib):
         assert re.search(rf"^  {option}\b.*\n?.*\w", text, re.M), option
     assert all(name in text for name in profiles.names())
     code, text, _ = paperlib("--help")
-    assert code == 0 and all(word in text for word in ("figure", "refresh", "train", "runs", "data", "check-env"))
+    assert code == 0 and all(word in text for word in ("figure", "refresh", "train", "prepare", "record", "runs",
+                                                         "data", "check-env"))
 
 
 @pytest.mark.parametrize("words, recipe", [
@@ -103,6 +104,23 @@ def test_settings_that_the_data_refuse(words, cause, paperlib):
 def test_true_and_false_are_read():
     assert [profiles.changed("laptop", conclusive=v).conclusive for v in ("False", "true", False, True)] == [
         False, True, False, True]
+
+
+def test_prepare_trains_what_items_need_and_only_that(paperlib, monkeypatch):
+    asked = []
+    monkeypatch.setattr(runs, "prepare", lambda recipes, workers: asked.append((recipes, workers)) or len(recipes))
+    code, text, _ = paperlib("prepare", "profit_table3_ablation", "--profile", "smoke", "--workers", "3")
+    (wanted, workers), = asked
+    assert (code, text, workers) == (0, "8 runs trained; all runs of profile smoke are there\n", 3)
+    assert wanted == [recipe for group in items.ablation("smoke").values() for recipe in group]
+    assert paperlib("prepare", "--profile", "laptop")[0] == 0
+    assert asked[1][0] == [recipe for recipe, _ in items.needed("laptop")] and asked[1][1] is None
+
+
+def test_prepare_has_nothing_to_do_for_recorded_runs(paperlib):
+    assert paperlib("prepare", "--profile", "recorded") == (0, "all runs of profile recorded are there\n", "")
+    code, text, errors = paperlib("prepare", "fig9")
+    assert code == 2 and "'fig9' has no runs of its own: choose from profit_fig2_4_aiwq" in errors
 
 
 def test_runs_that_are_there(paperlib, folder, monkeypatch):

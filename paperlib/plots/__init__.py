@@ -41,7 +41,9 @@ from .hswish import (
     hswish_methods,
     hswish_padding,
 )
-from .intervals import (
+from .loss_curves import along_rounds, describe_loss_curves, loss_curves
+from .pact_vs_duq import describe_four_quantizers, describe_pact_vs_duq, end_values, four_quantizers, pact_vs_duq
+from .qil_intervals import (
     describe_interval_bounds,
     describe_interval_distributions,
     describe_pruned_by_bits,
@@ -54,8 +56,6 @@ from .intervals import (
     pruned_shares,
     pruned_table,
 )
-from .loss_curves import along_rounds, describe_loss_curves, loss_curves
-from .pact_vs_duq import describe_four_quantizers, describe_pact_vs_duq, end_values, four_quantizers, pact_vs_duq
 from .qil_photographs import (
     describe_qil_photographs,
     other_methods,

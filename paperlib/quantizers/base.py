@@ -93,6 +93,10 @@ class Quantizer(nn.Module):
         """A function of ``x`` and the parameters whose gradient stands in for that of the staircase."""
         raise NotImplementedError
 
+    def stand_in(self, x: Tensor, y: Tensor) -> Tensor:
+        """``y``, the quantized ``x``, with the surrogate's gradient."""
+        return F.straight_through(y, self.surrogate(x))
+
     def set_span(self, span: Tensor) -> None:
         """Set the parameters so that the grid reaches ``span`` (of the quantizer's ``shape``) beyond its offset."""
         raise NotImplementedError
@@ -153,7 +157,7 @@ class Quantizer(nn.Module):
         if affine is None:
             with torch.no_grad():
                 y = self.values(self.codes(x))
-            return F.straight_through(y, self.surrogate(x)), 0.0
+            return self.stand_in(x, y), 0.0
         shift = 0.0 if together else affine.out_offset
         if not together:
             affine = affine._replace(out_offset=0.0)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..errors import InputError
 from .base import Quantizer
@@ -90,7 +91,9 @@ class QIL(Quantizer):
     def codes(self, x: Tensor) -> Tensor:
         if not self.signed:
             return super().codes(x)
-        return (self.magnitude(x) * self.grid.steps).add_(0.5).floor_().mul_(x.sign())
+        d, q = at_least(self.d, 1e-6), self.grid.steps
+        u = self.magnitude(x) if self.gamma is not None else x.abs().sub_(self.c - d).div_(2 * d).clamp_(0, 1)
+        return u.mul_(q).add_(0.5).floor_().mul_(x.sign())
 
     def values(self, code: Tensor) -> Tensor:
         top = self.top()
@@ -98,3 +101,30 @@ class QIL(Quantizer):
 
     def surrogate(self, x: Tensor) -> Tensor:
         return self.top() * x.sign() * self.magnitude(x)
+
+    def stand_in(self, x: Tensor, y: Tensor) -> Tensor:
+        if self.gamma is not None:
+            return super().stand_in(x, y)
+        return _Surrogate.apply(x, y, self.c, at_least(self.d, 1e-6), self.top())
+
+
+class _Surrogate(torch.autograd.Function):
+    """y with the gradient of M sign(x) u, written out: three sums give those of c, d and M."""
+
+    @staticmethod
+    def forward(ctx, x, y, c, d, top):
+        ctx.save_for_backward(x, c, d, top)
+        return y.view_as(y)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, c, d, top = ctx.saved_tensors
+        size, half = x.abs(), 0.5 / d
+        inside = ((size > c - d) & (size < c + d)).to(grad.dtype).mul_(grad)
+        above = (size >= c + d).to(grad.dtype).mul_(grad).mul_(x.sign()).sum_to_size(c.shape)
+        through_x = (inside * x).sum_to_size(c.shape)               # over sign(x) * |x|
+        signs = (inside * x.sign()).sum_to_size(c.shape)
+        slope = top * half
+        return (inside.mul_(slope), None, -slope * signs, slope / d * (c * signs - through_x),
+                half * (through_x - (c - d) * signs) + above)

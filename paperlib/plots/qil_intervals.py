@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from .. import published
 from ..bounds import bounds, interval_histograms, interval_pruning
 from ..errors import InputError
-from ..recipes.qil import PAPER as PAPER_SCHEDULE
+from ..recipes.qil import PAPER as SCHEDULES
+from ..recipes.qil import QIL_LR
 from ..runs import Run
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, YELLOW, mean_and_spread
 
@@ -212,10 +213,10 @@ def intervals_in_words(found: Mapping[int, Sequence[Run]], bits: int = 4) -> str
     """What the runs say beyond the verdicts, in Markdown: how far intervals moved at ``bits`` bits, how much was pruned
     before training, where m fell below 0, and what ReLU's share is.  Means over seeds."""
     way = interval_motion(found[bits]).groupby("intervals of", sort=False)["farthest layer (%)"].max()
-    phase, paper = found[bits][0].recipe.phases[-1], PAPER_SCHEDULE["vgg7"]["epochs"]
+    phase, paper = found[bits][0].recipe.phases[-1], SCHEDULES["vgg7"]["epochs"]
     steps = found[bits][0].history.query("phase == @phase.name").step.max()
     lines = [f"Quantized networks train for {phase.epochs} epochs, {steps} steps, where the paper's train for {paper} "
-             f"epochs; intervals learn at {phase.quantizer_lr:g} of the weights' learning rate.",
+             f"epochs. Intervals learn at {phase.quantizer_lr:g} of the weights' rate, the paper's at {QIL_LR:g}.",
              f"At {bits} bits, of all bounds in all layers, the one that moves farthest from where data set it goes "
              f"{way['weights']:.2g} % of its interval's width among the weights, and {way['activations']:.2g} % among "
              "the activations."]

@@ -179,6 +179,7 @@ def test_pictures_say_what_they_show(found):
 
 def test_words_tell_what_was_there_before_training(found):
     said = plots.intervals_in_words(found)
+    assert said.startswith("* Quantized networks train for 2 epochs, 20 steps, where the paper's train for 200 epochs")
     assert "Below 5 %, as for the activations, the curves" in said and "the weights and the" not in said
     assert "changes by +45.0 points. Before the first step of training it was +0.0 already" in said
     assert "+5.0 points at 5 bits, +20.0 points at 4 bits, +50.0 points at 3 bits" in said
