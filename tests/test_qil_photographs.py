@@ -46,6 +46,13 @@ def test_picture_and_words():
     assert "ResNet-18: 60.0 in float, with lambda 0 56.0 at 2 bits, 59.0 at 3 bits" in text and "69.2 in float" in text
 
 
+def test_a_network_that_was_not_run_is_said_to_be_missing():
+    table = GOOD[GOOD.network == "ResNet-18"]
+    texts = [text.get_text() for ax in plots.qil_photographs(table, footnote="made up").axes for text in ax.texts]
+    assert "AlexNet: none of ours" in texts and list(plots.photographs_table(table).columns.levels[0]) == ["ResNet-18"]
+    assert "AlexNet" not in plots.describe_qil_photographs(table).split("Lower row")[1]
+
+
 def test_runs_go_down_from_five_bits():
     for model, cells in items.qil_photographs().items():
         assert [bits for bits, share in cells if not share] == [5, 4, 3, 2]

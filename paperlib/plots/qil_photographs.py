@@ -33,7 +33,8 @@ def photographs_table(table: pd.DataFrame) -> pd.DataFrame:
                          column=table.distillation.map("λ = {:g}".format))
     order = [f"A{b}W{b}" for b in sorted(set(table.bits) - {32})] + ["float"]
     cells = shown.pivot(index="row", columns=["network", "column"], values="text").reindex(order).fillna("")
-    return cells.reindex(columns=list(NETWORKS.values()), level=0).rename_axis(index=None, columns=[None, None])
+    networks = [name for name in NETWORKS.values() if name in set(table.network)]
+    return cells.reindex(columns=networks, level=0).rename_axis(index=None, columns=[None, None])
 
 
 def qil_photographs(ours: pd.DataFrame, *, footnote: str) -> Figure:
@@ -44,6 +45,10 @@ def qil_photographs(ours: pd.DataFrame, *, footnote: str) -> Figure:
         for row, (whose, table) in zip(axes, (("the paper, ImageNet", paper_photographs()), ("ours", ours))):
             for ax, network in zip(row, NETWORKS.values()):
                 here = table[table.network == network]
+                if here.empty:
+                    ax.set_axis_off()
+                    ax.text(0.5, 0.5, f"{network}: none of ours", color=GREY, ha="center", transform=ax.transAxes)
+                    continue
                 full = here[here.bits == 32].accuracy.iloc[0]
                 ax.axhline(full, color=GREY, linestyle="--", linewidth=1.6, zorder=0)
                 ax.annotate(f"float {full:.1f}", (1.8, full), (0, 4), textcoords="offset points", color=GREY,
@@ -59,6 +64,8 @@ def qil_photographs(ours: pd.DataFrame, *, footnote: str) -> Figure:
             row[0].set_ylabel("accuracy (%)")
         for ax in axes[-1]:
             ax.set_xlabel("bits of weights and activations")
+        for ax in axes[0]:
+            ax.xaxis.set_tick_params(labelbottom=True)
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=11)
         figure.supxlabel(footnote, fontsize=10, color=GREY)
     return figure
@@ -68,7 +75,7 @@ def describe_qil_photographs(ours: pd.DataFrame) -> str:
     """Alternative text for :func:`qil_photographs`, with all numbers."""
     def words(table):
         parts = []
-        for network in NETWORKS.values():
+        for network in table.network.unique():
             here = table[table.network == network]
             full = here[here.bits == 32].accuracy.iloc[0]
             lines = [f"with lambda {share:g} " + ", ".join(map("{1:.1f} at {0} bits".format, line.bits, line.accuracy))
@@ -76,9 +83,8 @@ def describe_qil_photographs(ours: pd.DataFrame) -> str:
             parts.append(f"{network}: {full:.1f} in float, {'; '.join(lines)}")
         return ". ".join(parts)
 
-    return ("Four panels with accuracy in percent by bit-width, a line for each share of distillation. Upper row, the "
-            f"paper on ImageNet. {words(paper_photographs())}. Lower row, ours on few and small photographs. "
-            f"{words(ours)}.")
+    return ("Panels with accuracy in percent by bit-width, a line for each share of distillation. Upper row, the paper "
+            f"on ImageNet. {words(paper_photographs())}. Lower row, ours on few and small photographs. {words(ours)}.")
 
 
 def other_methods() -> pd.DataFrame:

@@ -16,6 +16,7 @@ PAPER = {"vgg7": {"epochs": 200, "milestones": (60, 120, 180), "lr": 0.1, "weigh
          "resnet18": {"epochs": 90, "milestones": (20, 40, 60, 80), "lr": 0.01, "weight_decay": 1e-4},
          "alexnet": {"epochs": 60, "milestones": (5, 20, 30, 40, 50), "lr": 0.01, "weight_decay": 1e-4}}
 BATCH = 512         # for ImageNet
+TWICE = 2           # as long as the profile says: the float network is the teacher, and should have learned its fill
 NARROW = 0.1        # of QIL_LR: at the whole rate the intervals of a narrow vgg7 with 1-bit activations run away
 WIDTHS = (8, 5, 4, 3, 2)
 
@@ -36,14 +37,13 @@ def qil(model: str = "resnet18", *, w_bits: int = 4, a_bits: int = 4, distillati
     bit-width starts from the next higher one, not from the float network; None does as the paper does, which says so
     for ImageNet alone. 32 bits are float.
 
-    With other profiles than cifar10 and imagenet the schedule is shortened to the profile's ``stage_epochs``, with its
-    batch, and vgg7 has the profile's ``vgg_width``.  InputError for networks that are not the paper's, and for
-    profiles whose images are not that network's.
+    With other profiles than cifar10 and imagenet the schedule is shortened to the profile's ``stage_epochs`` (for the
+    float vgg7 twice its ``float_epochs``), with its batch, and vgg7 has the profile's ``vgg_width``.  InputError for
+    networks that are not the paper's, and for profiles whose images are not that network's.
     """
     if not 0 <= distillation <= 1:
         raise InputError(f"distillation is a share of the loss, from 0 to 1, got {distillation}")
-    narrow = model == "vgg7" and profiles.scale(profile).vgg_width < 1
-    stage = {**_stage(model, profile), "quantizer_lr": QIL_LR * (NARROW if narrow else 1), "track": True,
+    stage = {**_stage(model, profile), "quantizer_lr": _rate(profile) if model == "vgg7" else QIL_LR, "track": True,
              "label_weight": 1 - distillation, "teacher_weight": distillation, "teacher_loss": "mse",
              "teacher": "float" if distillation else None}
     if progressive is None:
@@ -68,7 +68,7 @@ def vgg7(method: str, *, profile: str | profiles.Profile = "laptop", seed: int =
         raise InputError(f"unknown method {method!r}: choose from float, {', '.join(OTHERS)}")
     model = "vgg7_hardtanh" if method == "XNOR" else "vgg7"
     scheme = Scheme(w_bits=32, a_bits=32) if method == "float" else OTHERS[method]
-    phase = Phase(_name(scheme), scheme=_scheme(scheme), **_stage("vgg7", profile))
+    phase = Phase(_name(scheme), scheme=_scheme(scheme), quantizer_lr=_rate(profile), **_stage("vgg7", profile))
     return _recipe(model, profile, method, seed, [phase])
 
 
@@ -93,6 +93,11 @@ def _stage(model: str, profile: str | profiles.Profile) -> dict:
     return paper if _whole(scale) else _shortened(paper, scale.stage_epochs)
 
 
+def _rate(profile: str | profiles.Profile) -> float:
+    """Of what vgg7's quantizers learn."""
+    return QIL_LR if profiles.scale(profile).vgg_width == 1 else QIL_LR * NARROW
+
+
 def _whole(scale: profiles.Profile) -> bool:
     return scale.name in ("cifar10", "imagenet")
 
@@ -109,5 +114,5 @@ def _recipe(model: str, profile: str | profiles.Profile, label: str, seed: int, 
         return dataclasses.replace(recipe, augmentation="random_crop",
                                    batch_size=BATCH if _whole(scale) else recipe.batch_size)
     schedule = _stage("vgg7", profile)
-    beginning = Phase("float", **schedule if _whole(scale) else _shortened(schedule, scale.float_epochs))
+    beginning = Phase("float", **schedule if _whole(scale) else _shortened(schedule, TWICE * scale.float_epochs))
     return dataclasses.replace(Recipe.of(profile, label, model, seed, [beginning, *phases]), width=scale.vgg_width)
