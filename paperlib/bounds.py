@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from . import sources
 from .hswish import percentile
+from .inputs import look_at_inputs
 from .quantizers.qil import QIL
 from .runs import Run
 
@@ -101,17 +101,8 @@ def _share(mask: Tensor) -> float:
 
 def _seen(run: Run, net: nn.Module) -> Iterator[tuple[str, str, nn.Module | None, Tensor]]:
     """(layer, role, quantizer, what it sees) for the weight and the input of each layer, in their order."""
-    inputs, hooks = {}, []
-    layers = {name: m for name, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
-    for name, layer in layers.items():
-        hooks.append(layer.register_forward_pre_hook(lambda layer, args, name=name: inputs.setdefault(name, args[0])))
-    images = next(iter(sources.batches(run.recipe, next(net.parameters()).device)[1].epoch()))[0]
-    try:
-        with torch.no_grad():
-            net.eval()(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    layers, inputs = {name: m for name, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}, {}
+    look_at_inputs(run, net, layers, lambda name, layer, x: inputs.update({name: x}))
     for name, layer in layers.items():
         yield name, "weight", getattr(layer, "weight_quantizer", None), layer.weight.detach()
         yield name, "activation", getattr(layer, "input_quantizer", None), inputs[name]

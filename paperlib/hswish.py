@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from . import quantizers, sources
+from . import quantizers
+from .inputs import look_at_inputs
 from .models.quantize import kind
 from .models.ranges import HARDSWISH_MIN, input_floors
 from .quantizers import Quantizer
@@ -122,19 +123,6 @@ def percentile(x: Tensor, percent: float) -> Tensor:
 
 def _collect(run: Run, net: nn.Module, look: Callable[[str, nn.Module, Tensor], Iterable[dict]]) -> pd.DataFrame:
     """The rows that ``look(name, layer, input)`` gives for each layer behind an h-swish, in their order."""
-    images = next(iter(sources.batches(run.recipe, next(net.parameters()).device)[1].epoch()))[0]
     rows: dict[str, Iterable[dict]] = {name: [] for name in layers(net)}
-
-    def keep(name):
-        def hook(layer, args):
-            rows[name] = look(name, layer, args[0])
-        return net.get_submodule(name).register_forward_pre_hook(hook)
-
-    hooks = [keep(name) for name in rows]
-    try:
-        with torch.no_grad():
-            net.eval()(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    look_at_inputs(run, net, rows, lambda name, layer, x: rows.update({name: look(name, layer, x)}))
     return pd.DataFrame([{"layer": name, **row} for name in rows for row in rows[name]])
