@@ -18,8 +18,9 @@ PARAMETERS = {"mobilenet_v1": 4_231_976, "mobilenet_v2": 3_504_872, "mobilenet_v
               "mobilenet_v3_small": 2_542_856, "resnet18": 11_689_512, "resnet50": 25_557_032,
               "resnet101": 44_549_160, "alexnet": 61_101_992}       # at 1000 classes
 SMALL = {"mobilenet_v1": 2, "mobilenet_v2": 2, "mobilenet_v3_large": 2, "mobilenet_v3_small": 2, "vgg7": 8,
-         "resnet18": 4}        # the smallest map that a convolution makes of a 32x32 image
-WIDE = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "vgg7")
+         "vgg7_hardtanh": 8, "resnet18": 4}        # the smallest map that a convolution makes of a 32x32 image
+WIDE = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "vgg7",
+        "vgg7_hardtanh")
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,11 @@ def test_mobilenet_v1_is_its_papers():
     assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)] == [0.001]
     follow = [type(m).__name__ for m in net.features.modules() if not list(m.children())]
     assert follow == ["Conv2d", "BatchNorm2d", "ReLU"] * 27
+
+
+def test_vgg7_with_signs_differs_in_the_activation_alone():
+    plain, signed = (str(models.build(name, width=0.05)) for name in ("vgg7", "vgg7_hardtanh"))
+    assert signed == plain.replace("ReLU(inplace=True)", "Hardtanh(min_val=-1.0, max_val=1.0, inplace=True)")
 
 
 def test_vgg7_is_its_papers():

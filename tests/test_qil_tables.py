@@ -117,7 +117,7 @@ def test_picture_of_table_1(first):
     assert means["λ = 0"] == [50.5, 50.5, 60.5, 70.5, 80.5, 80.5, 80.5] and means[FULL] == [82.0, 82.0]
     assert ours.get_ylim()[1] < paper.get_ylim()[0] and len(paper.lines) == 3 + 1 and len(ours.lines) == 6 + 1
     assert [ax.get_title(loc="left") for ax in figure.axes] == [
-        "ours: 5 epochs after 12 in float", "the paper: full width, all images, 200 epochs"]
+        "ours: 5 epochs after 24 in float", "the paper: full width, all images, 200 epochs"]
     alt = plots.describe_qil_table1(first)
     assert "lambda 0.5: A1W2 52.5, A1W3 52.5, A2W2 62.5" in alt and "float network 82.0. The paper" in alt
     plt.close("all")
