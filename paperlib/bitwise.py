@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import InputError
+from .inputs import look_at_inputs
 from .layers import QuantConv2d, QuantLinear
 
 WORD = 64
@@ -175,18 +176,14 @@ def compare(net: nn.Module, x: Tensor) -> pd.DataFrame:
     (the largest to the layer's own output, divided by the largest output); multiply_adds of these images, and words,
     how many word ANDs (each with a popcount) stand for them.
     """
-    inputs, hooks = {}, []
-    for name, layer in net.named_modules():
-        if isinstance(layer, (QuantLinear, QuantConv2d)) and layer.input_quantizer and layer.weight_quantizer:
-            hooks.append(layer.register_forward_pre_hook(lambda _, args, name=name: inputs.update({name: args[0]})))
-    training = net.training
+    names = [name for name, layer in net.named_modules()
+             if isinstance(layer, (QuantLinear, QuantConv2d)) and layer.input_quantizer and layer.weight_quantizer]
+    inputs, training = {}, net.training
     try:
-        net.eval()(x)
+        look_at_inputs(net, x, names, lambda name, layer, given: inputs.update({name: given}))
         return pd.DataFrame([_row(name, net.get_submodule(name), given) for name, given in inputs.items()])
     finally:
         net.train(training)
-        for hook in hooks:
-            hook.remove()
 
 
 def _row(name: str, layer: nn.Module, x: Tensor) -> dict:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from .hswish import percentile
-from .inputs import look_at_inputs
+from .inputs import first_test_images, look_at_inputs
+from .intervals import steps
 from .quantizers.qil import QIL
 from .runs import Run
 
@@ -35,7 +36,7 @@ def bounds(run: Run) -> pd.DataFrame:
     bits = {(p.name, role): bits for p in run.recipe.phases if p.scheme
             for role, bits in (("weight", p.scheme.w_bits), ("activation", p.scheme.a_bits))}
     table["bits"] = [bits[pair] for pair in zip(table.phase, table.role)]
-    q = 2.0 ** (table.bits - (table.role == "weight")) - 1
+    q = pd.Series([steps(*pair) for pair in zip(table.role, table.bits)], table.index)
     table["m"], table["M"] = table.c - table.d + table.d / q, table.c + table.d - table.d / q
     for column in ("phase", "layer"):       # in their own order, not the alphabet's
         table[column] = pd.Categorical(table[column], dict.fromkeys((rows if column == "phase" else names)[column]))
@@ -102,7 +103,7 @@ def _share(mask: Tensor) -> float:
 def _seen(run: Run, net: nn.Module) -> Iterator[tuple[str, str, nn.Module | None, Tensor]]:
     """(layer, role, quantizer, what it sees) for the weight and the input of each layer, in their order."""
     layers, inputs = {name: m for name, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}, {}
-    look_at_inputs(run, net, layers, lambda name, layer, x: inputs.update({name: x}))
+    look_at_inputs(net, first_test_images(run, net), layers, lambda name, layer, x: inputs.update({name: x}))
     for name, layer in layers.items():
         yield name, "weight", getattr(layer, "weight_quantizer", None), layer.weight.detach()
         yield name, "activation", getattr(layer, "input_quantizer", None), inputs[name]

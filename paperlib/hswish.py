@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from . import quantizers
-from .inputs import look_at_inputs
+from .inputs import first_test_images, look_at_inputs
 from .models.quantize import kind
 from .models.ranges import HARDSWISH_MIN, input_floors
 from .quantizers import Quantizer
@@ -124,5 +124,6 @@ def percentile(x: Tensor, percent: float) -> Tensor:
 def _collect(run: Run, net: nn.Module, look: Callable[[str, nn.Module, Tensor], Iterable[dict]]) -> pd.DataFrame:
     """The rows that ``look(name, layer, input)`` gives for each layer behind an h-swish, in their order."""
     rows: dict[str, Iterable[dict]] = {name: [] for name in layers(net)}
-    look_at_inputs(run, net, rows, lambda name, layer, x: rows.update({name: look(name, layer, x)}))
+    look_at_inputs(net, first_test_images(run, net), rows,
+                   lambda name, layer, x: rows.update({name: look(name, layer, x)}))
     return pd.DataFrame([{"layer": name, **row} for name in rows for row in rows[name]])

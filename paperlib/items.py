@@ -141,7 +141,7 @@ def qil_photographs() -> dict[str, Wanted]:
     classes, a short schedule; recorded.  {network: {(bits, lambda): [run]}}, 5 bits first; each width starts from the
     one above it."""
     return {model: {(b, share): [_shipped(qil(model, w_bits=b, a_bits=b, distillation=share, profile=FEW_PHOTOGRAPHS))]
-                    for share in (0.0, 0.5) for b in (5, 4, 3, 2)} for model in ("resnet18",)}
+                    for share in (0.0, 0.5) for b in (5, 4, 3, 2)} for model in ("resnet18", "alexnet")}
 
 
 FEW_PHOTOGRAPHS = dataclasses.replace(

@@ -70,8 +70,9 @@ def train(recipes: Sequence[Recipe], workers: int) -> None:
         with starting:
             if ended.is_set():
                 return
+            # a session of its own: Ctrl-C in a terminal reaches us alone, even while the worker is still importing
             process = subprocess.Popen([sys.executable, "-m", "paperlib.worker"], stdin=subprocess.PIPE,
-                                       stdout=subprocess.PIPE, text=True, env=env)
+                                       stdout=subprocess.PIPE, text=True, env=env, start_new_session=True)
             processes.append(process)
         process.stdin.write(json.dumps(recipe.to_dict()) + "\n")
         process.stdin.flush()       # stays open: its end tells the worker that we are gone

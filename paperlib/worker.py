@@ -21,7 +21,6 @@ PATIENCE = 60       # seconds for the last step, when the starter has gone
 
 
 def main() -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C reaches the starter, which then ends us
     recipe = Recipe.from_dict(json.loads(sys.stdin.readline()))
     threading.Thread(target=_leave_with_the_starter, daemon=True).start()
     said = 0.0

@@ -1,0 +1,1 @@
+"""From fake quantization to real integers."""
