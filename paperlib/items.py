@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Iterator
 
-from . import profiles
+from . import profiles, runs
 from .bounds import interval_histograms, interval_pruning
 from .errors import InputError
 from .folded import weight_ranges
@@ -34,6 +34,13 @@ def _shipped(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, recorded=True)
 
 
+def _spared(profile: str, recipes: list[Recipe]) -> list[Recipe]:
+    """Runs beside those that an item is about: where the profile ``spares`` them, the recorded ones that there are."""
+    if not profiles.get(profile).spares:
+        return recipes
+    return [_shipped(r) if runs.is_recorded(r) else r for r in recipes]
+
+
 def aiwq(profile: str, seeds: int = 0, model: str = "mobilenet_v3_large", bits: Iterable[int] = BITS) -> Wanted:
     """PROFIT, Fig. 2 to 4: weights of fewer and fewer bits, float activations.  {bits: runs}"""
     return {b: [weights_alone(b, model=model, profile=profile, seed=seed, measure=True)
@@ -51,8 +58,9 @@ PHOTOGRAPHS = profiles.changed("imagenette", train_images=1280, test_images=500,
 
 def loss_curves(profile: str, seeds: int = 0, w_bits: int = 4, a_bits: int = 4) -> Wanted:
     """PROFIT, supplement Fig. 1: the same training with layers frozen in different orders.  {order: runs}"""
-    return {order: [profit(w_bits=w_bits, a_bits=a_bits, profile=profile, seed=seed, order=order)
-                    for seed in _seeds(profile, seeds)] for order in ORDERS}
+    wanted = {order: [profit(w_bits=w_bits, a_bits=a_bits, profile=profile, seed=seed, order=order)
+                      for seed in _seeds(profile, seeds)] for order in ORDERS}
+    return wanted | {order: _spared(profile, wanted[order]) for order in ("reverse", "random")}
 
 
 def loss_curves_two_bits() -> Wanted:
@@ -65,8 +73,11 @@ def loss_curves_two_bits() -> Wanted:
 def pact_vs_duq(profile: str, seeds: int = 0, bits: int = 4, quantizer_lr: float | None = None,
                 methods: Iterable[str] = ("pact", "duq")) -> Wanted:
     """PROFIT, supplement Fig. 2: activations, then weights.  {method: runs}"""
-    return {method: [activations_then_weights(method, bits=bits, profile=profile, seed=seed, quantizer_lr=quantizer_lr)
-                     for seed in _seeds(profile, seeds)] for method in methods}
+    wanted = {method: [activations_then_weights(method, bits=bits, profile=profile, seed=seed,
+                                                quantizer_lr=quantizer_lr) for seed in _seeds(profile, seeds)]
+              for method in methods}
+    return {method: recipes if method in ("pact", "duq", "duq_zeros") else _spared(profile, recipes)
+            for method, recipes in wanted.items()}
 
 
 def hswish(profile: str, seeds: int = 0, bits: int = 4) -> Wanted:
@@ -79,23 +90,32 @@ def accuracy(profile: str, seeds: int = 0, bits: Iterable[int] = (), models: Ite
 
     ``bits``: none for those that belong to the profile."""
     bits = tuple(bits) or profiles.get(profile).accuracy_bits
-    return {(model, b): [profit(model, w_bits=b, a_bits=b, profile=profile, seed=seed)
-                         for seed in _seeds(profile, seeds)] for model in models for b in bits}
+    wanted = {(model, b): [profit(model, w_bits=b, a_bits=b, profile=profile, seed=seed)
+                           for seed in _seeds(profile, seeds)] for model in models for b in bits}
+    return {cell: _spared(profile, recipes) if cell[0] == "mobilenet_v1" else recipes
+            for cell, recipes in wanted.items()}
+
+
+def integers(profile: str, bits: int = 4) -> Wanted:
+    """Networks of Table 1 that are deployed, one seed of each.  {network: [run]}"""
+    return {model: accuracy(profile, 1, (bits,), (model,))[model, bits] for model in MODELS[1:]}
 
 
 def ablation(profile: str, seeds: int = 0, bits: int = 4) -> Wanted:
     """PROFIT, Table 3: one thing after another is added, on MobileNet-v3.  {row: runs}"""
-    return {row: [activations_then_weights(how, bits=bits, profile=profile, seed=seed) if isinstance(how, str)
-                  else profit(w_bits=bits, a_bits=bits, profile=profile, seed=seed, **how)
-                  for seed in _seeds(profile, seeds)] for row, how in ABLATION.items()}
+    wanted = {row: [activations_then_weights(how, bits=bits, profile=profile, seed=seed) if isinstance(how, str)
+                    else profit(w_bits=bits, a_bits=bits, profile=profile, seed=seed, **how)
+                    for seed in _seeds(profile, seeds)] for row, how in ABLATION.items()}
+    return wanted | {row: _spared(profile, wanted[row]) for row in ("QIL", "LSQ", "+ progressive")}
 
 
 def folding(profile: str, seeds: int = 0, model: str = "mobilenet_v3_large") -> Wanted:
     """PROFIT, supplement section 5.  {(bits, folded, per channel): runs}, float activations."""
     cells = [(b, folded, channel) for b in (32, 8, 4) for folded in (False, True)
              for channel in ((False,) if b == 32 else (False, True))]
-    return {cell: [weights_alone(cell[0], folded=cell[1], per_channel=cell[2], model=model, profile=profile, seed=seed,
-                                 lr=FOLDING_LR) for seed in _seeds(profile, seeds)] for cell in cells}
+    wanted = {cell: [weights_alone(cell[0], folded=cell[1], per_channel=cell[2], model=model, profile=profile,
+                                   seed=seed, lr=FOLDING_LR) for seed in _seeds(profile, seeds)] for cell in cells}
+    return {cell: _spared(profile, recipes) if cell[0] == 8 else recipes for cell, recipes in wanted.items()}
 
 
 FOLDING_LR = 0.004      # a network without batch norm does not bear the profile's own
@@ -137,16 +157,18 @@ def qil_intervals(profile: str, seeds: int = 0) -> Wanted:
 
 
 def qil_photographs() -> dict[str, Wanted]:
-    """QIL, Table 3, as far as two CPU cores reach: ResNet-18 from random weights, few and small photographs of ten
+    """QIL, Table 3, as far as two CPU cores reach: networks from random weights, few and small photographs of ten
     classes, a short schedule; recorded.  {network: {(bits, lambda): [run]}}, 5 bits first; each width starts from the
     one above it."""
-    return {model: {(b, share): [_shipped(qil(model, w_bits=b, a_bits=b, distillation=share, profile=FEW_PHOTOGRAPHS))]
-                    for share in (0.0, 0.5) for b in (5, 4, 3, 2)} for model in ("resnet18", "alexnet")}
+    scales = {model: dataclasses.replace(FEW_PHOTOGRAPHS, float_lr=lr) for model, lr in FEW_PHOTOGRAPHS_LR.items()}
+    return {model: {(b, share): [_shipped(qil(model, w_bits=b, a_bits=b, distillation=share, profile=scale))]
+                    for share in (0.0, 0.5) for b in (5, 4, 3, 2)} for model, scale in scales.items()}
 
 
 FEW_PHOTOGRAPHS = dataclasses.replace(
     profiles.get("imagenette"), weights=None, input_size=96, train_images=1500, test_images=500, batch_size=50,
-    float_epochs=10, float_lr=0.1, stage_epochs=2)
+    float_epochs=10, stage_epochs=2)
+FEW_PHOTOGRAPHS_LR = {"resnet18": 0.1, "alexnet": 0.01}     # of the float network; at 0.1 AlexNet learns nothing
 
 
 # what each notebook asks for at its defaults, given profile and seeds: runs, and the tables made of their networks
@@ -167,8 +189,12 @@ _NEEDED: dict[str, Callable[[str, int], list[tuple[Wanted, tuple]]]] = {
     "qil_table1_2_cifar10": lambda p, n: [(qil_table1(p, n), ()), (qil_table2(p, n), ())],
     "qil_fig4_5_intervals": lambda p, n: [(qil_intervals(p, n), (interval_pruning, interval_histograms))],
     "qil_table3_4_imagenet": lambda p, n: [(wanted, ()) for wanted in qil_photographs().values()],
+    "deploy_integers": lambda p, n: [(integers(p), ())],
     "profit_table3_ablation": lambda p, n: [(ablation(p, n, bits), ()) for bits in profiles.get(p).ablation_bits],
 }
+
+
+PACKED = ("deploy_integers",)       # items whose shipped runs bring their networks along
 
 
 def needed(profile: str, item: str | None = None, seeds: int = 0) -> Iterator[tuple[Recipe, tuple]]:

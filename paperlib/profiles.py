@@ -24,7 +24,8 @@ class Profile:
 
     ``vgg_width``: of VGG-7 in QIL's experiments, whose channels are many. ``seeds``: how many repetitions a figure
     shows; ``accuracy_bits``, ``ablation_bits``: the bit-widths of Table 1 and of Table 3. ``conclusive``: whether
-    claims may be judged at this scale.
+    claims may be judged at this scale. ``spares``: whether runs beside those that a figure is about are shown from
+    ``data/recorded/``, where they are, instead of trained.
     ``plays``: the profile whose runs are shown, without training, from ``data/recorded/``.
     """
 
@@ -55,6 +56,7 @@ class Profile:
     accuracy_bits: tuple[int, ...] = (8, 5, 4)
     ablation_bits: tuple[int, ...] = (4, 3)
     conclusive: bool = True
+    spares: bool = False
     plays: str | None = None
 
 
@@ -68,7 +70,7 @@ _ALL = [
     Profile("laptop", "minutes on 2 CPU cores: real CIFAR-10, 10 000 images, a third of the width",
             train_images=10_000, test_images=5_000, width=0.35, vgg_width=0.125, threads=1, float_epochs=12,
             stage_epochs=5, step_epochs=1, round_epochs=2, bn_epochs=0, sample_epochs=1, warmup_epochs=0.5,
-            accuracy_bits=(4,), ablation_bits=(4,)),
+            accuracy_bits=(4,), ablation_bits=(4,), spares=True),
     Profile("cifar10", "all of CIFAR-10 at full width: hours on a CPU, meant for one GPU", seeds=3),
     Profile("imagenette", "ImageNet-trained networks on 13 000 photographs of ten ImageNet classes, 224x224: hours on "
             "a CPU, meant for one GPU", data="imagenette", batch_size=64, stage_epochs=3, step_epochs=2,

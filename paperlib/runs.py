@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from . import distributed, models, parallel
+from . import deploy, distributed, models, parallel
 from .errors import InputError
 from .paths import atomic, recorded_dir, runs_dir
 from .recipes import Recipe
@@ -22,6 +22,7 @@ from .sources import resolve, splits
 from .store import Link
 from .training.progress import Progress
 
+PACKED = "network.packed"
 TABLES = ("history", "layers", "instability", "steps")      # of a run; recorded ones have those that are not empty
 
 
@@ -46,10 +47,13 @@ class Run:
     def model(self, phase: str | None = None, *, averaged: bool = False) -> nn.Module:
         """The network after the last phase, or after the named one; ``averaged``: the moving average of its weights.
 
-        InputError for a recorded run: it has none.
+        Some recorded runs bring their last network along, packed (deploy.pack); InputError for others.
         """
-        if self.recipe.recorded:
-            raise InputError("recorded runs carry no weights: use profile='laptop', which trains them")
+        if self.folder is not None:
+            if phase or averaged or not (self.folder / PACKED).exists():
+                raise InputError(f"the recorded run {self.folder.name} does not carry these weights: use "
+                                 "profile='laptop', which trains them")
+            return deploy.load(self.folder / PACKED)
         links = {link.phase.name: link for link in Link.chain(self.recipe)}
         if phase is not None and phase not in links:
             raise InputError(f"no phase {phase!r} in this run: choose from {', '.join(links)}")
@@ -79,13 +83,16 @@ class Run:
             self._found[name] = look(self)
         return self._found[name]
 
-    def record(self, name: str | None = None) -> Path:
+    def record(self, name: str | None = None, *, packed: bool = False) -> Path:
         """Keep the tables and provenance for readers, in data/recorded/<name>/, with all that was found before.
 
-        The name is made of label, network, seed and a hash of the recipe unless it is given.
+        A run of this recipe that lies there is replaced; the name of a new one is made of label, network, seed and a
+        hash of the recipe unless it is given.  ``packed``: the network after the last phase as well.
         """
         r = self.recipe
-        if name is None:
+        if name is None and is_recorded(r):
+            name = _find(r).name
+        elif name is None:
             label = "-".join(re.findall(r"[a-z0-9]+", r.label.lower()))
             name = f"{label}_{r.model}_{r.seed}_{hashlib.sha256(_plain(r).encode()).hexdigest()[:6]}"
         folder = recorded_dir() / name
@@ -97,11 +104,27 @@ class Run:
             with atomic(folder / f"{file}.csv{'.gz' if large else ''}") as temp:
                 table.to_csv(temp, index=False, lineterminator="\n", float_format="%.4g" if large else "%.6g",
                              compression={"method": "gzip", "mtime": 1} if large else None)
+        if packed:
+            deploy.pack(self.model(), folder / PACKED, build=r.build())
         with atomic(folder / "run.json") as temp:
             temp.write_text(json.dumps({"label": self.recipe.label, "key": self.key, "seconds": round(self.seconds),
                                         "environment": self.environment, "recipe": self.recipe.identity()},
                                        indent=1) + "\n", encoding="utf-8")
         return folder
+
+
+def trained(name: str) -> tuple[nn.Module, Recipe]:
+    """A trained network and its recipe: of the phase whose key begins so, or of the recorded run of that name.
+
+    InputError if there is none.
+    """
+    file = recorded_dir() / name / "run.json"
+    if name and file.exists():
+        info = json.loads(file.read_text(encoding="utf-8"))
+        recipe = Recipe.from_dict({"label": info["label"], **info["recipe"], "recorded": True})
+        return _recorded(recipe).model(), recipe
+    link = Link.at(name)
+    return link.network(), link.recipe
 
 
 def obtain(recipe: Recipe, *, progress: Callable[..., None] | None = None) -> Run:
@@ -173,7 +196,8 @@ def obtain_each(wanted: Mapping[Hashable, Sequence[Recipe]], *, complete: bool =
     Recorded runs that are not there are left out, as long as one is there under each name; ``complete``: InputError.
     """
     def there(recipes):
-        return list(recipes) if complete else [r for r in recipes if not r.recorded or _find(r)] or list(recipes)[:1]
+        found = [r for r in recipes if complete or not r.recorded or is_recorded(r)]
+        return found or list(recipes)[:1]
 
     wanted = {name: there(recipes) for name, recipes in wanted.items()}
     found = iter(obtain_all([recipe for recipes in wanted.values() for recipe in recipes]))
@@ -217,6 +241,11 @@ def _shelf(folder: Path, changed: int) -> dict[str, Path]:
 
 def _plain(recipe: Recipe) -> str:
     return json.dumps(recipe.identity(), sort_keys=True)
+
+
+def is_recorded(recipe: Recipe) -> bool:
+    """Whether data/recorded/ has this recipe's run."""
+    return _find(recipe) is not None
 
 
 def listing() -> pd.DataFrame:

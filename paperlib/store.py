@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import glob
 import hashlib
 import json
 import time
@@ -40,6 +41,22 @@ class Link:
     @classmethod
     def chain(cls, recipe: Recipe) -> list[Link]:
         return [cls(recipe, i) for i in range(len(recipe.phases))]
+
+    @classmethod
+    def at(cls, key: str) -> Link:
+        """The finished link whose key begins so, whatever code trained it.
+
+        InputError if there is none, or more than one.
+        """
+        folders = [f for f in sorted(runs_dir().glob(f"{glob.escape(key)}*")) if (f / "final.pt").exists()]
+        if len(folders) != 1 or not key:
+            raise InputError(f"{len(folders)} finished phases in {runs_dir()} have a key that begins with {key!r}: "
+                             "`python -m paperlib runs` lists them all")
+        info = json.loads((folders[0] / "link.json").read_text(encoding="utf-8"))
+        recipe = Recipe.from_dict({"label": "", **info["recipe"]})
+        link = cls(recipe, len(recipe.phases) - 1)
+        link.__dict__["key"] = folders[0].name      # not the key that today's code would give
+        return link
 
     @property
     def phase(self):

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 
 from paperlib import __main__ as commandline
-from paperlib import items, paths, profiles, recipes, runs
+from paperlib import deploy, items, paths, profiles, recipes, runs
 from paperlib.errors import InputError
+from paperlib.sources import resolve
 from paperlib.store import Link
 from paperlib.training import checkpoint
 
@@ -170,6 +172,34 @@ def uninterrupted(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
+def test_export(paperlib, folder, tmp_path):
+    run = runs.obtain(recipe("duq"), progress=lambda **event: None)
+    images, net = torch.randn(2, 3, 32, 32), run.model().eval()
+    for form, suffix in commandline.EXPORTS.items():
+        code, text, errors = paperlib("export", run.key[:9], "--to", form, "--out", str(tmp_path / f"net.{suffix}"))
+        size, floats = map(int, re.findall(r" (\d+)", text))
+        assert code == 0 and size == (tmp_path / f"net.{suffix}").stat().st_size < floats, errors
+    assert torch.equal(deploy.load(tmp_path / "net.packed")(images), net(images))
+    assert deploy.predictions({"torch": net, "onnx": deploy.runner(tmp_path / "net.onnx")},
+                              [(images, torch.zeros(2, dtype=torch.long))]).logit_difference.max() < 1e-3
+    given = paperlib("export", Link(resolve(recipe("duq")), 0).key, "--to", "packed", "--out", str(tmp_path / "float"))
+    assert given[0] == 2 and "not quantized" in given[2] and not (tmp_path / "float").exists()
+    for key in ("f" * 16, ""):
+        code, _, errors = paperlib("export", key, "--to", "packed")
+        assert code == 2 and f"begins with {key!r}: `python -m paperlib runs` lists them all" in errors
+
+
+def test_a_run_trained_by_other_code_is_found_by_its_key(folder, monkeypatch):
+    run = runs.obtain(recipes.weights_alone(4, model="mobilenet_v2", profile=profiles.changed(
+        "smoke", **{**SETTINGS, "round_epochs": 0, "float_epochs": 0})), progress=lambda **event: None)
+    weights = run.model().state_dict()
+    monkeypatch.setattr("paperlib.store.code_version", lambda: "younger")
+    net, found = runs.trained(run.key)
+    assert found.identity() == run.recipe.identity() and Link.at(run.key).key == run.key
+    assert all(torch.equal(a, b) for a, b in zip(weights.values(), net.state_dict().values()) if torch.is_tensor(a))
+
+
 def finals(recipe):
     states = [checkpoint.load(link.folder / "final.pt") for link in Link.chain(recipe)]
     return [[s["history"], {k: v.numpy().tobytes() if torch.is_tensor(v) else v for k, v in s["net"].items()}]
@@ -194,6 +224,37 @@ def stopped(how, folder):
         os.killpg(process.pid, number)          # a terminal's Ctrl-C reaches all processes
         output, errors = process.communicate(timeout=90)
         return process.returncode, output, errors
+    finally:
+        process.kill()
+
+
+def read(file):
+    try:
+        return file.read_bytes()
+    except OSError:     # the process is gone
+        return b""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="sees workers in /proc")
+def test_ctrl_c_reaches_no_worker(folder):
+    """One that still imports would show a traceback; the command ends them all."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "paperlib", *TRAIN, "--method", "duq", "pact", "--workers", "2"], cwd=paths.ROOT,
+        env={**os.environ, "PAPERLIB_RUNS": str(folder), "CUDA_VISIBLE_DEVICES": ""}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        workers = []
+        while process.poll() is None and not workers:
+            time.sleep(0.005)
+            workers = [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline")
+                       if b"paperlib.worker" in read(file)
+                       and f"PPid:\t{process.pid}\n".encode() in read(file.with_name("status"))]
+        assert os.getpgid(workers[0]) == workers[0] != os.getpgid(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=90)
+        assert process.returncode == 130 and output == "" and "Traceback" not in errors, errors
+        assert not Path(f"/proc/{workers[0]}").exists()
     finally:
         process.kill()
 

@@ -12,6 +12,7 @@ from ..layers import QuantConv2d, QuantLinear
 from ..models.fuse import unfuse
 from ..models.ranges import trace
 from ..quantizers import Quantizer
+from .stored import Stored
 
 
 @dataclass
@@ -69,14 +70,27 @@ class IntegerLayer:
         return bias + self.edge.view(self.spatial) * self.accumulate(torch.ones_like(codes[:1]))[0]
 
 
+@torch.no_grad()
+def doubled(net: nn.Module) -> nn.Module:
+    """A copy in float64 and evaluation mode, whose weights keep the codes that they have as the network is.
+
+    (In float64 a weight close to half-way between two levels could get another.)
+    """
+    net = unfuse(net).eval()
+    for layer in net.modules():
+        if isinstance(layer, (QuantConv2d, QuantLinear)) and layer.weight_quantizer is not None:
+            layer.weight_quantizer = Stored(layer.weight_quantizer, layer.weight_quantizer.encode(layer.weight))
+    return net.double()
+
+
 def integers(net: nn.Module) -> dict[str, IntegerLayer]:
     """The layers of a trained network whose input and weight are both quantized, in the order of their first call.
 
-    Numbers are computed in float64 from the parameters as they are; the network stays as it is.  Layers with a float
+    Numbers are computed in float64 from the parameters as they are, see :func:`doubled`.  Layers with a float
     input or a float weight are left out.  InputError for a quantizer without evenly spaced levels (TTQ), for one that
     scales the output by its input (XNOR), and for a network that cannot be traced.
     """
-    net = unfuse(net).double().eval()
+    net = doubled(net)
     graph, modules = trace(net), dict(net.named_modules(remove_duplicate=False))
     found: dict[str, IntegerLayer] = {}
     for node in graph.nodes:
@@ -104,7 +118,7 @@ def _integers(name: str, layer: nn.Module, norm_name: str | None, norm: nn.Modul
         raise InputError(f"{name}: {type(quantizer).__name__} multiplies the output by a factor that it takes from the "
                          "input, which no scale per channel can do: use another method")
     step, origin = (value.item() for value in spacing(quantizer, name))
-    codes = layer.weight_quantizer.encode(layer.weight).double()     # first: some ranges follow the weight
+    codes = layer.weight_quantizer.encode(layer.weight).double()
     weight_step, weight_origin = spacing(layer.weight_quantizer, name)
     halves = (2 * weight_origin / weight_step).round()          # codes of +-1/2, +-3/2 ... are doubled
     if (halves % 2).any():

@@ -22,6 +22,7 @@ from .aiwq import (
     one_weight,
 )
 from .cost_accuracy import cost_accuracy, describe_cost_accuracy, our_points, paper_points
+from .deploy import deployed, describe_deployed
 from .folding import (
     describe_folded_ranges,
     describe_folding,
@@ -95,8 +96,8 @@ from .style import caption, histories, save, show
 
 __all__ = ["ablation", "ablation_table", "above_full", "accuracies", "accuracy_by_bits", "accuracy_table",
            "aiwq_by_kind", "aiwq_by_layer", "aiwq_layers", "aiwq_over_iterations", "aiwq_steps", "along_rounds",
-           "at_chance", "caption", "cost_accuracy", "describe_ablation", "describe_accuracy_by_bits",
-           "describe_aiwq_by_layer", "describe_aiwq_over_iterations", "describe_cost_accuracy",
+           "at_chance", "caption", "cost_accuracy", "deployed", "describe_ablation", "describe_accuracy_by_bits",
+           "describe_aiwq_by_layer", "describe_aiwq_over_iterations", "describe_cost_accuracy", "describe_deployed",
            "describe_folded_ranges", "describe_folding", "describe_four_quantizers", "describe_hswish",
            "describe_hswish_errors", "describe_interval_bounds", "describe_interval_distributions",
            "describe_loss_curves", "describe_one_weight", "describe_pact_vs_duq", "describe_pruned_by_bits",

@@ -50,7 +50,11 @@ def caption(runs: Sequence[Run], profile: str) -> str:
     for run in runs:
         r = run.recipe
         scales.setdefault((r.data, r.width, r.train_images, r.test_images), []).append(run)
-    return f"profile {profile}: " + "; ".join(map(_scale, scales.values()))
+    told = [f"profile {profile}: " + "; ".join(map(_scale, scales.values()))]
+    recorded = sorted({run.recipe.label for run in runs if run.recipe.recorded})
+    if recorded and not all(run.recipe.recorded for run in runs):
+        told.append(f"recorded, not trained here: {', '.join(recorded)}")
+    return "; ".join(told)
 
 
 def _scale(runs: Sequence[Run]) -> str:

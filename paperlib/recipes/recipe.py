@@ -73,6 +73,11 @@ class Recipe:
                    tuple(phases), num_classes=s.num_classes, input_size=s.input_size, weights=s.weights,
                    recorded=isinstance(profile, str) and bool(profiles.get(profile).plays))
 
+    def build(self) -> dict:
+        """The arguments of ``models.build`` that give the network, but for its weights."""
+        return {"name": self.model, "num_classes": self.num_classes, "width": self.width,
+                "input_size": self.input_size}
+
     def table(self) -> pd.DataFrame:
         """One row per phase; what no phase freezes or measures has no column."""
         rows = []

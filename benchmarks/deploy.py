@@ -1,0 +1,114 @@
+"""Inference of a 4-bit network: PyTorch, ONNX Runtime and integers of our own, as ratios to PyTorch in float.
+
+All variants take turns within one run, so that a machine whose speed drifts is fair to all; medians are shown
+(IntegerNet, exact but not fast, has one turn), and the size of the file each starts from.  Weights are random, which
+speed does not depend on; every variant is first checked to agree with PyTorch, roughly.  ``python benchmarks/deploy.py
+--help`` lists the options.
+"""
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import onnxruntime
+import pandas as pd
+import torch
+from torch import nn
+
+from paperlib import models
+from paperlib.deploy.onnx import session, to_onnx
+
+try:
+    from paperlib.deploy.integer import IntegerNet
+except ImportError:
+    IntegerNet = None
+
+
+def float_network(name: str, size: int, x: torch.Tensor) -> nn.Module:
+    """A float network with 1000 classes, residual branches at work and running statistics of real activations."""
+    net = models.build(name, input_size=size, num_classes=1000)
+    for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.ones_(norm.weight)
+        norm.momentum = None
+    with torch.no_grad():
+        net.train()(x)
+    return net.eval()
+
+
+def stored(net: nn.Module, path: Path) -> int:
+    """Bytes of the network as PyTorch saves it."""
+    torch.save(net.state_dict(), path)
+    return path.stat().st_size
+
+
+def variants(name: str, size: int, args: argparse.Namespace, folder: Path) -> dict[str, tuple[Callable, int | None]]:
+    """{variant: (function of a batch, bytes of its file or None)}."""
+    x = torch.randn(4, 3, size, size)
+    net = float_network(name, size, x)
+    quantized = models.calibrate(models.quantize(net, models.Scheme(w_bits=args.bits, a_bits=args.bits)), x).eval()
+    found = {"PyTorch float": (net, stored(net, folder / "float.pt")), "PyTorch fake-quantized": (quantized, None)}
+    if IntegerNet is not None:
+        found["IntegerNet"] = IntegerNet(quantized, rescale="float"), None
+    for label, source, carrier in (("float", net, "int8"), ("int8", quantized, "int8"), ("int4", quantized, "int4")):
+        path = to_onnx(source, folder / f"{label}.onnx", input_size=size, carrier=carrier)
+        run = session(path, threads=args.threads)
+        found[f"ONNX Runtime {label}"] = (
+            lambda x, run=run: torch.from_numpy(run.run(None, {"images": x.contiguous().numpy()})[0]),
+            path.stat().st_size)
+    expected = {False: net(x), True: quantized(x)}
+    for label, (run, _) in found.items():
+        wanted = expected["float" not in label]
+        # in an untrained network one number that rounding moves to another code moves many behind it
+        if (run(x) - wanted).norm() > 0.5 * wanted.norm():
+            raise SystemExit(f"{name}: {label} computes something else than PyTorch")
+    return found
+
+
+@torch.no_grad()
+def measure(name: str, args: argparse.Namespace, folder: Path) -> pd.DataFrame:
+    """Prints a table; its times are seconds."""
+    torch.manual_seed(0)
+    found = variants(name, args.size, args, folder)
+    table = pd.DataFrame({"file MB": {label: size and size / 1e6 for label, (_, size) in found.items()}})
+    for batch in args.batch:
+        x = torch.randn(batch, 3, args.size, args.size).to(memory_format=torch.channels_last)
+        times: dict[str, list[float]] = {label: [] for label in found}
+        repeats = max(args.repeats, min(8 * args.repeats, 32 // batch))
+        for i in range(repeats + 1):
+            for label, (run, _) in found.items():
+                if i and label == "IntegerNet":
+                    continue
+                start = time.perf_counter()
+                run(x)
+                if i or label == "IntegerNet":
+                    times[label].append(time.perf_counter() - start)
+        milliseconds = pd.Series({label: 1000 * statistics.median(t) for label, t in times.items()})
+        table[f"ms at {batch}"], table[f"ratio at {batch}"] = milliseconds, milliseconds / milliseconds.iloc[0]
+    print(f"\n{name}, {args.bits} bits, images of {args.size}x{args.size}, batches of {args.batch}, {args.threads} "
+          f"threads, torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}; ratios to PyTorch float")
+    print(table.round({c: 2 if "ratio" in c else 1 for c in table}).to_string(na_rep=""), flush=True)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", nargs="+", default=["mobilenet_v2", "mobilenet_v3_large"], help="default: both")
+    parser.add_argument("--size", type=int, default=224, help="pixels of the images (default: %(default)s)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 64], help="default: 1 64")
+    parser.add_argument("--bits", type=int, default=4, help="of weights and activations (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="counted turns of large batches; small ones have up to "
+                        "8 times as many (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.model:
+            measure(name, args, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Does the integer network compute what was trained?  Code by code, and answer by answer."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from ..errors import InputError
+from ..models.fuse import unfuse
+from ..quantizers import Quantizer
+from ..quantizers.functional import position
+from .fold import doubled
+from .integer import IntegerNet
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+def compare(net: nn.Module, batches: Batches, fraction: int = 20) -> pd.DataFrame:
+    """Compare the codes that reach each layer, over batches (images, labels) as the network takes them.
+
+    The measure is the fake-quantized network in float64, with the weights' codes as they were trained.  One row per
+    layer (and identity quantizer), in their order:
+
+    - ``codes``: how many there were;
+    - ``integer``: how many differ with ``IntegerNet(net)``; 0, as both compute the same but for 1e-15;
+    - ``float32``: how many differ with the fake-quantized network as it was trained, in float32;
+    - ``ties``: how many of those were the first of their image to differ: nothing before them did, so float32's
+      rounding alone decided, the others follow from these;
+    - ``furthest``: how far from half-way between two codes the furthest of these lay, in steps: as small as float32's
+      error, or the difference has another reason (NaN where there are none);
+    - ``fixed``: how many differ with ``IntegerNet(net, "fixed", fraction)``; NaN where that does not exist, because
+      layers stayed in float.
+    """
+    single = unfuse(net).eval()
+    double, integer = doubled(net), IntegerNet(net)
+    try:
+        fixed = IntegerNet(net, "fixed", fraction)
+    except InputError:
+        fixed = None
+    rows: dict[str, dict] = {}
+    for images, _ in batches:
+        exact, places = _looked_at(double, images.double(), integer.quantizers)
+        others = {"integer": _watched(integer, images), "fixed": fixed and _watched(fixed, images),
+                  "float32": _looked_at(single, images, integer.quantizers)[0]}
+        untouched = torch.ones(len(images), dtype=torch.bool)
+        for name, codes in exact.items():
+            row = rows.setdefault(name, {"layer": name, "codes": 0, "integer": 0, "float32": 0, "ties": 0,
+                                         "furthest": float("nan"), "fixed": 0 if fixed else float("nan")})
+            row["codes"] += codes.numel()
+            differs = {other: found[name] != codes for other, found in others.items() if found}
+            for other, different in differs.items():
+                row[other] += int(different.sum())
+            first = differs["float32"] & untouched.view(-1, *[1] * (codes.dim() - 1))
+            if first.any():
+                from_tie = (places[name][first] % 1 - 0.5).abs().max().item()
+                row["ties"] += int(first.sum())
+                row["furthest"] = max(from_tie, 0.0 if row["furthest"] != row["furthest"] else row["furthest"])
+            untouched &= ~differs["float32"].flatten(1).any(1)
+    return pd.DataFrame(rows.values())
+
+
+def _watched(net: IntegerNet, images: Tensor) -> dict[str, Tensor]:
+    seen: dict[str, Tensor] = {}
+    net.watch = lambda name, codes: seen.update({name: codes})
+    net(images)
+    net.watch = None
+    return seen
+
+
+@torch.no_grad()
+def _looked_at(net: nn.Module, images: Tensor, names: Iterable[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """({name: codes}, {name: where they lie on the code axis, before rounding}) of a fake-quantized network."""
+    codes, places, hooks = {}, {}, []
+
+    def look(name: str, quantizer: Quantizer):
+        def hook(module, args):
+            codes[name] = quantizer.encode(args[0])
+            affine = quantizer.placed()
+            places[name] = (position(args[0], affine, quantizer.grid) if affine is not None
+                            else torch.full_like(args[0], float("nan")))
+        return hook
+
+    for name in names:
+        module = net.get_submodule(name)
+        hooks.append(module.register_forward_pre_hook(look(name, getattr(module, "input_quantizer", module))))
+    try:
+        net(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return codes, places
+
+
+@torch.no_grad()
+def predictions(forms: Mapping[str, Callable[[Tensor], Tensor]], batches: Batches) -> pd.DataFrame:
+    """The answers of several forms of a network, each a function from images to logits, over batches (images, labels).
+
+    One row per form: ``accuracy`` (top-1, in percent), ``loss`` (mean cross-entropy), and against the first form
+    ``other_answers`` (images with another top-1) and ``logit_difference`` (the largest).
+    """
+    sums = {name: dict(images=0, accuracy=0.0, loss=0.0, other_answers=0, logit_difference=0.0) for name in forms}
+    for images, labels in batches:
+        first = None
+        for name, form in forms.items():
+            logits, row = form(images).double(), sums[name]
+            first = logits if first is None else first
+            row["images"] += len(labels)
+            row["accuracy"] += 100 * (logits.argmax(1) == labels).sum().item()
+            row["loss"] += cross_entropy(logits, labels, reduction="sum").item()
+            row["other_answers"] += (logits.argmax(1) != first.argmax(1)).sum().item()
+            row["logit_difference"] = max(row["logit_difference"], (logits - first).abs().max().item())
+    table = pd.DataFrame.from_dict(sums, "index").rename_axis("form").reset_index()
+    table[["accuracy", "loss"]] = table[["accuracy", "loss"]].div(table.images, axis=0)
+    return table

@@ -1,0 +1,59 @@
+"""One trained network in all the forms that it can be deployed in, side by side."""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from torch import Tensor, nn
+
+from .. import cost
+from .compare import Batches, compare, predictions
+from .integer import IntegerNet
+from .onnx import runner, to_onnx
+from .pack import load, pack
+from .program import export
+
+
+class Form(NamedTuple):
+    """A file's size in bytes, and what computes logits from images (N, 3, size, size)."""
+
+    bytes: int
+    run: Callable[[Tensor], Tensor]
+
+
+def forms(net: nn.Module, folder: str | os.PathLike, *, build: dict, fraction: int = 20) -> dict[str, Form]:
+    """The network as trained (its size: all parameters in float32), and each form of paperlib.deploy, written to
+    ``folder`` and read from there.  ``build``: as in :func:`paperlib.deploy.pack`."""
+    folder, size = Path(folder), build["input_size"]
+    packed = pack(net, folder / "net.packed", build=build)
+    program = export(net, folder / "net.npz", input_size=size, fraction=fraction)
+    found = {"fake-quantized, float32": Form(4 * int(cost.table(net, size).params.sum()), net.eval()),
+             "packed": Form(packed.stat().st_size, load(packed)),
+             "integers, float factors": Form(program.stat().st_size, IntegerNet(load(packed))),
+             "integers alone": Form(program.stat().st_size, IntegerNet(load(packed), "fixed", fraction))}
+    for carrier in ("int8", "int4"):
+        file = to_onnx(net, folder / f"net_{carrier}.onnx", input_size=size, carrier=carrier)
+        found[f"ONNX, {carrier}"] = Form(file.stat().st_size, runner(file))
+    return found
+
+
+def side_by_side(found: dict[str, Form], batches: Batches) -> pd.DataFrame:
+    """One row per form: ``bytes``, ``smaller`` (how many times smaller than the first form's) and the columns of
+    :func:`paperlib.deploy.predictions`."""
+    table = predictions({name: form.run for name, form in found.items()}, batches)
+    table.insert(1, "bytes", [form.bytes for form in found.values()])
+    table.insert(2, "smaller", table.bytes[0] / table.bytes)
+    return table
+
+
+def by_fraction(net: nn.Module, batches: Batches, fractions: Sequence[int]) -> pd.DataFrame:
+    """What bits behind the point are worth: columns ``fraction``, ``fixed`` (share of codes that differ from exact
+    arithmetic) and ``float32`` (the same for the network as trained: its own rounding)."""
+    rows = []
+    for fraction in fractions:
+        sums = compare(net, batches, fraction)[["codes", "float32", "fixed"]].sum()
+        rows.append((fraction, sums.fixed / sums.codes, sums.float32 / sums.codes))
+    return pd.DataFrame(rows, columns=["fraction", "fixed", "float32"])

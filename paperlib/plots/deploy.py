@@ -1,0 +1,44 @@
+"""The forms of a deployed network: their sizes, and what arithmetic without floats costs."""
+from __future__ import annotations
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from .style import BLUE, GREY, ORANGE, STYLE
+
+
+def deployed(table: pd.DataFrame, fractions: pd.DataFrame, *, footnote: str) -> Figure:
+    """Left: bytes of each form, with its accuracy.  Right: the share of codes that fixed-point numbers change, by the
+    bits behind the point; dashed: what float32 changes."""
+    with mpl.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), width_ratios=(1.15, 1))
+        positions = range(len(table))
+        left.barh(positions, table.bytes / 1000, color=[GREY] + [BLUE] * (len(table) - 1), height=0.62)
+        for y, row in zip(positions, table.itertuples()):
+            left.annotate(f"{row.bytes / 1000:.0f} KB, {row.accuracy:.1f} %", (row.bytes / 1000, y), (5, 0),
+                          textcoords="offset points", va="center", fontsize=11)
+        left.set(title="Size and accuracy", xlabel="kilobytes", yticks=positions, yticklabels=table.form,
+                 xlim=(0, table.bytes.max() / 1000 * 1.42))
+        left.invert_yaxis()
+        left.grid(axis="y", visible=False)
+        right.plot(fractions.fraction, 100 * fractions.fixed, marker="o", color=ORANGE)
+        last, own = fractions.iloc[-1], 100 * fractions.float32.iloc[0]
+        right.axhline(own, color=GREY, linestyle="--", linewidth=1.6)
+        right.annotate("float32's own rounding", (last.fraction, own), (0, -15), textcoords="offset points",
+                       color=GREY, fontsize=11, ha="right")
+        right.set(title="Codes that are not the exact ones", xlabel="bits behind the point", yscale="log",
+                  ylabel="share of codes (%)", xticks=fractions.fraction)
+        right.margins(y=0.15)
+        figure.supxlabel(footnote, fontsize=10, color=GREY)
+    return figure
+
+
+def describe_deployed(table: pd.DataFrame, fractions: pd.DataFrame) -> str:
+    """Alternative text for :func:`deployed`, with all numbers."""
+    sizes = ", ".join(f"{row.form} {row.bytes / 1000:.0f} KB and {row.accuracy:.1f} %" for row in table.itertuples())
+    shares = ", ".join(f"{100 * row.fixed:.2g} % with {row.fraction:.0f} bits" for row in fractions.itertuples())
+    return (f"Left, bars with the size of each form of one network, and its accuracy: {sizes}. Right, a falling line: "
+            f"the share of codes that fixed-point numbers change, by bits behind the point: {shares}; a dashed line "
+            f"where float32's own rounding is, {100 * fractions.float32.iloc[0]:.2g} %.")
