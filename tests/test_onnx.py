@@ -11,7 +11,8 @@ from torch import nn
 from paperlib import models
 from paperlib.deploy.compare import predictions
 from paperlib.deploy.fold import integers
-from paperlib.deploy.onnx import OPSET, rounding, runner, session, to_onnx
+from paperlib.deploy.onnx import OPSET, runner, session, to_onnx
+from paperlib.deploy.rounding import rounding
 from paperlib.errors import InputError
 from paperlib.models import Scheme
 from paperlib.models.identity import quantized_blocks

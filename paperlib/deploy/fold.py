@@ -99,12 +99,12 @@ def integers(net: nn.Module) -> dict[str, IntegerLayer]:
             continue
         if node.target in found:
             raise InputError(f"{node.target} is called more than once: integers need a layer of its own for each call")
-        norm = _norm_behind(node, modules)
+        norm = norm_behind(node, modules)
         found[node.target] = _integers(node.target, layer, norm, modules.get(norm))
     return found
 
 
-def _norm_behind(node: torch.fx.Node, modules: dict) -> str | None:
+def norm_behind(node: torch.fx.Node, modules: dict) -> str | None:
     """The name of the batch norm that alone takes what the layer of ``node`` gives."""
     after = next(iter(node.users)) if len(node.users) == 1 else node
     is_norm = after.op == "call_module" and isinstance(modules[after.target], nn.modules.batchnorm._BatchNorm)

@@ -24,10 +24,10 @@ def deployed(table: pd.DataFrame, fractions: pd.DataFrame, *, footnote: str) -> 
         left.invert_yaxis()
         left.grid(axis="y", visible=False)
         right.plot(fractions.fraction, 100 * fractions.fixed, marker="o", color=ORANGE)
-        last, own = fractions.iloc[-1], 100 * fractions.float32.iloc[0]
+        own = 100 * fractions.float32.iloc[0]
         right.axhline(own, color=GREY, linestyle="--", linewidth=1.6)
-        right.annotate("float32's own rounding", (last.fraction, own), (0, -15), textcoords="offset points",
-                       color=GREY, fontsize=11, ha="right")
+        right.annotate("float32's own rounding", (fractions.fraction.iloc[0], own), (0, 5), textcoords="offset points",
+                       color=GREY, fontsize=11)
         right.set(title="Codes that are not the exact ones", xlabel="bits behind the point", yscale="log",
                   ylabel="share of codes (%)", xticks=fractions.fraction)
         right.margins(y=0.15)

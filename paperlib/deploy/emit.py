@@ -1,0 +1,297 @@
+"""The nodes of an ONNX file, layer by layer."""
+from __future__ import annotations
+
+import operator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from ..errors import InputError
+from ..models.ranges import _changes_its_input, trace
+from ..quantizers import Quantizer
+from .fold import IntegerLayer, integers, norm_behind, spacing
+from .rounding import room_of, rounding
+
+_OPERATIONS = {
+    "relu": (nn.ReLU, F.relu, torch.relu, "relu"), "relu6": (nn.ReLU6, F.relu6), "hardtanh": (nn.Hardtanh,),
+    "HardSwish": (nn.Hardswish, F.hardswish), "HardSigmoid": (nn.Hardsigmoid, F.hardsigmoid),
+    "Sigmoid": (nn.Sigmoid, torch.sigmoid, "sigmoid"), "adaptive": (nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d),
+    "max_pool": (nn.MaxPool2d,), "flatten": (nn.Flatten, torch.flatten, "flatten"),
+    "same": (nn.Identity, nn.Dropout, F.dropout, "contiguous"), "norm": (nn.BatchNorm1d, nn.BatchNorm2d),
+    "Add": (operator.add, operator.iadd, torch.add, "add", "add_"),
+    "Mul": (operator.mul, operator.imul, torch.mul, "mul", "mul_")}
+_NAMES = {target: name for name, targets in _OPERATIONS.items() for target in targets}
+_LIMITS = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0)}
+
+
+def _limits(kind: str, module: nn.Module | None) -> tuple[float, float]:
+    return _LIMITS.get(kind) or (module.min_val, module.max_val)
+
+
+class _Codes(NamedTuple):
+    """A tensor that holds the codes of the quantizer that comes next."""
+
+    name: str
+
+
+def _zero(quantizer: Quantizer) -> int:
+    """What stands for code 0: all codes are carried by uint8, since ORT's QLinearConv wants one type on both sides."""
+    return 128 if quantizer.grid.code_min < 0 else 0
+
+
+class Writer:
+    """The nodes and constants of a file while it grows; methods that emit give the name of what a node computes."""
+
+    def __init__(self, net: nn.Module, size: tuple[int, ...], carrier: str):
+        self.nodes, self.constants, self.carrier, self.integer, self.codes = [], {}, carrier, [], {}
+        self.graph, self.modules = trace(net), dict(net.named_modules(remove_duplicate=False))
+        self.layers = integers(net) if any(isinstance(m, Quantizer) for m in net.modules()) else {}
+        self.folded = {layer.norm for layer in self.layers.values()}
+        try:
+            with torch.no_grad():
+                ShapeProp(torch.fx.GraphModule(net, self.graph)).propagate(torch.zeros(1, *size).double())
+        except RuntimeError as error:
+            raise InputError(f"{type(net).__name__} cannot take images of shape {'x'.join(map(str, size))}: give "
+                             "input_size as the network needs it") from error
+
+    def add(self, op: str, *inputs: str, **attributes) -> str:
+        name = f"{op}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
+        return name
+
+    def constant(self, value, dtype) -> str:
+        """The name of a constant; dtype: one of numpy's, or "int4"."""
+        array = np.asarray(value)
+        if isinstance(dtype, str):
+            tensor = helper.make_tensor("", TensorProto.INT4, array.shape, array.ravel().tolist())
+        else:
+            tensor = numpy_helper.from_array(np.ascontiguousarray(array.astype(dtype)).reshape(array.shape))
+        key = tensor.SerializeToString(deterministic=True)
+        if key not in self.constants:
+            tensor.name = f"constant_{len(self.constants)}"
+            self.constants[key] = tensor
+        return self.constants[key].name
+
+    # -- quantizers ----------------------------------------------------------------------------------------------
+    def zero(self, quantizer: Quantizer) -> str:
+        return self.constant(_zero(quantizer), np.uint8)
+
+    def clip(self, codes: str, quantizer: Quantizer, low: int, top: int) -> str:
+        zero = _zero(quantizer)
+        if (low + zero, top + zero) == (0, 255):
+            return codes
+        return self.add("Clip", codes, *(self.constant(code + zero, np.uint8) for code in (low, top)))
+
+    def encode(self, x: str | _Codes, quantizer: Quantizer, name: str) -> str:
+        """The codes of ``x``, clipped, for the layer or block ``name``."""
+        self.codes[name] = codes = x.name if isinstance(x, _Codes) else self.round(x, quantizer, name)
+        return codes
+
+    def round(self, x: str, quantizer: Quantizer, name: str) -> str:
+        affine, grid = quantizer.placed(), quantizer.grid
+        if affine is None or type(quantizer).gain is not Quantizer.gain:
+            raise InputError(f"{name}: {type(quantizer).__name__} does not round its input to an evenly spaced grid, "
+                             "which is all that QuantizeLinear does: use another method for activations")
+        scale = float(affine.in_scale) / grid.steps
+        offset = float(affine.in_offset) - grid.zero * scale
+        if offset:
+            x = self.add("Sub", x, self.constant(offset, np.float32))
+        codes = self.add("QuantizeLinear", x, self.constant(scale, np.float32), self.zero(quantizer))
+        return self.clip(codes, quantizer, grid.code_min, grid.code_max)
+
+    def decode(self, codes: str, quantizer: Quantizer, step: float, origin: float) -> str:
+        x = self.add("DequantizeLinear", codes, self.constant(step, np.float32), self.zero(quantizer))
+        return self.add("Add", x, self.constant(origin, np.float32)) if origin else x
+
+    def ahead(self, node: torch.fx.Node) -> tuple[Quantizer, int, int] | None:
+        """The input quantizer that alone takes what ``node`` gives, and the least and greatest code that reach it.
+
+        None unless only operations that never change the order of two values lie between.
+        """
+        low, top = -np.inf, np.inf
+        while len(node.users) == 1:
+            node = next(iter(node.users))
+            kind, module = self.kind(node), self.modules.get(node.target) if node.op == "call_module" else None
+            if kind == "layer":
+                quantizer = getattr(module, "input_quantizer", None)
+                if quantizer is None or quantizer.placed() is None or type(quantizer).gain is not Quantizer.gain:
+                    return None
+                low, top = quantizer.codes(torch.tensor([low, top]).double()).int().tolist()
+                return quantizer, low, top
+            if kind in _LIMITS or kind == "hardtanh":
+                least, most = _limits(kind, module)
+                low, top = (min(max(v, least), most) for v in (low, top))
+            elif kind not in ("same", "max_pool", "flatten") and node.target not in self.folded:
+                return None
+        return None
+
+    # -- layers --------------------------------------------------------------------------------------------------
+    def layer(self, node: torch.fx.Node, x: str | _Codes) -> str | _Codes:
+        name, layer = node.target, self.modules[node.target]
+        is_conv, shape = isinstance(layer, nn.Conv2d), {}
+        if is_conv:
+            if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+                raise InputError(f"{name}: only numeric zero padding can be exported: pad before the layer instead")
+            shape = {"kernel_shape": layer.kernel_size, "strides": layer.stride, "pads": layer.padding * 2,
+                     "dilations": layer.dilation, "group": layer.groups}
+        elif len(node.meta["tensor_meta"].shape) != 2:
+            raise InputError(f"{name}: fully connected layers take one vector per image here: flatten before")
+        found, quantizer = self.layers.get(name), getattr(layer, "input_quantizer", None)
+        pad = getattr(layer, "pad_value", 0.0) if is_conv and any(layer.padding) else None
+        ahead = self.ahead(node)
+        exact = rounding(found, *ahead) if found and is_conv and ahead else None
+        if exact is not None:
+            return self.integer_conv(found, *ahead, *exact, self.encode(x, quantizer, name), shape)
+        if found and self.pointwise(layer, found):
+            return self.product(found, self.encode(x, quantizer, name))
+        weight, bias = (self.packed(found), found.bias) if found else self.real(node, layer, pad or 0.0)
+        if quantizer is not None:
+            step, origin = (float(value) for value in spacing(quantizer, name))
+            apart = 0.0 if found and pad is None else origin - (pad or 0.0)
+            x = self.decode(self.encode(x, quantizer, name), quantizer, step, apart)
+        elif pad:
+            x = self.add("Sub", x, self.constant(pad, np.float32))
+        # apart from a bias that an optimizer would round to int32 with the weights
+        inside = [] if ahead else [self.constant(bias, np.float32)]
+        y = self.add("Conv", x, weight, *inside, **shape) if is_conv else self.add("Gemm", x, weight, *inside, transB=1)
+        return self.add("Add", y, self.constant(bias.view(-1, *[1] * 2 * is_conv), np.float32)) if ahead else y
+
+    def integer_conv(self, found: IntegerLayer, quantizer: Quantizer, low: int, top: int, weight: np.ndarray, room: int,
+                     bias: np.ndarray, scale: np.ndarray, codes: str, shape: dict) -> _Codes:
+        one, zeros = self.constant(1, np.float32), np.zeros(len(scale))
+        y = self.add("QLinearConv", codes, one, self.zero(found.layer.input_quantizer), self.int8(weight, room),
+                     self.constant(scale, np.float32), self.constant(zeros, np.int8), one, self.zero(quantizer),
+                     self.constant(bias, np.int32), **shape)
+        self.integer.append(found.name)
+        return _Codes(self.clip(y, quantizer, low, top))
+
+    def pointwise(self, layer: nn.Module, found: IntegerLayer) -> bool:
+        """Whether it is a 1x1 convolution from many channels to few: MatMulInteger pays there, ConvInteger nowhere."""
+        return (isinstance(layer, nn.Conv2d) and layer.kernel_size == layer.stride == (1, 1) and layer.groups == 1
+                and not any(layer.padding) and layer.out_channels <= layer.in_channels and room_of(found) > 0)
+
+    def product(self, found: IntegerLayer, codes: str) -> str:
+        """Sums of products in int32, channels last, times scale plus bias."""
+        weight = found.weight.numpy().reshape(len(found.weight), -1).T
+        y = self.add("MatMulInteger", self.add("Transpose", codes, perm=[0, 2, 3, 1]), self.int8(weight),
+                     self.zero(found.layer.input_quantizer))
+        y = self.add("Mul", self.add("Cast", y, to=TensorProto.FLOAT), self.constant(found.scale, np.float32))
+        y = self.add("Add", y, self.constant(found.bias, np.float32))
+        self.integer.append(found.name)
+        return self.add("Transpose", y, perm=[0, 3, 1, 2])
+
+    def fits4(self, codes: np.ndarray) -> bool:
+        return self.carrier == "int4" and codes.min() >= -8 and codes.max() <= 7
+
+    def int8(self, codes: np.ndarray, times: int = 1) -> str:
+        """codes * times as int8, made at load from 4 bits where they are stored so."""
+        if not self.fits4(codes):
+            return self.constant(codes * times, np.int8)
+        stored = self.constant(codes, "int4")
+        if times > 1:
+            stored = self.add("Mul", self.add("Cast", stored, to=TensorProto.FLOAT), self.constant(times, np.float32))
+        return self.add("Cast", stored, to=TensorProto.INT8)
+
+    def packed(self, found: IntegerLayer) -> str:
+        """Integer weights times a scale per channel, above 0."""
+        unit, one = found.scale.numpy() / found.step, [1] * (found.weight.dim() - 1)
+        codes = found.weight.numpy() * np.sign(unit).astype(np.int16).reshape(-1, *one)
+        if codes.min() < -128 or codes.max() > 127:
+            return self.constant(codes * np.abs(unit).reshape(-1, *one), np.float32)
+        dtype = "int4" if self.fits4(codes) else np.int8
+        scale = self.constant(np.where(unit == 0, 1, np.abs(unit)), np.float32)
+        return self.add("DequantizeLinear", self.constant(codes, dtype), scale, axis=0)
+
+    def real(self, node: torch.fx.Node, layer: nn.Module, pad: float) -> tuple[str, Tensor]:
+        """Weight and bias of a layer of which input or weight is float, with the batch norm behind it."""
+        weight = layer.quantized_weight() if hasattr(layer, "quantized_weight") else layer.weight
+        gain, shift = torch.ones(len(weight)).double(), 0.0
+        norm = self.modules.get(norm_behind(node, self.modules))
+        if norm is not None:
+            self.folded.add(norm_behind(node, self.modules))
+            gain = gain / (norm.running_var + norm.eps).sqrt() * (norm.weight if norm.affine else 1)
+            shift = (norm.bias if norm.affine else 0) - gain * norm.running_mean
+        weight = weight * gain.reshape(-1, *[1] * (weight.dim() - 1))
+        bias = shift + gain * (0 if layer.bias is None else layer.bias) + pad * weight.flatten(1).sum(1)
+        return self.constant(weight, np.float32), bias
+
+    # -- everything else -----------------------------------------------------------------------------------------
+    def kind(self, node: torch.fx.Node) -> str | None:
+        if node.op != "call_module":
+            return _NAMES.get(node.target)
+        module = self.modules[node.target]
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            return "layer"
+        return "quantizer" if isinstance(module, Quantizer) else _NAMES.get(type(module))
+
+    def call(self, node: torch.fx.Node, inputs: list) -> str | _Codes:
+        """What a node of the network's graph becomes."""
+        kind, module = self.kind(node), self.modules.get(node.target) if node.op == "call_module" else None
+        x, name = inputs[0] if inputs else None, str(node.target)
+        if kind is None or not set(node.kwargs) <= {"inplace", "p", "training", "start_dim", "end_dim"}:
+            what = getattr(node.target, "__name__", name) if module is None else f"{name} ({type(module).__name__})"
+            known = ", ".join(t.__name__ for targets in _OPERATIONS.values() for t in targets if isinstance(t, type))
+            raise InputError(f"{what} has no counterpart in ONNX here: replace it by layers, sums, products, {known}")
+        if kind == "layer":
+            return self.layer(node, x)
+        if kind == "quantizer":
+            step, origin = (float(value) for value in spacing(module, name))
+            return self.decode(self.encode(x, module, name), module, step, origin)
+        if kind == "same" or node.target in self.folded or isinstance(x, _Codes) and kind in (*_LIMITS, "hardtanh"):
+            return x
+        before, after = (n.meta["tensor_meta"].shape for n in (node.args[0], node))
+        if kind in _LIMITS or kind == "hardtanh":
+            least, most = _limits(kind, module)
+            return self.add("Relu", x) if kind == "relu" else self.add(
+                "Clip", x, self.constant(least, np.float32), self.constant(most, np.float32))
+        if kind in ("max_pool", "flatten"):
+            if kind == "flatten" and after != (1, before.numel()):
+                raise InputError(f"{name}: only flattening all but the first dimension can be exported: start at 1")
+            y = self.add("Flatten", getattr(x, "name", x), axis=1) if kind == "flatten" else self.max_pool(module, x)
+            return _Codes(y) if isinstance(x, _Codes) else y
+        if kind == "adaptive":
+            if tuple(before[2:]) == (1, 1):
+                return self.add("Expand", x, self.constant([1, 1, *after[2:]], np.int64))
+            kernel = [a // b for a, b in zip(before[2:], after[2:])]
+            if any(a % b for a, b in zip(before[2:], after[2:])):
+                raise InputError(f"{name}: pooling {tuple(before[2:])} to {tuple(after[2:])} has windows of several "
+                                 "sizes, which ONNX has no operator for: choose an input_size that divides evenly")
+            return x if max(kernel) == 1 else self.add("GlobalAveragePool", x) if max(after[2:]) == 1 else \
+                self.add("AveragePool", x, kernel_shape=kernel, strides=kernel)
+        if kind == "norm":
+            ones = torch.ones_like(module.running_var)
+            values = (module.weight if module.affine else ones, module.bias if module.affine else 0 * ones,
+                      module.running_mean, module.running_var)
+            return self.add("BatchNormalization", x, *(self.constant(v.detach(), np.float32) for v in values),
+                            epsilon=module.eps)
+        return self.add(kind, *inputs, **({"alpha": 1 / 6, "beta": 0.5} if kind == "HardSigmoid" else {}))
+
+    def max_pool(self, module: nn.MaxPool2d, x: str | _Codes) -> str:
+        def pair(n):
+            return [n, n] if isinstance(n, int) else list(n)
+
+        return self.add("MaxPool", getattr(x, "name", x), kernel_shape=pair(module.kernel_size),
+                        strides=pair(module.stride), pads=pair(module.padding) * 2, dilations=pair(module.dilation),
+                        ceil_mode=int(module.ceil_mode))
+
+    def write(self) -> None:
+        """All nodes, from ``images`` to ``logits``."""
+        made: dict[torch.fx.Node, str | _Codes] = {}
+        for node in self.graph.nodes:
+            if node.op == "placeholder":
+                made[node] = "images"
+            elif node.op == "output":
+                self.nodes.append(helper.make_node("Identity", [made[node.args[0]]], ["logits"], name="logits"))
+            elif node.op == "get_attr":
+                raise InputError(f"{node.target} is used outside of a layer, which cannot be exported: keep it in one")
+            else:
+                made[node] = self.call(node, [made[a] if isinstance(a, torch.fx.Node) else
+                                              self.constant(a, np.float32) for a in node.args
+                                              if isinstance(a, (torch.fx.Node, float, int))])
+                if _changes_its_input(node, self.modules):
+                    made[node.args[0]] = made[node]
