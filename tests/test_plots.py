@@ -1,4 +1,5 @@
 """What a figure leaves behind."""
+import dataclasses
 import json
 
 import pandas as pd
@@ -77,3 +78,14 @@ def test_the_extension_shows_the_validation_loss_of_each_method_and_guessing():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == methods
     assert "weights, QIL: 2.11. Guessing would give 2.30" in plots.describe_four_quantizers(every, bits=4, classes=10)
     plt.close("all")
+
+
+def test_a_picture_says_which_runs_are_recorded():
+    shipped = Run(dataclasses.replace(RUN.recipe, recorded=True, label="LSQ"), *[pd.DataFrame()] * 2, key="k",
+                  seconds=1.0, environment={})
+    first, second = plots.caption([RUN, shipped], "laptop").splitlines()
+    assert first == plots.caption([RUN], "laptop") and second == "recorded, not trained here: LSQ"
+    assert "\n" not in plots.caption([shipped], "recorded")
+    other = Run(dataclasses.replace(shipped.recipe, model="vgg7"), *[pd.DataFrame()] * 2, key="k", seconds=1.0,
+                environment={})
+    assert plots.caption([RUN, other], "laptop").endswith("recorded, not trained here: LSQ (vgg7)")

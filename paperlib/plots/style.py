@@ -6,6 +6,7 @@ import io
 import json
 import platform
 import subprocess
+import textwrap
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -50,11 +51,13 @@ def caption(runs: Sequence[Run], profile: str) -> str:
     for run in runs:
         r = run.recipe
         scales.setdefault((r.data, r.width, r.train_images, r.test_images), []).append(run)
-    told = [f"profile {profile}: " + "; ".join(map(_scale, scales.values()))]
-    recorded = sorted({run.recipe.label for run in runs if run.recipe.recorded})
-    if recorded and not all(run.recipe.recorded for run in runs):
-        told.append(f"recorded, not trained here: {', '.join(recorded)}")
-    return "; ".join(told)
+    told = f"profile {profile}: " + "; ".join(map(_scale, scales.values()))
+    recorded = [run.recipe for run in runs if run.recipe.recorded]
+    if not recorded or len(recorded) == len(runs):
+        return told
+    several = len({run.recipe.model for run in runs}) > 1
+    names = dict.fromkeys(f"{r.label} ({r.model})" if several else r.label for r in recorded)
+    return "\n".join([told, *textwrap.wrap(f"recorded, not trained here: {'; '.join(names)}", 110)])
 
 
 def _scale(runs: Sequence[Run]) -> str:
