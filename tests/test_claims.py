@@ -279,5 +279,5 @@ def test_recorded_run_is_found_by_its_recipe(tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(found.history, made.history, rtol=1e-5)
     pd.testing.assert_frame_equal(found.layers, made.layers, check_dtype=False)
     assert (found.key, found.recipe) == (made.key, wanted)
-    with pytest.raises(InputError, match="recorded runs carry no weights"):
+    with pytest.raises(InputError, match="the recorded run one does not carry these weights: use profile='laptop'"):
         found.model()

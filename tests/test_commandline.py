@@ -173,7 +173,7 @@ def uninterrupted(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_export(paperlib, folder, tmp_path):
+def test_export(paperlib, folder, tmp_path, monkeypatch):
     run = runs.obtain(recipe("duq"), progress=lambda **event: None)
     images, net = torch.randn(2, 3, 32, 32), run.model().eval()
     for form, suffix in commandline.EXPORTS.items():
@@ -183,6 +183,12 @@ def test_export(paperlib, folder, tmp_path):
     assert torch.equal(deploy.load(tmp_path / "net.packed")(images), net(images))
     assert deploy.predictions({"torch": net, "onnx": deploy.runner(tmp_path / "net.onnx")},
                               [(images, torch.zeros(2, dtype=torch.long))]).logit_difference.max() < 1e-3
+    monkeypatch.setattr(runs, "recorded_dir", lambda: tmp_path / "shelf")
+    shelf = run.record(packed=True)
+    carried, found = runs.trained(shelf.name)
+    assert torch.equal(carried(images), net(images)) and found.recorded and run.record() == shelf
+    with pytest.raises(InputError, match="does not carry these weights"):
+        runs.obtain(found).model("weights")
     given = paperlib("export", Link(resolve(recipe("duq")), 0).key, "--to", "packed", "--out", str(tmp_path / "float"))
     assert given[0] == 2 and "not quantized" in given[2] and not (tmp_path / "float").exists()
     for key in ("f" * 16, ""):
