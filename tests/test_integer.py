@@ -264,9 +264,9 @@ def convolve(x, w, groups, stride, padding):
 @pytest.mark.parametrize("how", ["v2, LSQ", "v3, DuQ", "v3, zeros as padding", "v2, identity of 8 bits",
                                  "vgg7, 1-bit weights"])
 def test_the_exported_program_needs_nothing_but_integers(how, tmp_path):
-    net, codes = network(*NETWORKS[how]), []
+    net = network(*NETWORKS[how])
     fixed = IntegerNet(net, "fixed", 18)
-    fixed.watch = lambda name, c: codes.append(c.numpy().astype(np.int64))
+    codes = [c.numpy().astype(np.int64) for c in fixed.codes(IMAGES).values()]
     logits = fixed(IMAGES)
     program, numbers = run_program(export_program(net, tmp_path / "net.npz", input_size=32, fraction=18), codes[0])
     assert (numbers == (logits * 2**18).long().numpy()).all() and numbers.dtype == np.int64

@@ -43,7 +43,7 @@ def compare(net: nn.Module, batches: Batches, fraction: int = 20) -> pd.DataFram
     rows: dict[str, dict] = {}
     for images, _ in batches:
         exact, places = _looked_at(double, images.double(), integer.quantizers)
-        others = {"integer": _watched(integer, images), "fixed": fixed and _watched(fixed, images),
+        others = {"integer": integer.codes(images), "fixed": fixed and fixed.codes(images),
                   "float32": _looked_at(single, images, integer.quantizers)[0]}
         untouched = torch.ones(len(images), dtype=torch.bool)
         for name, codes in exact.items():
@@ -60,14 +60,6 @@ def compare(net: nn.Module, batches: Batches, fraction: int = 20) -> pd.DataFram
                 row["furthest"] = max(from_tie, 0.0 if row["furthest"] != row["furthest"] else row["furthest"])
             untouched &= ~differs["float32"].flatten(1).any(1)
     return pd.DataFrame(rows.values())
-
-
-def _watched(net: IntegerNet, images: Tensor) -> dict[str, Tensor]:
-    seen: dict[str, Tensor] = {}
-    net.watch = lambda name, codes: seen.update({name: codes})
-    net(images)
-    net.watch = None
-    return seen
 
 
 @torch.no_grad()

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn.modules.utils import _pair
 
 from ..errors import InputError
 from ..models.ranges import _changes_its_input, trace
 from ..quantizers import Quantizer
-from .fold import IntegerLayer, integers, norm_behind, spacing
+from .fold import IntegerLayer, integers, norm_behind, norm_terms, spacing
 from .rounding import room_of, rounding
 
 _OPERATIONS = {
@@ -210,12 +211,9 @@ class Writer:
     def real(self, node: torch.fx.Node, layer: nn.Module, pad: float) -> tuple[str, Tensor]:
         """Weight and bias of a layer of which input or weight is float, with the batch norm behind it."""
         weight = layer.quantized_weight() if hasattr(layer, "quantized_weight") else layer.weight
-        gain, shift = torch.ones(len(weight)).double(), 0.0
-        norm = self.modules.get(norm_behind(node, self.modules))
-        if norm is not None:
-            self.folded.add(norm_behind(node, self.modules))
-            gain = gain / (norm.running_var + norm.eps).sqrt() * (norm.weight if norm.affine else 1)
-            shift = (norm.bias if norm.affine else 0) - gain * norm.running_mean
+        norm = norm_behind(node, self.modules)
+        self.folded.add(norm)
+        gain, shift = norm_terms(self.modules.get(norm), len(weight))
         weight = weight * gain.reshape(-1, *[1] * (weight.dim() - 1))
         bias = shift + gain * (0 if layer.bias is None else layer.bias) + pad * weight.flatten(1).sum(1)
         return self.constant(weight, np.float32), bias
@@ -272,11 +270,8 @@ class Writer:
         return self.add(kind, *inputs, **({"alpha": 1 / 6, "beta": 0.5} if kind == "HardSigmoid" else {}))
 
     def max_pool(self, module: nn.MaxPool2d, x: str | _Codes) -> str:
-        def pair(n):
-            return [n, n] if isinstance(n, int) else list(n)
-
-        return self.add("MaxPool", getattr(x, "name", x), kernel_shape=pair(module.kernel_size),
-                        strides=pair(module.stride), pads=pair(module.padding) * 2, dilations=pair(module.dilation),
+        return self.add("MaxPool", getattr(x, "name", x), kernel_shape=_pair(module.kernel_size),
+                        strides=_pair(module.stride), pads=_pair(module.padding) * 2, dilations=_pair(module.dilation),
                         ceil_mode=int(module.ceil_mode))
 
     def write(self) -> None:

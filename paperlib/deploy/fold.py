@@ -112,6 +112,18 @@ def norm_behind(node: torch.fx.Node, modules: dict) -> str | None:
 
 
 @torch.no_grad()
+def norm_terms(norm: nn.Module | None, channels: int) -> tuple[Tensor, Tensor]:
+    """(gain, shift), float64 (channels,): what a batch norm in evaluation mode does, gain * x + shift; 1 and 0 without
+    one."""
+    if norm is None:
+        return torch.ones(channels).double(), torch.zeros(channels).double()
+    gain = 1 / (norm.running_var + norm.eps).sqrt()
+    if norm.affine:
+        gain = gain * norm.weight
+    return gain, (norm.bias if norm.affine else 0) - gain * norm.running_mean
+
+
+@torch.no_grad()
 def _integers(name: str, layer: nn.Module, norm_name: str | None, norm: nn.Module | None) -> IntegerLayer:
     quantizer = layer.input_quantizer
     if type(quantizer).gain is not Quantizer.gain:
@@ -124,13 +136,7 @@ def _integers(name: str, layer: nn.Module, norm_name: str | None, norm: nn.Modul
     if (halves % 2).any():
         weight_step, halves, codes = weight_step / 2, 2 * halves, 2 * codes
     codes = codes + (halves / 2).reshape(layer.weight_quantizer.shape)
-    out = len(codes)
-    gain, shift = torch.ones(out).double(), torch.zeros(out).double()
-    if norm is not None:
-        gain = 1 / (norm.running_var + norm.eps).sqrt()
-        if norm.affine:
-            gain = gain * norm.weight
-        shift = (norm.bias if norm.affine else 0) - gain * norm.running_mean
+    gain, shift = norm_terms(norm, len(codes))
     pad = layer.pad_value if isinstance(layer, nn.Conv2d) and any(layer.padding) else origin
     total, unit = codes.flatten(1).sum(1), gain * weight_step
     bias = unit * pad * total + gain * (0 if layer.bias is None else layer.bias) + shift

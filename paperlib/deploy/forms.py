@@ -29,11 +29,12 @@ def forms(net: nn.Module, folder: str | os.PathLike, *, build: dict, fraction: i
     ``folder`` and read from there.  ``build``: as in :func:`paperlib.deploy.pack`."""
     folder, size = Path(folder), build["input_size"]
     packed = pack(net, folder / "net.packed", build=build)
+    again = load(packed)
     program = export(net, folder / "net.npz", input_size=size, fraction=fraction)
     found = {"fake-quantized, float32": Form(4 * int(cost.table(net, size).params.sum()), net.eval()),
-             "packed": Form(packed.stat().st_size, load(packed)),
-             "integers, float factors": Form(program.stat().st_size, IntegerNet(load(packed))),
-             "integers alone": Form(program.stat().st_size, IntegerNet(load(packed), "fixed", fraction))}
+             "packed": Form(packed.stat().st_size, again),
+             "integers, float factors": Form(program.stat().st_size, IntegerNet(again)),
+             "integers alone": Form(program.stat().st_size, IntegerNet(again, "fixed", fraction))}
     for carrier in ("int8", "int4"):
         file = to_onnx(net, folder / f"net_{carrier}.onnx", input_size=size, carrier=carrier)
         found[f"ONNX, {carrier}"] = Form(file.stat().st_size, runner(file))
@@ -49,11 +50,15 @@ def side_by_side(found: dict[str, Form], batches: Batches) -> pd.DataFrame:
     return table
 
 
-def by_fraction(net: nn.Module, batches: Batches, fractions: Sequence[int]) -> pd.DataFrame:
+def by_fraction(net: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], fractions: Sequence[int]) -> pd.DataFrame:
     """What bits behind the point are worth: columns ``fraction``, ``fixed`` (share of codes that differ from exact
     arithmetic) and ``float32`` (the same for the network as trained: its own rounding)."""
-    rows = []
-    for fraction in fractions:
-        sums = compare(net, batches, fraction)[["codes", "float32", "fixed"]].sum()
-        rows.append((fraction, sums.fixed / sums.codes, sums.float32 / sums.codes))
-    return pd.DataFrame(rows, columns=["fraction", "fixed", "float32"])
+    exact, wrong = IntegerNet(net), dict.fromkeys(fractions, 0)
+    fixed = {fraction: IntegerNet(net, "fixed", fraction) for fraction in fractions}
+    for images, _ in batches:
+        codes = exact.codes(images)
+        for fraction, form in fixed.items():
+            wrong[fraction] += sum(int((c != codes[name]).sum()) for name, c in form.codes(images).items())
+    sums = compare(net, batches)[["codes", "float32"]].sum()
+    table = pd.DataFrame({"fraction": wrong.keys(), "fixed": wrong.values(), "float32": sums.float32})
+    return table.assign(fixed=table.fixed / sums.codes, float32=table.float32 / sums.codes)

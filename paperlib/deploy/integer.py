@@ -32,7 +32,7 @@ class IntegerNet(nn.Module):
     the factor is a 31-bit integer and a shift; codes come from comparing with a table of thresholds, so that any
     monotone quantizer is as exact as its input.  What this costs, :func:`paperlib.deploy.compare` counts.
 
-    ``watch(name, codes)`` is called with the codes (int16) that each layer computes with.  InputError for what
+    :meth:`codes` tells what the layers compute with.  InputError for what
     :func:`paperlib.deploy.integers` refuses; for sums that int32 could not hold; with "fixed" also for layers that
     were left in float, for an operation without an integer form, and for numbers beyond 32 bits.
 
@@ -53,7 +53,6 @@ class IntegerNet(nn.Module):
                 raise InputError(f"{name}: a sum of products can reach {layer.largest}, which int32 does not hold")
         graph = torch.fx.GraphModule(net, trace(net))
         self.program = _Float(graph, self.layers) if rescale == "float" else _Fixed(graph, self.layers, fraction)
-        self.watch: Callable[[str, Tensor], None] | None = None
 
     @property
     def quantizers(self) -> list[str]:
@@ -64,8 +63,18 @@ class IntegerNet(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        self.program.watch = self.watch
         return self.program.run(images.double())
+
+    def codes(self, images: Tensor) -> dict[str, Tensor]:
+        """{layer, or quantizer of its own: the codes (int16) that it computes with}, in the order of the
+        computation."""
+        found: dict[str, Tensor] = {}
+        self.program.watch = lambda name, codes: found.update({name: codes})
+        try:
+            self(images)
+        finally:
+            self.program.watch = None
+        return found
 
     def extra_repr(self) -> str:
         unit = f", unit 2**-{self.fraction}" if self.rescale == "fixed" else ""

@@ -30,6 +30,7 @@ import torch
 import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 
 from ..errors import InputError
 from ..paths import atomic
@@ -50,10 +51,9 @@ def export(net: nn.Module, path: str | os.PathLike, *, input_size: int, fraction
     ``input_size``: pixels of the square images.  The format is described at the top of this file.  InputError for what
     the integer network refuses, and for a first layer whose quantizer is not evenly spaced.
     """
-    fixed, shapes = IntegerNet(net, "fixed", fraction), {}
-    fixed.watch = lambda name, codes: shapes.update({name: codes.shape[1:]})
-    fixed(torch.zeros(1, 3, input_size, input_size))
-    writer = _Writer(fixed, shapes)
+    fixed = IntegerNet(net, "fixed", fraction)
+    codes = fixed.codes(torch.zeros(1, 3, input_size, input_size))
+    writer = _Writer(fixed, {name: c.shape[1:] for name, c in codes.items()})
     writer.run("codes")
     head = {"fraction": fraction, "input": writer.input, "steps": writer.steps}
     program = np.frombuffer(json.dumps(head, indent=1).encode(), np.uint8)
@@ -132,10 +132,6 @@ class _Writer(torch.fx.Interpreter):
             return self.step("product", codes, arrays=arrays)
         return self.step("convolve", codes, arrays=arrays, groups=part.layer.groups,
                          **{name: _pair(getattr(part.layer, name)) for name in ("stride", "padding", "dilation")})
-
-
-def _pair(size: int | tuple[int, int]) -> list[int]:
-    return [size, size] if isinstance(size, int) else list(size)
 
 
 def _smallest(array: Tensor) -> np.ndarray:
