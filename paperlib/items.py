@@ -41,6 +41,12 @@ def _spared(profile: str, recipes: list[Recipe]) -> list[Recipe]:
     return [_shipped(r) if runs.is_recorded(r) else r for r in recipes]
 
 
+def float_network(profile: str = "recorded", model: str = "mobilenet_v3_large") -> Recipe:
+    """What the lessons start from: the float network that all runs of this profile begin with."""
+    recipe = weights_alone(32, model=model, profile=profile)
+    return dataclasses.replace(recipe, label="float", phases=recipe.phases[:1])
+
+
 def aiwq(profile: str, seeds: int = 0, model: str = "mobilenet_v3_large", bits: Iterable[int] = BITS) -> Wanted:
     """PROFIT, Fig. 2 to 4: weights of fewer and fewer bits, float activations.  {bits: runs}"""
     return {b: [weights_alone(b, model=model, profile=profile, seed=seed, measure=True)
@@ -189,11 +195,12 @@ _NEEDED: dict[str, Callable[[str, int], list[tuple[Wanted, tuple]]]] = {
     "qil_fig4_5_intervals": lambda p, n: [(qil_intervals(p, n), (interval_pruning, interval_histograms))],
     "qil_table3_4_imagenet": lambda p, n: [(wanted, ()) for wanted in qil_photographs().values()],
     "deploy_integers": lambda p, n: [(integers(p), ())],
+    "lessons": lambda p, n: [({"float": [float_network(p)]}, ())],
     "profit_table3_ablation": lambda p, n: [(ablation(p, n, bits), ()) for bits in profiles.get(p).ablation_bits],
 }
 
 
-PACKED = ("deploy_integers",)       # items whose shipped runs bring their networks along
+PACKED = ("deploy_integers", "lessons")       # items whose shipped runs bring their networks along
 
 
 def needed(profile: str, item: str | None = None, seeds: int = 0) -> Iterator[tuple[Recipe, tuple]]:

@@ -23,6 +23,7 @@ from .store import Link
 from .training.progress import Progress
 
 PACKED = "network.packed"
+AS_IT_IS = models.Scheme(w_bits=32, a_bits=32, negative_padding=False)     # a float network in a quantized one's form
 TABLES = ("history", "layers", "instability", "steps")      # of a run; recorded ones have those that are not empty
 
 
@@ -105,7 +106,8 @@ class Run:
                 table.to_csv(temp, index=False, lineterminator="\n", float_format="%.4g" if large else "%.6g",
                              compression={"method": "gzip", "mtime": 1} if large else None)
         if packed:
-            deploy.pack(self.model(), folder / PACKED, build=r.build())
+            net = self.model() if len(self.layers) else models.quantize(self.model(), AS_IT_IS)
+            deploy.pack(net, folder / PACKED, build=r.build())
         with atomic(folder / "run.json") as temp:
             temp.write_text(json.dumps({"label": self.recipe.label, "key": self.key, "seconds": round(self.seconds),
                                         "environment": self.environment, "recipe": self.recipe.identity()},

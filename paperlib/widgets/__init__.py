@@ -11,8 +11,8 @@ import matplotlib as mpl
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
-from .errors import InputError
-from .plots.style import STYLE, show
+from ..errors import InputError
+from ..plots.style import STYLE, show
 
 PLAIN = {**STYLE, "figure.constrained_layout.use": False}
 SIZE = (10.4, 3.9)      # inches, of a live picture and of each picture in the panel
