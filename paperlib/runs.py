@@ -92,7 +92,7 @@ class Run:
         """
         r = self.recipe
         if name is None and is_recorded(r):
-            name = _find(r).name
+            name = recorded_at(r).name
         elif name is None:
             label = "-".join(re.findall(r"[a-z0-9]+", r.label.lower()))
             name = f"{label}_{r.model}_{r.seed}_{hashlib.sha256(_plain(r).encode()).hexdigest()[:6]}"
@@ -172,10 +172,11 @@ def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list
     return [obtain(r) for r in recipes]
 
 
-def prepare(recipes: Sequence[Recipe], *, workers: int | None = None) -> int:
+def prepare(recipes: Sequence[Recipe], *, workers: int | None = None, until: float | None = None) -> int:
     """Train what :func:`obtain_all` would have to train, and say how many of the recipes that were.
 
-    Recorded ones are passed over.
+    Recorded ones are passed over.  ``until``: the time.monotonic() at which TimeoutError ends it, after the step under
+    way; what was trained is kept, and the next call goes on from there.
     """
     recipes = [resolve(r) for r in recipes if not r.recorded]
     missing = [r for r in recipes if not all(link.done for link in Link.chain(r))]
@@ -184,8 +185,8 @@ def prepare(recipes: Sequence[Recipe], *, workers: int | None = None) -> int:
         workers = 1 if torch.cuda.is_available() else max(1, os.cpu_count() // threads)
     for recipe in missing:
         _check(Link.chain(recipe))
-    if min(workers, len(missing)) > 1:
-        parallel.train(missing, workers)
+    if min(workers, len(missing)) > 1 or missing and until is not None:
+        parallel.train(missing, workers, until)
     else:
         for recipe in missing:
             obtain(recipe)
@@ -214,7 +215,7 @@ def _check(links: list[Link]) -> None:
 
 
 def _recorded(recipe: Recipe) -> Run:
-    folder = _find(recipe)
+    folder = recorded_at(recipe)
     if folder is None:
         raise InputError(f"no recorded run of {recipe.label!r}, seed {recipe.seed}, with these settings: train it with "
                          "another profile, such as laptop")
@@ -224,8 +225,8 @@ def _recorded(recipe: Recipe) -> Run:
                folder=folder)
 
 
-def _find(recipe: Recipe) -> Path | None:
-    """The folder of the recorded run of this recipe."""
+def recorded_at(recipe: Recipe) -> Path | None:
+    """The folder in data/recorded/ with this recipe's run, if it is there."""
     folder = recorded_dir()
     return _shelf(folder, folder.stat().st_mtime_ns).get(_plain(recipe)) if folder.is_dir() else None
 
@@ -247,7 +248,7 @@ def _plain(recipe: Recipe) -> str:
 
 def is_recorded(recipe: Recipe) -> bool:
     """Whether data/recorded/ has this recipe's run."""
-    return _find(recipe) is not None
+    return recorded_at(recipe) is not None
 
 
 def listing() -> pd.DataFrame:

@@ -66,14 +66,14 @@ def test_every_item_is_defined_at_every_scale(profile):
 def test_what_is_shipped_is_on_the_shelf(item):
     """The notebook exists, and for each of its runs at least the first seed is recorded, with its tables."""
     assert item in notebooks.names()
-    for recipe, tables in items.shipped(item, seeds=1):
+    for recipe, tables in items.needed("recorded", item, 1):
         run = runs.obtain(dataclasses.replace(recipe, recorded=True))
         assert len(run.history) and all(len(run.find(look)) for look in tables)
 
 
 def test_an_item_that_ships_nothing():
     with pytest.raises(InputError, match="'fig9' has no runs of its own: choose from profit_fig2_4_aiwq"):
-        list(items.shipped("fig9"))
+        list(items.needed("recorded", "fig9"))
 
 
 HISTORY = pd.DataFrame([("float", 1, 8, "val", "loss", 0.5)], columns=["phase", "epoch", "step", "split", "metric",

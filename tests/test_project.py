@@ -64,7 +64,8 @@ def paperlib(*words):
     return subprocess.run([sys.executable, "-m", "paperlib", *words], cwd=ROOT, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("command", ["figure", "refresh", "train", "runs", "data", "check-env"])
+@pytest.mark.parametrize("command", ["figure", "refresh", "train", "prepare", "record", "repeat", "runs", "export",
+                                     "data", "badges", "check-env"])
 def test_every_command_has_help(command):
     done = paperlib(command, "--help")
     assert done.returncode == 0 and done.stdout.startswith("usage:")

@@ -1,0 +1,73 @@
+"""The shelf of recorded runs: what data/recorded/ holds, as a table, and whether a run comes out the same again."""
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from . import runs
+from .errors import InputError
+from .paths import atomic, recorded_dir
+from .recipes import Recipe
+
+INDEX = "index.csv"
+CURVE = ["phase", "epoch", "split", "metric"]
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of a recorded run, by the name of its folder, as one to train; InputError if there is none."""
+    info = _info(name)
+    return Recipe.from_dict({"label": info["label"], **info["recipe"]})
+
+
+def index() -> pd.DataFrame:
+    """One row for each recorded run, by name: label, network, data, bits, seed; epochs and minutes of training;
+    accuracy (validation, in per cent, after the last epoch); whether its network lies there; the machine; the key."""
+    rows = []
+    for file in sorted(recorded_dir().glob("*/run.json")):
+        name, info, r = file.parent.name, _info(file.parent.name), recipe(file.parent.name)
+        scheme, history = r.phases[-1].scheme, pd.read_csv(file.parent / "history.csv")
+        accuracy = history[(history.split == "val") & (history.metric == "accuracy")].value
+        rows.append({"run": name, "label": r.label, "network": r.model, "width": r.width, "data": r.data,
+                     "train_images": r.train_images, "test_images": r.test_images,
+                     "w_bits": scheme.w_bits if scheme else 32, "a_bits": scheme.a_bits if scheme else 32,
+                     "seed": r.seed, "epochs": sum(phase.epochs for phase in r.phases),
+                     "minutes": round(info["seconds"] / 60, 1), "accuracy": round(accuracy.iloc[-1], 2),
+                     "packed": (file.parent / runs.PACKED).exists(),
+                     "machine": info["environment"]["gpu"] or info["environment"]["cpu"], "key": info["key"]})
+    return pd.DataFrame(rows)
+
+
+def write_index() -> Path:
+    """:func:`index` as data/recorded/index.csv."""
+    with atomic(recorded_dir() / INDEX) as temp:
+        index().to_csv(temp, index=False, lineterminator="\n")
+    return recorded_dir() / INDEX
+
+
+def repeat(name: str) -> pd.DataFrame:
+    """Train a recorded run once more by nothing but its run.json, and lay the curves beside each other.
+
+    Columns phase, epoch, split, metric (loss, or accuracy in per cent), recorded, repeated, difference.  The same code
+    on the same kind of machine gives the same numbers; attrs["same_code"] says whether the code that decides numbers is
+    still the one that recorded it.  What is in the store (data/runs) is not trained again.
+    """
+    wanted = recipe(name)
+    before = runs.obtain(dataclasses.replace(wanted, recorded=True))
+    after = runs.obtain(wanted)
+    if after.recipe.identity() != wanted.identity():
+        raise InputError(f"{name} was trained on all of CIFAR-10, which is not here: `make data` gets it")
+    both = before.history.merge(after.history, on=CURVE, suffixes=("_recorded", "_repeated"))
+    table = both[CURVE].assign(recorded=both.value_recorded, repeated=both.value_repeated,
+                               difference=both.value_repeated - both.value_recorded)
+    table.attrs["same_code"] = before.key == after.key
+    return table
+
+
+def _info(name: str) -> dict:
+    file = recorded_dir() / name / "run.json"
+    if not name or not file.exists():
+        raise InputError(f"no recorded run {name!r}: data/recorded/{INDEX} lists them")
+    return json.loads(file.read_text(encoding="utf-8"))

@@ -1,0 +1,127 @@
+"""What data/recorded/ should hold, what of it is there, and the way to the rest: best first, within a given time."""
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from . import items, profiles, runs, shelf
+from .errors import InputError
+from .recipes import Recipe
+from .sources import resolve, splits
+from .store import Link
+
+STATES = ("recorded", "trained", "begun", "to do", "not possible here")
+
+
+@dataclasses.dataclass
+class Task:
+    """A run that the notebooks ``items`` open on, with the tables that they make of its network; ``packed``: with the
+    network itself."""
+
+    recipe: Recipe
+    items: list[str] = dataclasses.field(default_factory=list)
+    tables: list[Callable] = dataclasses.field(default_factory=list)
+    packed: bool = False
+
+    @property
+    def recorded(self) -> bool:
+        """Whether data/recorded/ has all of it."""
+        folder = runs.recorded_at(self.recipe)
+        files = [f"{look.__name__}.csv" for look in self.tables] + [runs.PACKED] * self.packed
+        return folder is not None and all((folder / file).exists() for file in files)
+
+    def links(self) -> list[Link]:
+        """Its phases in the store; InputError if data that it needs are not on this machine."""
+        recipe = resolve(self.recipe)
+        if recipe != self.recipe:
+            raise InputError("all of CIFAR-10 is not here: `make data` gets it")
+        splits(recipe)
+        return Link.chain(recipe)
+
+    def state(self) -> tuple[str, list[Link], str]:
+        """One of STATES, the phases that are not trained, and what stands in the way."""
+        if self.recorded:
+            return "recorded", [], ""
+        try:
+            links = self.links()
+        except InputError as error:
+            return "not possible here", [], str(error)
+        missing = [link for link in links if not link.done]
+        begun = len(missing) < len(links) or missing and missing[0].folder.exists()
+        return "trained" if not missing else "begun" if begun else "to do", missing, ""
+
+    def keep(self) -> Path:
+        """Record the trained run."""
+        run = runs.obtain(self.recipe)
+        for look in self.tables:
+            run.find(look)
+        return run.record(packed=self.packed)
+
+
+def tasks(profile: str = "recorded", names: Iterable[str] = (), seeds: int = 0) -> list[Task]:
+    """The runs behind these items (default: all) at this scale, each once: the first seed of all, then the second ...
+
+    A profile that ``recorded`` plays has its list of runs, which is longer than what the profile itself trains.
+    ``seeds``: 0 for as many as the profile shows.  InputError for unknown names.
+    """
+    profile = next((p for p in profiles.names() if profiles.get(p).plays == profile), profile)
+    found: dict[str, Task] = {}
+    for item in names or items.names():
+        for recipe, tables in items.needed(profile, item, seeds):
+            recipe = dataclasses.replace(recipe, recorded=False)
+            task = found.setdefault(repr(recipe.identity()), Task(recipe))
+            task.items += [item] * (item not in task.items)
+            task.tables += [look for look in tables if look not in task.tables]
+            task.packed |= item in items.PACKED
+    return sorted(found.values(), key=lambda task: task.recipe.seed)
+
+
+def status(tasks: Sequence[Task]) -> pd.DataFrame:
+    """A row for each item and one for all runs, a column for each of STATES, and the epochs that are left to train.
+
+    A run that several items show counts for each of them, and once in the last row.
+    """
+    states = [(task, *task.state()) for task in tasks]
+    names = dict.fromkeys(item for task in tasks for item in task.items)
+    groups = {name: [row for row in states if name in row[0].items] for name in names} | {"all runs": states}
+    rows = {}
+    for name, group in groups.items():
+        epochs = {link.key: link.phase.epochs for _, _, missing, _ in group for link in missing}
+        rows[name] = {state: sum(row[1] == state for row in group) for state in STATES} | {
+            "epochs left": sum(epochs.values())}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=[*STATES, "epochs left"])
+    return table.loc[:, [column for column in table if column in (STATES[0], "epochs left") or table[column].any()]]
+
+
+def work(tasks: Sequence[Task], *, minutes: float | None = None, workers: int | None = None, again: bool = False,
+         say: Callable[[str], None] = print) -> None:
+    """Train and record what is not recorded yet (``again``: all), a seed after the other, in ``minutes`` if given.
+
+    What ends before everything is done, by the clock, by Ctrl-C or by an error, keeps each step that was trained and
+    records each run that is whole; the same call goes on from there.  Runs whose data are not on this machine are left
+    out, with the reason.
+    """
+    until = None if minutes is None else time.monotonic() + 60 * minutes
+    wanted = []
+    for task in tasks:
+        state, _, reason = task.state()
+        if state == "not possible here":
+            say(f"left out: {task.recipe.label}, {task.recipe.model}: {reason}")
+        elif again or state != "recorded":
+            wanted.append(task)
+    for seed in sorted({task.recipe.seed for task in wanted}):
+        group = [task for task in wanted if task.recipe.seed == seed]
+        try:
+            runs.prepare([task.recipe for task in group], workers=workers, until=until)
+        except TimeoutError:
+            say(f"{minutes:g} minutes are over; the same command goes on from here")
+            return
+        finally:
+            for task in group:
+                if (again or not task.recorded) and all(link.done for link in task.links()):
+                    say(f"recorded in {task.keep()}")
+            shelf.write_index()

@@ -1,0 +1,44 @@
+"""The index of recorded runs is true, and a recorded run comes out the same when it is trained again."""
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from paperlib import runs, shelf
+from paperlib.errors import InputError
+from paperlib.paths import recorded_dir
+
+SHORT = "smoke_vgg7"        # a recorded run of ten seconds
+TOLERANCE = 0.02    # of a loss
+
+
+def test_the_index_is_that_of_the_folders():
+    written = pd.read_csv(recorded_dir() / shelf.INDEX)
+    pd.testing.assert_frame_equal(written, shelf.index(), check_dtype=False)
+    assert set(written.run) == {file.parent.name for file in recorded_dir().glob("*/run.json")}
+    assert written.run.is_unique and written.accuracy.between(0, 100).all() and written.packed.sum() >= 3
+
+
+def test_the_shelf_stays_small():
+    assert sum(file.stat().st_size for file in recorded_dir().rglob("*")) < 40e6
+
+
+@pytest.mark.slow
+def test_a_recorded_run_is_repeated_from_its_own_json(tmp_path, monkeypatch):
+    """Other processors round otherwise, and sixty steps carry that on: hence a tolerance, beyond which another seed
+    lies."""
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
+    table = shelf.repeat(SHORT)
+    losses = table[(table.metric == "loss") & (table.epoch > 0)]
+    assert set(losses.phase) == {"float", "4-bit weights, 4-bit activations"} and len(losses) >= 12
+    assert losses.difference.abs().max() < TOLERANCE
+    other = runs.obtain(dataclasses.replace(shelf.recipe(SHORT), seed=1)).history
+    apart = losses.merge(other, on=shelf.CURVE)
+    assert (apart.recorded - apart.value).abs().max() > TOLERANCE
+
+
+def test_an_unknown_run_is_refused_by_name():
+    with pytest.raises(InputError, match="no recorded run 'nothing': data/recorded/index.csv lists them"):
+        shelf.repeat("nothing")
+    with pytest.raises(InputError):
+        shelf.recipe("")

@@ -1,0 +1,112 @@
+"""What data/recorded/ should hold, and the way there: first seeds first, within the time given, nothing lost."""
+import dataclasses
+import json
+import time
+
+import pandas as pd
+import pytest
+
+from paperlib import items, parallel, runs, worklist
+from paperlib.recipes import weights_alone
+
+SMOKE = "smoke"
+
+
+@pytest.fixture(autouse=True)
+def own_shelf_and_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(runs, "recorded_dir", lambda: tmp_path / "recorded")
+    return tmp_path
+
+
+def sizes(run):
+    return pd.DataFrame({"size": [run.recipe.seed]})
+
+
+def short(bits, seed=0):
+    """A recipe of two short phases."""
+    recipe = weights_alone(bits, profile=SMOKE, seed=seed)
+    phases = [dataclasses.replace(phase, epochs=1) for phase in recipe.phases]
+    return dataclasses.replace(recipe, train_images=100, test_images=100, phases=phases)
+
+
+@pytest.fixture
+def grid(monkeypatch):
+    """Two items, of which the second shows a run of the first and a run of its own; two seeds of each."""
+    def needed(profile, item, seeds):
+        bits = {"one": (4,), "two": (4, 3)}[item]
+        return [(short(b, seed), (sizes,) if item == "two" else ()) for b in bits for seed in range(seeds or 2)]
+
+    monkeypatch.setattr(items, "needed", needed)
+    monkeypatch.setattr(items, "names", lambda: ["one", "two"])
+    monkeypatch.setattr(items, "PACKED", ("two",))
+
+
+def told(tasks):
+    table = worklist.status(tasks)
+    return {name: {k: v for k, v in row.items() if v} for name, row in table.to_dict("index").items()}
+
+
+def test_first_seeds_first_and_each_run_once(grid):
+    found = [(t.recipe.seed, t.recipe.phases[-1].scheme.w_bits, t.items, t.packed) for t in worklist.tasks(SMOKE)]
+    assert found == [(0, 4, ["one", "two"], True), (0, 3, ["two"], True), (1, 4, ["one", "two"], True),
+                     (1, 3, ["two"], True)]
+    assert [t.packed for t in worklist.tasks(SMOKE, ["one"])] == [False, False]
+    assert len(worklist.tasks(SMOKE, seeds=1)) == 2
+
+
+def test_what_recorded_plays_has_its_whole_list():
+    assert [t.recipe for t in worklist.tasks("laptop")] == [t.recipe for t in worklist.tasks("recorded")]
+    assert len(worklist.tasks("laptop")) > len({repr(r.identity()) for r, _ in items.needed("laptop")})
+    assert not any(task.recipe.recorded for task in worklist.tasks())
+
+
+@pytest.mark.slow
+def test_from_nothing_to_all_and_not_twice(grid, own_shelf_and_store, one_thread):
+    tasks, heard = worklist.tasks(SMOKE, seeds=1), []
+    assert told(tasks) == {"one": {"to do": 1, "epochs left": 2}, "two": {"to do": 2, "epochs left": 3},
+                           "all runs": {"to do": 2, "epochs left": 3}}       # the float network is shared
+    worklist.work(tasks, workers=1, say=heard.append)
+    assert told(tasks) == {"one": {"recorded": 1}, "two": {"recorded": 2}, "all runs": {"recorded": 2}}
+    folders = sorted((own_shelf_and_store / "recorded").iterdir())
+    assert len(heard) == len(folders) == 2
+    for folder in folders:
+        assert {"history.csv", "run.json", "sizes.csv", runs.PACKED} <= {f.name for f in folder.iterdir()}
+    worklist.work(tasks, workers=1, say=heard.append)
+    assert len(heard) == 2
+    worklist.work(tasks, workers=1, again=True, say=heard.append)
+    assert len(heard) == 4 and len(list((own_shelf_and_store / "recorded").iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_what_is_recorded_is_repeated_by_its_own_recipe(grid, own_shelf_and_store, one_thread):
+    """run.json alone is enough to train the same again, to the bit on the same machine."""
+    task = worklist.tasks(SMOKE, ["one"], seeds=1)[0]
+    worklist.work([task], workers=1, say=lambda text: None)
+    [file] = (own_shelf_and_store / "recorded").glob("*/run.json")
+    before = (file.parent / "history.csv").read_bytes()
+    told = json.loads(file.read_text(encoding="utf-8"))
+    recipe = runs.Recipe.from_dict({"label": told["label"], **told["recipe"]})
+    for link in task.links():
+        (link.folder / "final.pt").unlink()
+    assert runs.obtain(recipe).record() == file.parent
+    assert (file.parent / "history.csv").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_when_time_is_up_what_was_trained_stays(grid):
+    tasks, heard = worklist.tasks(SMOKE, seeds=1), []
+    worklist.work(tasks, minutes=0, workers=1, say=heard.append)
+    assert heard == ["0 minutes are over; the same command goes on from here"]
+    assert "recorded" not in told(tasks)["all runs"]
+    with pytest.raises(TimeoutError):
+        parallel.train([task.recipe for task in tasks], 1, until=time.monotonic())
+
+
+def test_runs_without_their_data_are_left_out_with_the_reason(grid, monkeypatch):
+    tasks, heard = worklist.tasks(SMOKE, ["one"], seeds=1), []
+    elsewhere = dataclasses.replace(tasks[0].recipe, data="imagenette", input_size=500)
+    tasks[0].recipe = elsewhere
+    worklist.work(tasks, say=heard.append)
+    assert len(heard) == 1 and heard[0].startswith("left out: ") and "choose input_size" in heard[0]
+    assert told(tasks)["all runs"] == {"not possible here": 1}
