@@ -9,10 +9,7 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from . import distributed
+# torch is imported where it is needed: to ask which code made a notebook takes no torch
 
 NUMERICS = ("batches.py", "fused.py", "images.py", "instability.py", "kernels.c", "kernels.py", "layers.py", "models",
             "moments.py", "photobatches.py", "photofiles.py", "quantizers", "training/engine.py",
@@ -48,6 +45,11 @@ def _digest(names: Iterable[str]) -> str:
 
 def environment() -> dict:
     """The machine and the versions that numbers were made with."""
+    import numpy as np
+    import torch
+
+    from . import distributed
+
     cpu = platform.processor() or "unknown"
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -60,6 +62,8 @@ def environment() -> dict:
 
 def peak_memory() -> int | None:
     """The most memory so far, in MB: of the GPU, or else of this process; None where the system does not say."""
+    import torch
+
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 1e6)
     try:
