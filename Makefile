@@ -18,7 +18,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help figures lab test data check-env bench notebooks clean FORCE $(addprefix figures/,$(ITEMS))
+.PHONY: help figures lab test site data check-env bench notebooks record clean FORCE $(addprefix figures/,$(ITEMS))
 
 help:  ## this list
 	@echo 'make TARGET [PROFILE=$(subst $() ,|,$(PROFILES))] [PARAMS="-p seeds 3"]'
@@ -34,6 +34,9 @@ lab: $(READY)  ## JupyterLab, opened at notebooks/00_start_here.ipynb
 test: $(READY)  ## unit tests, then every notebook against its stored outputs
 	$(PY) -m pytest tests notebooks --nbval
 
+site: $(READY)  ## notebooks, figures, glossary and API as pages that need no network: build/site/index.html
+	$(PY) site/build.py
+
 data: $(READY)  ## fetch all of CIFAR-10 into data/ and check it
 	$(PY) -m paperlib data
 
@@ -47,8 +50,11 @@ bench: $(READY)  ## time and memory of a quantized training step, and what AIWQ 
 notebooks: $(READY)  ## run the committed notebooks again and store their outputs (for authors)
 	for name in notebooks/*.ipynb; do $(PY) -m paperlib refresh "$$(basename "$$name" .ipynb)" || exit 1; done
 
+record: $(READY)  ## train what data/recorded/ should hold and does not, first seeds first: make record [MINUTES=60] (for authors)
+	$(PY) -m paperlib record --profile $(PROFILE) $(if $(MINUTES),--minutes $(MINUTES))
+
 clean:  ## remove made figures and caches; trained runs (data/runs) and downloads (data/cifar10) stay
-	rm -rf .pytest_cache $(foreach p,$(filter-out recorded,$(PROFILES)),figures/$(p))
+	rm -rf .pytest_cache build/site $(foreach p,$(filter-out recorded,$(PROFILES)),figures/$(p))
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 # One figure: the notebook writes .png, .svg and .csv and, last, .json; each appears whole or not at all.

@@ -1,9 +1,13 @@
 """What tests share.  Figures that tests and notebooks under test draw go to a folder of their own."""
 import os
+import subprocess
+import sys
 import tempfile
 
 import pytest
 import torch
+
+from paperlib.paths import ROOT
 
 os.environ["PAPERLIB_FIGURES"] = tempfile.mkdtemp(prefix="paperlib-figures-")
 
@@ -15,3 +19,14 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The folder of the static site, built once, as `make site` does."""
+    for package in ("sphinx", "myst_nb", "furo"):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install -e .[site]")
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run([sys.executable, ROOT / "site" / "build.py", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder

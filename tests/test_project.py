@@ -20,9 +20,10 @@ else:
 CONDA_NAME = {"torch": "pytorch-cpu"}       # where conda-forge has another name
 
 
-def declared():
+def declared(extra=None):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [Requirement(line) for line in project["dependencies"]]
+    lines = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    return [Requirement(line) for line in lines]
 
 
 def lock_lines():
@@ -41,7 +42,7 @@ def test_the_three_package_lists_agree():
         pin = Requirement(line)
         locked.setdefault(pin.name, []).append(str(pin.specifier)[2:])
     conda = re.findall(r"^  - ([\w.-]+)$", (ROOT / "environment.yml").read_text(), re.M)
-    for requirement in declared():
+    for requirement in declared() + declared("site"):
         versions = locked.get(requirement.name)
         assert versions, f"{requirement.name} is not in requirements.lock"
         assert all(v in requirement.specifier for v in versions), (str(requirement), versions)

@@ -1,0 +1,57 @@
+"""The house's docstrings as reStructuredText: formulas keep their stars and bars."""
+import re
+
+LITERAL = re.compile(r"(``.*?``|:[\w:]+:`[^`]*`)", re.DOTALL)
+EMPHASIS = re.compile(r"(?<![\w*)\]])(\*\*?)(?=[\w(])([^*\n]*[\w.)])\1(?![\w*(])")
+
+
+def prepared(lines: list[str]) -> list[str]:
+    """The lines of a docstring, with a formula behind "*Forward*::" set as a block, and with stars and bars that are
+    multiplication, powers and magnitudes escaped."""
+    result, prose, margin = [], [], None        # margin: of the paragraph that a literal block belongs to
+
+    def flush() -> None:
+        result.extend(escaped("\n".join(prose)).split("\n") if prose else [])
+        prose.clear()
+
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if margin is not None and line.strip() and indent <= margin:
+            margin = None
+        formula = re.fullmatch(r"(\s*\*\w+\*)::\s+(\S.*)", line)
+        if margin is None and formula:
+            flush()
+            result += ["", f"{formula[1]}::", "", " " * (indent + 4) + formula[2].replace("``", ""), ""]
+        elif margin is not None or line.lstrip().startswith(">>>"):
+            flush()
+            result.append(line)
+        else:
+            prose.append(line)
+            margin = indent if line.rstrip().endswith("::") else None
+    flush()
+    return result
+
+
+def escaped(text: str) -> str:
+    """``text`` without the markup that formulas would be taken for; literals, roles and *emphasis* stay."""
+    parts = LITERAL.split(text)
+    return "".join(part if i % 2 else _escaped(part) for i, part in enumerate(parts))
+
+
+def _escaped(text: str) -> str:
+    kept = EMPHASIS.sub(lambda m: m[0].replace("*", "\0"), text)
+    return kept.replace("|", r"\|").replace("*", r"\*").replace("\0", "*")
+
+
+def differences(doc: str) -> str:
+    """The paragraph *Differences* of a docstring, without its title; "" if there is none."""
+    found = re.search(r"^\s*\*Differences\*: (.*?)(?:\n\s*\n|\Z)", doc or "", re.DOTALL | re.MULTILINE)
+    return " ".join(found[1].split()) if found else ""
+
+
+def setup(app) -> dict:
+    app.connect("autodoc-process-docstring", lambda app, what, name, obj, options, lines:
+                lines.__setitem__(slice(None), prepared(list(lines))))
+    app.connect("autodoc-skip-member", lambda app, what, name, obj, skip, options:
+                True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,188 @@
+"""In a real browser: the site from a folder without a network, and the first notebook in a running JupyterLab."""
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from paperlib import notebooks
+
+pytestmark = pytest.mark.slow
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+LOOKED_AT = ("index", "gallery", "glossary", "differences", "README", "api/index", "api/quantizers", "api/plots",
+             "notebooks/00_start_here", "notebooks/scoreboard", "notebooks/quantizer_sheet",
+             "notebooks/profit_fig2_4_aiwq", "notebooks/profit_supp_s5_bn_folding", "notebooks/qil_fig1_3_quantizer")
+START = "00_start_here"
+# what reaches beyond the window, unless a box around it scrolls by itself
+STICKING_OUT = """[...document.querySelectorAll("article *")].filter(element => {
+    if (element.getBoundingClientRect().right <= innerWidth + 1) return false;
+    for (let box = element.parentElement; box.tagName !== "ARTICLE"; box = box.parentElement)
+        if (getComputedStyle(box).overflowX !== "visible" && box.getBoundingClientRect().right <= innerWidth + 1)
+            return false;
+    return true;
+}).map(element => element.outerHTML.slice(0, 200))"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip("no Chromium or Chrome on this machine (Debian: apt install chromium)")
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=found)
+        yield browser
+        browser.close()
+
+
+class Watched:
+    """A page of the site, what its console complained of, and what it asked of anything but the folder."""
+
+    def __init__(self, browser, site, width):
+        self.site, self.complaints, self.requests = site, [], []
+        self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="light")
+        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda r: self.requests.append(r.url) if not r.url.startswith(
+            (site.as_uri(), "data:", "blob:")) else None)
+
+    def open(self, name, query=""):
+        self.page.goto(f"{(self.site / name).as_uri()}.html{query}")
+        return self.page
+
+
+@pytest.fixture
+def wide(chromium, site):
+    watched = Watched(chromium, site, 1280)
+    yield watched
+    watched.page.close()
+
+
+@pytest.fixture
+def narrow(chromium, site):
+    watched = Watched(chromium, site, 390)
+    yield watched
+    watched.page.close()
+
+
+def test_pages_load_from_a_folder_without_errors_or_requests(wide):
+    for name in LOOKED_AT:
+        page = wide.open(name)
+        assert page.locator("article h1").count() == 1
+        broken = page.evaluate("[...document.images].filter(i => { i.loading = 'eager'; return i.complete && "
+                               "!i.naturalWidth }).map(i => i.src)")
+        assert not broken and not wide.complaints and not wide.requests, name
+
+
+def test_nothing_is_wider_than_a_phone(narrow):
+    names = {file.relative_to(narrow.site).with_suffix("").as_posix() for file in narrow.site.rglob("*.html")}
+    listings = {name for name in names if name.startswith("_modules/")}      # many, and all alike
+    for name in sorted(names - listings) + sorted(listings)[:3]:
+        assert narrow.open(name).evaluate(STICKING_OUT) == [], name
+    assert not narrow.complaints and not narrow.requests
+
+
+def test_light_becomes_dark_and_stays_so_on_the_next_page(wide):
+    def brightness():
+        return wide.page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3)"
+                                  ".reduce((sum, v) => sum + Number(v), 0) / 3")
+
+    page = wide.open("glossary")
+    assert brightness() > 200
+    page.locator(".theme-toggle:visible").first.click()
+    assert brightness() < 60
+    wide.open(f"notebooks/{START}")
+    assert brightness() < 60 and not wide.complaints
+
+
+def test_the_search_finds_a_word_without_a_server(wide):
+    page = wide.open("search", "?q=AIWQ")
+    page.wait_for_selector("#search-results li a")
+    found = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.getAttribute('href'))")
+    assert any("profit_fig2_4_aiwq" in link for link in found) and not wide.complaints and not wide.requests
+
+
+def test_every_equation_is_drawn(wide):
+    drawn = 0
+    for file in sorted([*wide.site.glob("*.html"), *wide.site.glob("notebooks/*.html")]):
+        equations = file.read_text(encoding="utf-8").count('class="math notranslate')
+        if equations:
+            page = wide.open(file.relative_to(wide.site).with_suffix("").as_posix())
+            page.evaluate("MathJax.startup.promise.then(() => 0)")
+            heights = page.locator("mjx-container > svg").evaluate_all(
+                "all => all.map(picture => picture.getBoundingClientRect().height)")
+            assert len(heights) == equations and min(heights) > 4, file.name
+            assert page.locator("[data-mml-node=merror]").count() == 0, file.name
+            drawn += equations
+    assert drawn and not wide.complaints and not wide.requests
+
+
+def test_a_picture_opens_at_full_size(wide):
+    page = wide.open("notebooks/profit_fig2_4_aiwq")
+    page.locator("a.picture").first.click()
+    page.wait_for_url("**/_images/*.png")
+
+
+# -- JupyterLab -----------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab of its own, over a copy of the notebooks."""
+    root = tmp_path_factory.mktemp("lab")
+    shutil.copytree(notebooks.FOLDER, root / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token, own = secrets.token_hex(16), {name: str(root / name.lower()) for name in (
+        "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_WORKSPACES_DIR",
+        "JUPYTERLAB_SETTINGS_DIR")}
+    log = (root / "log").open("w")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}",
+         "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}",
+         f"--ServerApp.root_dir={root / 'notebooks'}", "--LabApp.news_url=None",
+         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
+        cwd=root, env={**os.environ, **own}, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        address, end = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/api?token={token}", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < end, (root / "log").read_text()
+                time.sleep(0.2)
+        yield lambda notebook: f"{address}/lab/tree/{notebook}.ipynb?token={token}"
+    finally:
+        server.terminate()
+        server.wait(30)
+        log.close()
+
+
+def test_the_first_notebook_runs_in_jupyterlab_and_its_slider_redraws_the_picture(chromium, lab):
+    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(60_000)
+    page.goto(lab(START))
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    page.locator("#jp-main-statusbar", has_text="| Idle").wait_for()
+    page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
+    page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
+    handle = page.locator(".widget-slider .noUi-handle").first
+    handle.wait_for()
+    picture = page.locator(".widget-image").first
+    before = picture.get_attribute("src")
+    handle.scroll_into_view_if_needed()
+    handle.focus()
+    handle.press("ArrowRight")
+    page.wait_for_function("([image, before]) => image.src !== before && image.complete && image.naturalWidth > 200",
+                           arg=[picture.element_handle(), before])
+    page.wait_for_function("document.querySelectorAll('.jp-CodeCell .jp-InputPrompt').length && "
+                           "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
+                           ".every(prompt => /\\d/.test(prompt.textContent))")
+    assert page.locator("[data-mime-type$=error], [data-mime-type$=stderr]").count() == 0
+    page.close()
