@@ -57,8 +57,8 @@ def check(name: str, answer) -> None:
     except TypeError as error:
         if callable(answer) or "not callable" not in str(error):
             raise
-        raise AssertionError(f"{name} asks for a function, and this is the {type(answer).__name__} {answer!r}: name the "
-                             "function itself, without calling it") from None
+        raise AssertionError(f"{name} asks for a function, and this is the {type(answer).__name__} {answer!r}: name "
+                             "the function itself, without calling it") from None
     except Open:
         print(f"{name} is open: put your answer where ... stands and run the cell again.")
 

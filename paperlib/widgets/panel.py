@@ -1,6 +1,7 @@
 """Sliders and menus over a plot function, and a fixed panel of pictures that says the same where nothing is live."""
 from __future__ import annotations
 
+import gc
 import html
 import io
 import os
@@ -62,11 +63,14 @@ def controls(draw: Callable, describe: Callable[..., str], start: Mapping, size:
 
     def redraw(change=None):
         values = {name: knob.value for name, knob in made.items()}
+        gc.disable()        # looking through all of torch for garbage takes longer than a picture: afterwards
         try:
             picture.value, words.value = _redrawn(draw, values, size), html.escape(describe(**values))
             picture.layout.display = None
         except InputError as error:
             picture.layout.display, words.value = "none", f'<p role="alert">{html.escape(str(error))}</p>'
+        finally:
+            gc.enable()
 
     for knob in made.values():
         knob.observe(redraw, names="value")
