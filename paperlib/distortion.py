@@ -18,10 +18,11 @@ SAMPLE = 2**15      # values of a tensor that are looked at
 
 
 def sample(x: Tensor, n: int = SAMPLE) -> Tensor:
-    """Up to ``n`` values of ``x``, float32 (n,), always the same ones; drawn at random where there are more."""
-    x = x.detach().float().flatten()
+    """A copy of the values of ``x``, or ``n`` of them drawn with replacement, always the same ones; float32 (n,) on
+    the CPU."""
+    x = x.detach().flatten().float().cpu()
     draw = torch.Generator().manual_seed(0)
-    return x if x.numel() <= n else x[torch.randint(x.numel(), (n,), generator=draw)]
+    return x.clone() if x.numel() <= n else x[torch.randint(x.numel(), (n,), generator=draw)]
 
 
 def reach(q: Quantizer, top: float) -> Quantizer:

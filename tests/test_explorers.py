@@ -16,10 +16,11 @@ from torch.nn.functional import softplus
 from traitlets import TraitError
 
 from paperlib import cost, items, models, quantizers, recipes, runs, widgets
+from paperlib.distortion import SAMPLE, sample
 from paperlib.errors import InputError
 from paperlib.widgets import panel
 from paperlib.widgets.cost import by_kind, counted
-from paperlib.widgets.levels import SAMPLE, Fit, places, sample
+from paperlib.widgets.levels import Fit, places
 from paperlib.widgets.quantizer import METHODS, Ready, real_values
 
 FLOOR = -0.375
@@ -126,14 +127,6 @@ def test_values_are_those_of_the_network():
     role, _, w = values[f"depthwise weight ({name})"]
     assert role == "weight" and torch.equal(w, network().get_submodule(name).weight.detach().flatten())
     assert values["first input (features.0.0)"][1] == -math.inf
-
-
-def test_many_values_are_sampled_always_alike():
-    x = torch.arange(3.0 * SAMPLE)
-    drawn = sample(x.reshape(3, -1))
-    assert len(drawn) == SAMPLE and torch.equal(drawn, sample(x))
-    assert drawn.mean() == pytest.approx(1.5 * SAMPLE, rel=0.02)
-    assert torch.equal(sample(x[:7]), x[:7])
 
 
 @pytest.mark.parametrize("m", [1.0, 0.5])

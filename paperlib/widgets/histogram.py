@@ -8,11 +8,12 @@ from IPython.display import Image
 from torch import Tensor, nn
 
 from .. import models
+from ..distortion import sample
 from ..errors import InputError
 from ..layers import QuantConv2d, QuantLinear
 from ..plots import explorers
 from ..quantizers import Quantizer
-from .levels import Fit, inputs, places, sample
+from .levels import Fit, inputs, places
 from .panel import explore
 
 BINS = 80

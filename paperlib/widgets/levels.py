@@ -7,24 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..distortion import sample
 from ..errors import InputError
 from ..inputs import look_at_inputs
 from ..quantizers import Quantizer
 from ..quantizers.qil import QIL
 
-SAMPLE = 2**15      # how many of a layer's values are looked at; of more, some are drawn at random, always the same
-
-
-def sample(x: Tensor) -> Tensor:
-    """The values of ``x``, or SAMPLE of them drawn with replacement, as float32 (n,)."""
-    x = x.detach().flatten().float().cpu()
-    if x.numel() <= SAMPLE:
-        return x.clone()
-    return x[torch.randint(x.numel(), (SAMPLE,), generator=torch.Generator().manual_seed(0))]
-
 
 def inputs(net: nn.Module, images: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
-    """:func:`sample` of what reaches these layers with ``images`` (N, C, H, W); ``net`` is then in evaluation mode.
+    """:func:`paperlib.distortion.sample` of what reaches these layers with ``images`` (N, C, H, W); ``net`` is then in
+    evaluation mode.
 
     InputError if it cannot take them."""
     found = {}

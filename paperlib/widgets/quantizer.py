@@ -9,12 +9,13 @@ from IPython.display import Image
 from torch import Tensor, nn
 
 from .. import models, quantizers
+from ..distortion import sample
 from ..errors import InputError
 from ..models.quantize import kind
 from ..models.ranges import HARDSWISH_MIN, input_floors
 from ..plots import explorers
 from ..plots.aiwq import KINDS
-from .levels import ends, inputs, places, sample, unit
+from .levels import ends, inputs, places, unit
 from .panel import explore
 
 METHODS = {"duq": ("duq", "duq"), "pact / sawb": ("sawb", "pact"), "lsq": ("lsq", "lsq"), "lsq+": ("lsq+", "lsq+"),
