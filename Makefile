@@ -5,7 +5,7 @@ PYTHON  ?= python3
 
 PROFILES := smoke laptop cifar10 imagenette imagenet recorded
 ITEMS    := $(sort $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/profit_*.ipynb notebooks/qil_*.ipynb notebooks/deploy_*.ipynb notebooks/scoreboard.ipynb)))
-LIBRARY  := $(wildcard paperlib/*.py paperlib/*/*.py)
+LIBRARY  := $(filter-out paperlib/exercises/%,$(wildcard paperlib/*.py paperlib/*/*.py))
 OUT      := figures/$(PROFILE)
 READY    := .venv/.ready
 GIVEN    := .venv/.params-$(PROFILE)

@@ -90,6 +90,8 @@ def repeat(args) -> None:
     last = table[(table.epoch == table.groupby("phase").epoch.transform("max"))
                  & table.metric.isin(["loss", "accuracy"])]
     print(last.round(3).to_string(index=False))
+    if not table.attrs["trained"]:
+        print("nothing was trained, the store has this run already: set PAPERLIB_RUNS to an empty folder to train it")
     worst = table[table.metric == "accuracy"].difference.abs().max()
     print(f"largest difference of an accuracy in any epoch: {worst:.3f} points; the code that decides numbers "
           f"{'is' if table.attrs['same_code'] else 'is not'} what it was recorded with")

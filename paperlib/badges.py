@@ -13,7 +13,10 @@ FIRST = "notebooks/00_start_here.ipynb"
 
 def origin() -> str | None:
     """OWNER/NAME of this clone on GitHub, if it comes from there."""
-    found = subprocess.run(["git", "remote", "get-url", "origin"], cwd=ROOT, capture_output=True, text=True)
+    try:
+        found = subprocess.run(["git", "remote", "get-url", "origin"], cwd=ROOT, capture_output=True, text=True)
+    except OSError:         # no git here
+        return None
     match = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(\.git)?/?\s*$", found.stdout)
     return match and match[1]
 
@@ -34,8 +37,9 @@ def write(repository: str | None = None) -> str:
     if repository is None:
         raise InputError("this clone does not come from GitHub: name the repository, OWNER/NAME")
     text, new = (ROOT / "README.md").read_text(encoding="utf-8"), badges(repository)
-    if text.count(START) != 1 or text.count(END) != 1:
-        raise InputError(f"README.md must have the lines {START} and {END} once each, where the badges belong")
+    if text.count(START) != 1 or text.count(END) != 1 or text.index(END) < text.index(START):
+        raise InputError(f"README.md must have the lines {START} and {END} once each, in this order, where the badges "
+                         "belong")
     before, rest = text.split(START)
     with atomic(ROOT / "README.md") as temp:
         temp.write_text(f"{before}{START}\n{new}\n{END}{rest.split(END)[1]}", encoding="utf-8")

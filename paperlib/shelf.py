@@ -11,6 +11,8 @@ from . import runs
 from .errors import InputError
 from .paths import atomic, recorded_dir
 from .recipes import Recipe
+from .sources import resolve
+from .store import Link
 
 INDEX = "index.csv"
 CURVE = ["phase", "epoch", "split", "metric"]
@@ -52,17 +54,19 @@ def repeat(name: str) -> pd.DataFrame:
 
     Columns phase, epoch, split, metric (loss, or accuracy in per cent), recorded, repeated, difference.  The same code
     on the same kind of machine gives the same numbers; attrs["same_code"] says whether the code that decides numbers is
-    still the one that recorded it.  What is in the store (data/runs) is not trained again.
+    still the one that recorded it, attrs["trained"] how many phases were trained: those in the store (data/runs, or
+    where PAPERLIB_RUNS says) are not.
     """
     wanted = recipe(name)
     before = runs.obtain(dataclasses.replace(wanted, recorded=True))
+    trained = sum(not link.done for link in Link.chain(resolve(wanted)))
     after = runs.obtain(wanted)
     if after.recipe.identity() != wanted.identity():
         raise InputError(f"{name} was trained on all of CIFAR-10, which is not here: `make data` gets it")
     both = before.history.merge(after.history, on=CURVE, suffixes=("_recorded", "_repeated"))
     table = both[CURVE].assign(recorded=both.value_recorded, repeated=both.value_repeated,
                                difference=both.value_repeated - both.value_recorded)
-    table.attrs["same_code"] = before.key == after.key
+    table.attrs.update(same_code=before.key == after.key, trained=trained)
     return table
 
 

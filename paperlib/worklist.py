@@ -102,26 +102,33 @@ def work(tasks: Sequence[Task], *, minutes: float | None = None, workers: int | 
     """Train and record what is not recorded yet (``again``: all), a seed after the other, in ``minutes`` if given.
 
     What ends before everything is done, by the clock, by Ctrl-C or by an error, keeps each step that was trained and
-    records each run that is whole; the same call goes on from there.  Runs whose data are not on this machine are left
-    out, with the reason.
+    records each run that is whole, which takes some seconds each on top; the same call goes on from there.  Runs whose
+    data are not on this machine are left out, with the reason, and so is what cannot be recorded.
     """
     until = None if minutes is None else time.monotonic() + 60 * minutes
     wanted = []
     for task in tasks:
-        state, _, reason = task.state()
-        if state == "not possible here":
-            say(f"left out: {task.recipe.label}, {task.recipe.model}: {reason}")
-        elif again or state != "recorded":
+        if task.recorded and not again:
+            continue
+        try:
+            task.links()
             wanted.append(task)
+        except InputError as error:
+            say(f"left out: {task.recipe.label}, {task.recipe.model}: {error}")
     for seed in sorted({task.recipe.seed for task in wanted}):
         group = [task for task in wanted if task.recipe.seed == seed]
         try:
             runs.prepare([task.recipe for task in group], workers=workers, until=until)
         except TimeoutError:
+            if until is None or time.monotonic() < until:
+                raise
             say(f"{minutes:g} minutes are over; the same command goes on from here")
             return
         finally:
             for task in group:
-                if (again or not task.recorded) and all(link.done for link in task.links()):
-                    say(f"recorded in {task.keep()}")
+                if all(link.done for link in task.links()):
+                    try:
+                        say(f"recorded in {task.keep()}")
+                    except (InputError, OSError) as error:
+                        say(f"not recorded: {task.recipe.label}, {task.recipe.model}: {error}")
             shelf.write_index()

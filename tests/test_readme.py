@@ -18,7 +18,7 @@ def test_the_gallery_has_every_figure_once_with_its_notebook():
     for notebook, figure, alt, finding in GALLERY:
         assert notebook == max((n for n in notebooks.names() if figure.startswith(n)), key=len)
         drawn = json.loads((FIGURES / f"{figure}.json").read_text(encoding="utf-8"))["alt"]
-        assert drawn.replace('"', "'").startswith(alt.rstrip(".")), f"the figure's own words: {drawn[:200]}"
+        assert f"{drawn} ".replace('"', "'").startswith(f"{alt} "), f"sentences of the figure's own: {drawn[:200]}"
         assert len(finding.split()) >= 4
 
 

@@ -29,6 +29,7 @@ def test_a_recorded_run_is_repeated_from_its_own_json(tmp_path, monkeypatch):
     lies."""
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
     table = shelf.repeat(SHORT)
+    assert table.attrs["trained"] == 2 and shelf.repeat(SHORT).attrs["trained"] == 0
     losses = table[(table.metric == "loss") & (table.epoch > 0)]
     assert set(losses.phase) == {"float", "4-bit weights, 4-bit activations"} and len(losses) >= 12
     assert losses.difference.abs().max() < TOLERANCE

@@ -6,7 +6,7 @@ import time
 import pandas as pd
 import pytest
 
-from paperlib import items, parallel, runs, worklist
+from paperlib import items, parallel, runs, shelf, worklist
 from paperlib.recipes import weights_alone
 
 SMOKE = "smoke"
@@ -15,7 +15,9 @@ SMOKE = "smoke"
 @pytest.fixture(autouse=True)
 def own_shelf_and_store(tmp_path, monkeypatch):
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(runs, "recorded_dir", lambda: tmp_path / "recorded")
+    (tmp_path / "recorded").mkdir()
+    for module in (runs, shelf):
+        monkeypatch.setattr(module, "recorded_dir", lambda: tmp_path / "recorded")
     return tmp_path
 
 
@@ -69,13 +71,15 @@ def test_from_nothing_to_all_and_not_twice(grid, own_shelf_and_store, one_thread
     worklist.work(tasks, workers=1, say=heard.append)
     assert told(tasks) == {"one": {"recorded": 1}, "two": {"recorded": 2}, "all runs": {"recorded": 2}}
     folders = sorted((own_shelf_and_store / "recorded").iterdir())
+    index = folders.pop(folders.index(own_shelf_and_store / "recorded" / "index.csv"))
     assert len(heard) == len(folders) == 2
+    assert pd.read_csv(index).run.tolist() == [folder.name for folder in folders]
     for folder in folders:
         assert {"history.csv", "run.json", "sizes.csv", runs.PACKED} <= {f.name for f in folder.iterdir()}
     worklist.work(tasks, workers=1, say=heard.append)
     assert len(heard) == 2
     worklist.work(tasks, workers=1, again=True, say=heard.append)
-    assert len(heard) == 4 and len(list((own_shelf_and_store / "recorded").iterdir())) == 2
+    assert len(heard) == 4 and len(list((own_shelf_and_store / "recorded").glob("*/"))) == 2
 
 
 @pytest.mark.slow
@@ -110,3 +114,23 @@ def test_runs_without_their_data_are_left_out_with_the_reason(grid, monkeypatch)
     worklist.work(tasks, say=heard.append)
     assert len(heard) == 1 and heard[0].startswith("left out: ") and "choose input_size" in heard[0]
     assert told(tasks)["all runs"] == {"not possible here": 1}
+
+
+def test_without_all_of_cifar10_nothing_is_trained_on_less(grid, monkeypatch):
+    tasks, heard = worklist.tasks(SMOKE, ["one"], seeds=1), []
+    tasks[0].recipe = dataclasses.replace(tasks[0].recipe, data="cifar10")
+    monkeypatch.setattr(worklist, "resolve", lambda recipe: dataclasses.replace(recipe, data="subset"))
+    monkeypatch.setattr(runs, "prepare", lambda *args, **options: pytest.fail("something is trained"))
+    for again in (False, True):
+        worklist.work(tasks, again=again, say=heard.append)
+    assert len(heard) == 2 and all("all of CIFAR-10 is not here: `make data` gets it" in text for text in heard)
+
+
+def test_another_timeout_is_not_the_end_of_the_time_given(grid, monkeypatch):
+    def broken(*args, **options):
+        raise TimeoutError("a disk in the network")
+
+    monkeypatch.setattr(runs, "prepare", broken)
+    for minutes in (None, 60):
+        with pytest.raises(TimeoutError, match="a disk"):
+            worklist.work(worklist.tasks(SMOKE, ["one"], seeds=1), minutes=minutes, say=pytest.fail)

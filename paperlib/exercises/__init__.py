@@ -45,13 +45,13 @@ def names() -> list[str]:
 def check(name: str, answer) -> None:
     """Print that the answer is right, and why, or that there is none yet.
 
-    ``answer``: a value, or a function, which is tried out; ``...`` or None, also as what the function returns, means
+    ``answer``: a value, or a function, which is tried out; ``...``, also as what the function returns, or None means
     that none is there.  AssertionError says what is wrong, InputError that no exercise has this name.
     """
     if name not in names():
         raise InputError(f"no exercise {name!r}: choose from {', '.join(names())}")
     try:
-        if _missing(answer):
+        if answer is None or answer is ...:
             raise Open
         print(f"{name} is right. {_EXERCISES[name](_watched(answer) if callable(answer) else answer)}")
     except TypeError as error:
@@ -67,14 +67,11 @@ def _watched(answer: Callable) -> Callable:
     """The same function, which ends the check if it has no answer."""
     @functools.wraps(answer)
     def call(*args, **kwargs):
-        if _missing(value := answer(*args, **kwargs)):
+        if (value := answer(*args, **kwargs)) is ...:
             raise Open
+        assert value is not None, "your function returns nothing: let it end with `return` and the result"
         return value
     return call
-
-
-def _missing(answer) -> bool:
-    return answer is None or answer is ...
 
 
 @functools.cache

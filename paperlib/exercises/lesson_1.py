@@ -35,8 +35,9 @@ def step_of_a_grid(step) -> str:
     assert not _near(got, 1.4 / 16), (f"{says}: that is 1.4 / 16, or 0.7 / 8; without the code -8 there are 15 levels, "
                                       "and 7 steps to each side of 0")
     assert _near(got, 0.1), f"{says}; there are 2**(bits-1) - 1 = 7 steps from 0 to the greatest size, 0.7: 0.1 each"
-    got = float(step(torch.tensor([-0.7, 0.2, 0.35]), 2))
-    assert _near(got, 0.7), f"right at 4 bits, but at 2 bits, with the levels -0.7, 0 and 0.7, you have {got:.5g}"
+    got = float(step(torch.tensor([-0.2, 0.35, 0.7]), 2))
+    assert _near(got, 0.7), (f"right at 4 bits, but at 2 bits, for -0.2, 0.35 and 0.7, you have {got:.5g}: the levels "
+                             "are -0.7, 0 and 0.7, and the greatest size may be that of a positive number")
     return "One bit more halves the step, almost: 7 steps to each side become 15."
 
 
@@ -55,6 +56,9 @@ def codes_of_a_tensor(codes) -> str:
     assert got[4] == 0, f"floor goes down below 0 as well, the nearest level is meant: use torch.round. {told}"
     assert got[2] == -3 and got[6] == 1, f"conversion cuts off what is behind the point, so round before it. {told}"
     assert torch.equal(got.long(), right), f"the nearest level is asked for, use torch.round. {told}"
+    got = codes(torch.tensor([-0.93, 0.2, 5.0]), 0.1, 4).tolist()
+    assert got == [-7, 2, 7], (f"right with 3 bits and a step of 0.25, but with 4 bits and 0.1 the numbers -0.93, 0.2 "
+                               f"and 5 have the codes -7, 2 and 7, you have {got}: the last is 2**(bits-1) - 1")
     return "Times the step they are the quantized values again, to the bit; integers are all that has to be stored."
 
 

@@ -53,6 +53,10 @@ def lsq_from_one_straight_through(answer) -> str:
     assert not torch.allclose(by_s, v.clamp(low, high).round(), atol=1e-5), (
         f"{told} dy/ds is the code itself: it lacks -x/s, because s is detached where x is divided by it")
     assert torch.allclose(by_s, residue, atol=1e-5), f"{told} dy/ds must be {_short(residue)}, you have {_short(by_s)}"
+    finer = s.detach() * v.clamp(-8, 7).round()
+    assert torch.allclose(answer(x, s, 4), finer, atol=1e-6), (
+        f"right at 3 bits, but at 4 bits the values are {_short(finer)}, you have {_short(answer(x, s, 4))}: the codes "
+        "go from -2**(bits-1) to 2**(bits-1) - 1")
     return "You did not write down LSQ's gradient: it follows from one straight-through around round()."
 
 

@@ -64,7 +64,7 @@ def shift_behind_a_divergence(answer):
 
 @exercise("3.3")
 def steps_until_known(answer):
-    for momentum, share, right in ((0.1, 0.9, 22), (0.1, 0.5, 7), (0.5, 0.7, 2), (3e-4, 0.9, 7675)):
+    for momentum, share, right in ((0.1, 0.9, 22), (0.1, 0.5, 7), (0.5, 0.7, 2), (3e-4, 0.9, 7675), (0.5, 0.75, 2)):
         got, asked = answer(momentum, share), f"momentum {momentum:g}, {share:.0%} of the way"
         assert abs(got - share / momentum) > 1e-6, \
             f"{asked}: not {share / momentum:g}, for each step goes a share of what is left, not of the whole way"
@@ -73,7 +73,8 @@ def steps_until_known(answer):
         assert got != right - 1, \
             f"{asked}: after {right - 1} steps it is not there yet; the smallest whole number that is enough is {right}"
         assert got == right, \
-            f"{asked}: after n steps (1 - momentum)**n of the way is left, so n is {right}; you have {got}"
+            f"{asked}: after n steps (1 - momentum)**n of the way is left, and to reach the share exactly is enough, " \
+            f"so n is {right}; you have {got}"
     return ("PROFIT trains MobileNet-v3 with a momentum of 3e-4: it averages over thousands of steps, and is calm, but "
             "when a weight jumps it takes as long to notice.")
 

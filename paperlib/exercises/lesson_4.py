@@ -83,6 +83,7 @@ def weights_that_stand_still(answer):
     run = _recorded()
     sizes = run.layers.set_index("layer").weight_shape.map(lambda shape: math.prod(map(int, shape.split("x"))))
     frozen = _first(run.instability, 1 / 3)
+    assert not callable(answer), "a number between 0 and 1 is asked for, not a function that computes it: call it"
     right, got = sizes[frozen].sum() / sizes.sum(), float(answer)
     assert abs(got - sizes[frozen].sum()) > 1, \
         "that is how many weights stand still: asked for is their share of all weights, a number from 0 to 1"

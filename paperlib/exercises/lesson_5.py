@@ -11,6 +11,7 @@ from ..deploy.layout import packed_bits
 from . import exercise
 
 DEPTHWISE, POINTWISE, CLASSIFIER = "features.8.block.1.0", "features.8.block.2.0", "classifier.3"
+ODD, LARGE = 1353638569, 291184231      # their product is just below a half of 2**31, beyond the precision of a float64
 
 
 @functools.cache
@@ -55,7 +56,7 @@ def one_pixel(answer):
 def largest_sum(answer):
     """answer(weight, top): the largest magnitude that any sum of this layer can reach."""
     example = torch.tensor([[3, -2], [-7, 1]])
-    for weight, top in [(example, 15)] + [(part.weight.long(), part.layer.input_quantizer.grid.code_max)
+    for weight, top in [(example, 15), (example, 255)] + [(part.weight.long(), part.layer.input_quantizer.grid.code_max)
                                           for part in map(_layers().get, (DEPTHWISE, POINTWISE, CLASSIFIER))]:
         given, flat = _number(answer(weight, top), "the largest magnitude"), weight.flatten(1)
         up, down = flat.clamp(min=0).sum(1), -flat.clamp(max=0).sum(1)
@@ -103,6 +104,12 @@ def rescale(answer):
     off = (given.long() * (1 << shift) - product).abs().double() / (1 << shift)
     assert off.max() <= 0.5, (f"results are up to {off.max():.3g} units from the exact product, where rounding allows "
                               "0.5: (sums * multiplier + half) >> shift, with half = 1 << (shift - 1)")
+    large = torch.tensor([[LARGE], [-LARGE]], dtype=torch.int32)
+    given = answer(large, torch.tensor([ODD], dtype=torch.int32), torch.tensor([31])).flatten().tolist()
+    wanted = [value * ODD + 2**30 >> 31 for value in (LARGE, -LARGE)]
+    assert given == wanted, (
+        f"right for small sums, but {LARGE} and -{LARGE} times {ODD} / 2**31 give {wanted}, you have {given}: the "
+        "product takes more than the 53 bits that a float64 keeps, so stay in int64")
     return "Two integer operations and an addition take the place of each float factor; the bias is added behind it."
 
 

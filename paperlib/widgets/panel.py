@@ -63,6 +63,7 @@ def controls(draw: Callable, describe: Callable[..., str], start: Mapping, size:
 
     def redraw(change=None):
         values = {name: knob.value for name, knob in made.items()}
+        collects = gc.isenabled()
         gc.disable()        # looking through all of torch for garbage takes longer than a picture: afterwards
         try:
             picture.value, words.value = _redrawn(draw, values, size), html.escape(describe(**values))
@@ -70,7 +71,8 @@ def controls(draw: Callable, describe: Callable[..., str], start: Mapping, size:
         except InputError as error:
             picture.layout.display, words.value = "none", f'<p role="alert">{html.escape(str(error))}</p>'
         finally:
-            gc.enable()
+            if collects:
+                gc.enable()
 
     for knob in made.values():
         knob.observe(redraw, names="value")
