@@ -81,6 +81,6 @@ $(READY): requirements.lock pyproject.toml
 	  { echo 'Python 3.10 or newer with venv is needed: install it (Debian: apt install python3-venv), or name one: make PYTHON=python3.12 ...' >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
-	$(PY) -m uv pip install --python $(PY) --requirements requirements.lock
+	$(PY) -m uv pip install --python $(PY) --compile-bytecode --requirements requirements.lock
 	$(PY) -m uv pip install --python $(PY) --no-deps --no-build-isolation --editable .
 	@touch $@
