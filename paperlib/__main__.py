@@ -62,7 +62,8 @@ def train(args) -> None:
             if args.record:
                 slug = "-".join(run.recipe.label.lower().replace("+", " ").replace(",", " ").split())
                 print(f"recorded in {run.record(f'{args.record}-{slug}-{run.recipe.seed}')}")
-                shelf.write_index()
+        if args.record and distributed.rank() == 0:
+            shelf.write_index()
 
 
 def prepare(args) -> None:

@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import models
+from .deploy.layout import quantized_layers
 from .layers import QuantConv2d, QuantLinear
 from .moments import Moments, divergence, rows
 
 
 def layers(net: nn.Module) -> dict[str, QuantConv2d | QuantLinear]:
     """{name: layer}, all that can be quantized, in the network's order."""
-    return {name: m for name, m in net.named_modules() if isinstance(m, (QuantConv2d, QuantLinear))}
+    return dict(quantized_layers(net))
 
 
 def rounded(net: nn.Module, bits: int) -> nn.Module:

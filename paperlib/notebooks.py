@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from filelock import FileLock
 from papermill.exceptions import PapermillExecutionError
 
 from .errors import InputError
@@ -33,6 +34,11 @@ def path(name: str) -> Path:
     if name not in names():
         raise InputError(f"no notebook {name!r}: choose from {', '.join(names())}")
     return FOLDER / f"{name}.ipynb"
+
+
+def of_figure(figure: str) -> str:
+    """The notebook that a figure is named after."""
+    return max((name for name in names() if figure.startswith(name)), key=len)
 
 
 def parameters(name: str) -> dict[str, dict]:
@@ -107,12 +113,19 @@ def make_figure(name: str, profile: str, given: dict) -> None:
 
 
 def _write_index(folder: Path) -> None:
-    """figures/README.md: every recorded figure, with the notebook and the command that make it and what it took."""
+    """figures/README.md: every recorded figure, with the notebook and the command that make it and what it took.
+
+    One process at a time, so that the last of several lists what all of them drew."""
+    with FileLock(folder / ".lock"):
+        _list_figures(folder)
+
+
+def _list_figures(folder: Path) -> None:
     lines = ["# Figures", "", "Made by `make figures PROFILE=recorded`; this page too.", "",
              "| figure | picture | notebook | command | scale and training time |", "|---|---|---|---|---|"]
     for file in sorted((folder / "recorded").glob("*.json")):
         facts, figure = json.loads(file.read_text(encoding="utf-8")), file.stem
-        item = max((name for name in names() if figure.startswith(name)), key=len)
+        item = of_figure(figure)
         alt = facts["alt"].replace("|", "/").replace("[", "(").replace("]", ")")
         seconds = sum(run["seconds"] for run in facts["runs"])
         minutes = f"; {seconds / 60:.0f} minutes of training" if seconds else ""

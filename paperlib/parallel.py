@@ -97,10 +97,10 @@ def train(recipes: Sequence[Recipe], workers: int, until: float | None = None) -
                     stretch = missing.pop(key)
                     running[pool.submit(work, stretch.recipe)] = key, stretch.epochs
                 left = None if until is None else max(0.0, until - time.monotonic())
-                ended_now = wait(running, left, FIRST_COMPLETED).done
-                if not ended_now:
+                finished = wait(running, left, FIRST_COMPLETED).done
+                if not finished:
                     raise TimeoutError("the time given for training is over")
-                for done in ended_now:
+                for done in finished:
                     done.result()
                     progress.finish(*running.pop(done))
         finally:

@@ -20,8 +20,7 @@ CURVE = ["phase", "epoch", "split", "metric"]
 
 def recipe(name: str) -> Recipe:
     """The recipe of a recorded run, by the name of its folder, as one to train; InputError if there is none."""
-    info = _info(name)
-    return Recipe.from_dict({"label": info["label"], **info["recipe"]})
+    return _recipe(_info(name))
 
 
 def index() -> pd.DataFrame:
@@ -29,7 +28,8 @@ def index() -> pd.DataFrame:
     accuracy (validation, in per cent, after the last epoch); whether its network lies there; the machine; the key."""
     rows = []
     for file in sorted(recorded_dir().glob("*/run.json")):
-        name, info, r = file.parent.name, _info(file.parent.name), recipe(file.parent.name)
+        name, info = file.parent.name, _info(file.parent.name)
+        r = _recipe(info)
         scheme, history = r.phases[-1].scheme, pd.read_csv(file.parent / "history.csv")
         accuracy = history[(history.split == "val") & (history.metric == "accuracy")].value
         rows.append({"run": name, "label": r.label, "network": r.model, "width": r.width, "data": r.data,
@@ -68,6 +68,10 @@ def repeat(name: str) -> pd.DataFrame:
                                difference=both.value_repeated - both.value_recorded)
     table.attrs.update(same_code=before.key == after.key, trained=trained)
     return table
+
+
+def _recipe(info: dict) -> Recipe:
+    return Recipe.from_dict({"label": info["label"], **info["recipe"]})
 
 
 def _info(name: str) -> dict:

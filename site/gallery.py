@@ -5,6 +5,8 @@ import json
 import shutil
 from pathlib import Path
 
+from paperlib import notebooks
+
 FIGURES = Path(__file__).resolve().parent.parent / "figures" / "recorded"
 FILES = {"data": "csv", "where the numbers come from": "json", "for print": "svg"}
 
@@ -18,8 +20,8 @@ def page(source: Path, titles: dict[str, str]) -> str:
     folder, lines, last = source / "figures" / "recorded", [], None
     folder.mkdir(parents=True, exist_ok=True)
     order = list(titles)
-    for file in sorted(FIGURES.glob("*.json"), key=lambda f: (order.index(notebook_of(f.stem, titles)), f.stem)):
-        caption, notebook = facts(file.stem)["caption"], notebook_of(file.stem, titles)
+    for file in sorted(FIGURES.glob("*.json"), key=lambda f: (order.index(notebooks.of_figure(f.stem)), f.stem)):
+        caption, notebook = facts(file.stem)["caption"], notebooks.of_figure(file.stem)
         if notebook != last:
             lines += [f"## {titles[notebook]}", "", f"From [{notebook}](notebooks/{notebook}.ipynb).", ""]
         last = notebook
@@ -43,11 +45,6 @@ def figure(source: Path, name: str) -> str:
 def facts(name: str) -> dict:
     """What a figure says of itself."""
     return json.loads((FIGURES / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def notebook_of(figure: str, names) -> str:
-    """The notebook that a figure is named after."""
-    return max((name for name in names if figure.startswith(name)), key=len)
 
 
 def image(path: str, alt: str) -> str:

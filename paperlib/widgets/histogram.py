@@ -8,9 +8,9 @@ from IPython.display import Image
 from torch import Tensor, nn
 
 from .. import models
+from ..deploy.layout import quantized_layers
 from ..distortion import sample
 from ..errors import InputError
-from ..layers import QuantConv2d, QuantLinear
 from ..plots import explorers
 from ..quantizers import Quantizer
 from .levels import Fit, inputs, places
@@ -31,8 +31,8 @@ def histogram(net: nn.Module, images: Tensor) -> Image:
     ``net``: quantized and calibrated or trained; it stays as it is.  InputError if it isn't.
     """
     net = models.unfuse(net)
-    layers = {f"{name} ({layer.kind})": (name, layer) for name, layer in net.named_modules()
-              if isinstance(layer, (QuantConv2d, QuantLinear)) and (layer.weight_quantizer or layer.input_quantizer)}
+    layers = {f"{name} ({layer.kind})": (name, layer) for name, layer in quantized_layers(net)
+              if layer.weight_quantizer or layer.input_quantizer}
     if not layers:
         raise InputError("this network has no quantizers: call models.quantize(net, scheme) and models.calibrate first")
     arriving = inputs(net, images, [name for name, _ in layers.values()])
