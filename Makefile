@@ -16,6 +16,11 @@ ifeq ($(filter $(PROFILE),$(PROFILES)),)
 $(error unknown PROFILE "$(PROFILE)": choose from $(PROFILES))
 endif
 
+# recorded runs are only drawn, which keeps a core busy for a notebook: several at a time, within anyone's memory
+ifeq ($(PROFILE),recorded)
+MAKEFLAGS += --jobs=$(shell cores=$$(getconf _NPROCESSORS_ONLN || echo 1); echo $$((cores < 4 ? cores : 4)))
+endif
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help figures lab test site data check-env bench notebooks record clean FORCE $(addprefix figures/,$(ITEMS))
@@ -25,8 +30,8 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z\/<>-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' '$(firstword $(MAKEFILE_LIST))'
 	@echo '  figures/ITEM       one figure; ITEM is $(subst $() ,, or ,$(ITEMS))'
 
-# With PARAMS, figures need other runs and train them one after another.
-figures: $(if $(PARAMS),,$(TRAINED)) $(addprefix figures/,$(ITEMS))  ## every figure, into figures/PROFILE/ (laptop unless you say otherwise)
+# With PARAMS, figures need other runs and train them one after another; recorded ones need none.
+figures: $(if $(PARAMS)$(filter recorded,$(PROFILE)),,$(TRAINED)) $(addprefix figures/,$(ITEMS))  ## every figure, into figures/PROFILE/ (laptop unless you say otherwise)
 
 lab: $(READY)  ## JupyterLab, opened at notebooks/00_start_here.ipynb
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb

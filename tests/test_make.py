@@ -18,6 +18,15 @@ FAKE = r"""#!/bin/sh
 echo "$@" >> calls
 [ "$3" = prepare ] && exit
 case "$4" in *broken*) exit 1;; esac
+if [ "$6" = recorded ]; then    # wait until two are at work
+  touch "on-$4"
+  for i in $(seq 100); do
+    [ "$(ls on-* | wc -l)" -lt 2 ] || touch together
+    [ ! -e together ] || break
+    sleep 0.05
+  done
+  rm "on-$4"
+fi
 mkdir -p "figures/$6"; echo made > "figures/$6/$4.json"
 """
 
@@ -89,6 +98,13 @@ def test_profiles_have_folders_of_their_own(tree):
 
 def test_one_figure_by_name(tree):
     assert make(tree, "figures/profit_b")[1] == ["-m paperlib figure profit_b --profile laptop"]
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_recorded_figures_are_drawn_side_by_side_and_train_nothing(tree):
+    code, calls, _ = make(tree, "figures", "PROFILE=recorded")
+    assert code == 0 and (tree / "together").exists()
+    assert sorted(calls) == [f"-m paperlib figure profit_{n} --profile recorded" for n in "ab"]
 
 
 def test_one_failure_leaves_the_others_with_k(tree):
