@@ -1,5 +1,5 @@
 """The papers' testable sentences: each a function of runs that returns a verdict with its numbers."""
-from .ablation import beats_previous_methods, each_part_helps, published_gain
+from .ablation import ablation_on_photographs, beats_previous_methods, each_part_helps, published_gain
 from .accuracy import allowance, fewer_bits_cost_accuracy, four_bits_stay_close
 from .aiwq import aiwq_by_bits, aiwq_grows, aiwq_in_words, aiwq_is_uneven, norms_jump
 from .cost import accuracy_gains, almost_half_the_size, costs_as_much_as_dsq, saves
@@ -44,7 +44,7 @@ from .qil_photographs import (
 )
 from .verdict import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, Verdict, same_seeds, shared_seeds
 
-__all__ = ["NOT_REPRODUCED", "NOT_TESTABLE", "REPRODUCED", "Verdict", "accuracy_gains",
+__all__ = ["NOT_REPRODUCED", "NOT_TESTABLE", "REPRODUCED", "Verdict", "ablation_on_photographs", "accuracy_gains",
            "activation_pruning_is_similar", "activations_pruned", "aiwq_by_bits", "aiwq_grows", "aiwq_in_words",
            "aiwq_is_uneven", "aiwq_order_calms", "allowance", "almost_half_the_size", "beats_previous_methods",
            "beside_guessing", "bounds_converge", "channels_repair_folding", "costs_as_much_as_dsq",

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from .. import published
 from ..runs import Run
-from .accuracy import last_accuracy
+from .accuracy import fewer_bits_cost_accuracy, four_bits_stay_close, last_accuracy
 from .verdict import Verdict, shared_seeds
 
 WHERE = "PROFIT, abstract and Table 3"
 PREVIOUS = ("PACT", "QIL", "LSQ")
 WHOLE = "+ PROFIT"
-RUNGS = ("DuQ", "+ negative padding", "+ progressive", "+ teacher", WHOLE)
 
 
 def published_gain() -> float:
@@ -35,16 +34,31 @@ def beats_previous_methods(found: Mapping[str, Sequence[Run]], bits: int = 3, *,
 def each_part_helps(found: Mapping[int, Mapping[str, Sequence[Run]]], *, testable: bool = True) -> list[Verdict]:
     """Table 3: every row is above the one before it, from DuQ on, at each bit-width.
 
-    Read as: at the end of training, for every seed.  DuQ is compared with the best of PACT, QIL and LSQ.  The step to
-    "+ progressive" changes the length of training as well.  ``difference`` is row minus row before, in points."""
-    verdicts = []
-    for rung, before in zip(RUNGS, (PREVIOUS, *((row,) for row in RUNGS))):
+    Read as: at the end of training, for every seed.  DuQ is compared with the best of PACT, QIL and LSQ, where they
+    are.  The step to "+ progressive" changes the length of training as well.  ``difference`` is row minus row before,
+    in points."""
+    rungs = [(row,) for row in next(iter(found.values())) if row not in PREVIOUS]
+    if all(row in by_row for by_row in found.values() for row in PREVIOUS):
+        rungs.insert(0, PREVIOUS)
+    *most, last = map(str, found)
+    bits_named, verdicts = f"{', '.join(most)} and {last}" if most else last, []
+    for before, (rung,) in zip(rungs, rungs[1:]):
         other = f"the best of {', '.join(before)}" if len(before) > 1 else before[0]
         rows = [(f"{rung} minus {other}, {bits} bits (points)", run.recipe.seed,
                  last_accuracy(run) - max(map(last_accuracy, others)))
                 for bits, by_row in found.items()
                 for run, *others in shared_seeds(by_row[rung], *(by_row[row] for row in before))]
         what = f"DuQ beats {other}" if rung == "DuQ" else f"{rung} adds accuracy"
-        verdicts.append(Verdict.of(f"{what} at {' and '.join(map(str, found))} bits", WHERE, rows,
-                                   lambda difference: difference > 0, testable))
+        verdicts.append(Verdict.of(f"{what} at {bits_named} bits", WHERE, rows, lambda difference: difference > 0,
+                                   testable))
     return verdicts
+
+
+def ablation_on_photographs(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> list[Verdict]:
+    """The same of :func:`paperlib.items.ablation_photographs`, and what abstract and Table 1 say of the whole method.
+
+    Full precision is the network after the phase "fine-tuning", since the float one knows nothing of the ten classes
+    that training narrows it to."""
+    whole = {bits: rows[WHOLE] for bits, rows in found.items()}
+    return [*each_part_helps(found), four_bits_stay_close("mobilenet_v2", whole[4], "fine-tuning"),
+            fewer_bits_cost_accuracy("mobilenet_v2", whole)]

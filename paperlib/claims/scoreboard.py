@@ -153,6 +153,10 @@ def _ablation(source: Source) -> Iterator[Judged]:
                  source.profile, f"{ablation.published_gain():g} points at 3 bits, ImageNet")
     for verdict in ablation.each_part_helps(found, testable=source.testable):
         yield Judged(name, verdict, every, source.profile)
+    photographs = {bits: shelf(wanted)[0] for bits, wanted in items.ablation_photographs().items()}
+    every = [run for rows in photographs.values() for group in rows.values() for run in group]
+    for verdict in ablation.ablation_on_photographs(photographs):
+        yield Judged(name, verdict, every, f"{RECORDED}: Imagenette, small")
 
 
 def _qil_tables(source: Source) -> Iterator[Judged]:

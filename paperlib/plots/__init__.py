@@ -79,6 +79,7 @@ from .qil_quantizer import (
     qil_layer,
     qil_weights,
 )
+from .qil_reasons import describe_qil_reason_bars, qil_reason_bars, qil_reasons, qil_reasons_in_words
 from .qil_tables import (
     describe_qil_table1,
     describe_qil_table2,
@@ -103,14 +104,14 @@ __all__ = ["ablation", "ablation_table", "above_full", "accuracies", "accuracy_b
            "describe_hswish_errors", "describe_interval_bounds", "describe_interval_distributions",
            "describe_loss_curves", "describe_one_weight", "describe_pact_vs_duq", "describe_pruned_by_bits",
            "describe_qil_activations", "describe_qil_gradients", "describe_qil_interval", "describe_qil_layer",
-           "describe_qil_photographs", "describe_qil_table1", "describe_qil_table2", "describe_qil_weights",
-           "describe_scoreboard", "describe_sum_bits", "end_values", "folded_ranges", "folded_summary", "folding",
-           "folding_accuracy",
-           "folding_in_words", "four_quantizers", "histories", "hswish", "hswish_errors", "hswish_grid_table",
-           "hswish_in_words", "hswish_methods", "hswish_padding", "interval_bounds", "interval_distributions",
-           "interval_motion", "interval_shares", "intervals_in_words", "ladder", "last_bounds", "loss_curves",
-           "near_guessing", "norm_behind", "one_weight", "other_methods", "our_points", "pact_vs_duq",
-           "paper_accuracies", "paper_photographs", "paper_points", "photographs_table", "pruned_by_bits",
-           "pruned_shares", "pruned_table", "published_accuracy", "qil_accuracies", "qil_activations", "qil_by_bits",
-           "qil_by_method", "qil_curves", "qil_flow", "qil_gradients", "qil_interval", "qil_layer", "qil_losses",
-           "qil_photographs", "qil_table1", "qil_table2", "qil_weights", "save", "scoreboard", "show", "sum_bits"]
+           "describe_qil_photographs", "describe_qil_reason_bars", "describe_qil_table1", "describe_qil_table2",
+           "describe_qil_weights", "describe_scoreboard", "describe_sum_bits", "end_values", "folded_ranges",
+           "folded_summary", "folding", "folding_accuracy", "folding_in_words", "four_quantizers", "histories",
+           "hswish", "hswish_errors", "hswish_grid_table", "hswish_in_words", "hswish_methods", "hswish_padding",
+           "interval_bounds", "interval_distributions", "interval_motion", "interval_shares", "intervals_in_words",
+           "ladder", "last_bounds", "loss_curves", "near_guessing", "norm_behind", "one_weight", "other_methods",
+           "our_points", "pact_vs_duq", "paper_accuracies", "paper_photographs", "paper_points", "photographs_table",
+           "pruned_by_bits", "pruned_shares", "pruned_table", "published_accuracy", "qil_accuracies", "qil_activations",
+           "qil_by_bits", "qil_by_method", "qil_curves", "qil_flow", "qil_gradients", "qil_interval", "qil_layer",
+           "qil_losses", "qil_photographs", "qil_reason_bars", "qil_reasons", "qil_reasons_in_words", "qil_table1",
+           "qil_table2", "qil_weights", "save", "scoreboard", "show", "sum_bits"]

@@ -16,7 +16,8 @@ AT_ONCE, STEPWISE = "at once", "step by step"
 
 
 def ladder(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> pd.DataFrame:
-    """Validation accuracy (%) at the end of the runs {bits: {row: runs}} of :func:`paperlib.items.ablation`.
+    """Validation accuracy (%) at the end of the runs {bits: {row: runs}} of :func:`paperlib.items.ablation` or of
+    :func:`paperlib.items.ablation_photographs`.
 
     Columns bits, row, quantized ("at once" or "step by step"), epochs (float network and all), seed, accuracy, averaged
     (with averaged weights), chance (accuracy of guessing, %).
@@ -28,7 +29,7 @@ def ladder(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> pd.DataFrame:
                 phases = run.recipe.phases
                 value, averaged = (run.values(phases[-1].name, split, "accuracy").iloc[-1]
                                    for split in ("val", "val_ema"))
-                rows.append((bits, row, AT_ONCE if isinstance(ABLATION[row], str) else STEPWISE,
+                rows.append((bits, row, AT_ONCE if isinstance(ABLATION.get(row), str) else STEPWISE,
                              sum(p.epochs for p in phases), run.recipe.seed, value, averaged,
                              100 / run.recipe.num_classes))
     return pd.DataFrame(rows, columns=["bits", "row", "quantized", "epochs", "seed", "accuracy", "averaged", "chance"])
@@ -64,7 +65,7 @@ def ablation(table: pd.DataFrame, *, footnote: str) -> Figure:
     """
     bits, rows = list(table.bits.unique()), list(table.row.unique())
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(bits), figsize=(11, 5.4), sharey=True, squeeze=False)
+        figure, axes = plt.subplots(1, len(bits), figsize=(11, 1.8 + 0.45 * len(rows)), sharey=True, squeeze=False)
         for ax, b in zip(axes[0], bits):
             panel = table[table.bits == b].assign(y=lambda t: t.row.map(rows.index))
             for quantized, color, marker in ((AT_ONCE, BLUE, "o"), (STEPWISE, ORANGE, "D")):
@@ -79,8 +80,8 @@ def ablation(table: pd.DataFrame, *, footnote: str) -> Figure:
             chance = panel.chance.iloc[0]
             ax.axvline(chance, color=GREY, linestyle=":")
             ax.annotate("guessing", (chance, -0.62), (4, 0), textcoords="offset points", va="center", color=GREY)
-            ax.set(title=f"weights and activations: {b} bits", xlabel="validation accuracy (%)", ylim=(7.6, -1),
-                   xlim=(0, 1.14 * table.accuracy.max()))
+            ax.set(title=f"weights and activations: {b} bits" if len(bits) < 3 else f"{b} bits",
+                   xlabel="validation accuracy (%)", ylim=(len(rows) - 0.4, -1), xlim=(0, 1.14 * table.accuracy.max()))
             ax.grid(axis="y", visible=False)
         axes[0, 0].set_yticks(range(len(rows)), rows)
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
@@ -93,6 +94,7 @@ def describe_ablation(table: pd.DataFrame) -> str:
     parts = "; ".join(f"{bits} bits: " + ", ".join(f"{row} {mean:.1f}" for row, mean in
                                                    rows.groupby("row", sort=False).accuracy.mean().items())
                       for bits, rows in table.groupby("bits", sort=False))
-    return ("A panel for each bit-width with a horizontal bar for each row of the ladder, PACT at the top, PROFIT at "
-            "the bottom: validation accuracy in percent, mean over seeds, with a point for each seed and a dotted "
+    first, last = (row.removeprefix("+ ") for row in table.row.iloc[[0, -1]])
+    return (f"A panel for each bit-width with a horizontal bar for each row of the ladder, {first} at the top, {last} "
+            "at the bottom: validation accuracy in percent, mean over seeds, with a point for each seed and a dotted "
             f"line where guessing is. {parts}.")
