@@ -168,6 +168,10 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--profile", default=default, metavar="NAME",
                          help=f"how large: {', '.join(profiles.names())} (default: %(default)s)")
 
+    def workers(sub):
+        sub.add_argument("--workers", type=int, metavar="N", help="trainings at a time, each in a process (default: as "
+                         "many as have cores and memory; one on a GPU)")
+
     sub = command("figure", figure, "run a figure's notebook; it writes figures/PROFILE/ITEM.*")
     sub.add_argument("item", help="name of the notebook, without .ipynb")
     profile(sub, "laptop")
@@ -200,20 +204,19 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--compile", action="store_true", help="with torch.compile")
     sub.add_argument("--seeds", type=int, default=1, metavar="N", help="how many seeds (default: %(default)s)")
     sub.add_argument("--first-seed", type=int, default=0, metavar="N", help="default: %(default)s")
-    sub.add_argument("--workers", type=int, metavar="N",
-                     help="trainings at a time, each in a process (default: as many as have cores)")
+    workers(sub)
     sub.add_argument("--show", action="store_true", help="print the phases and train nothing")
     sub.add_argument("--record", metavar="NAME", help="keep the results in data/recorded/NAME-LABEL-SEED")
     sub = command("prepare", prepare, "train all that the figures need, whatever they share once, on all cores")
     sub.add_argument("item", nargs="*", help="name of a notebook, without .ipynb (default: all of them)")
     profile(sub, "laptop")
-    sub.add_argument("--workers", type=int, metavar="N", help="trainings at a time (default: as many as have cores)")
+    workers(sub)
     sub = command("record", record, "train what data/recorded/ should hold, and keep it there (for authors)")
     sub.add_argument("item", nargs="*", help="name of a notebook, without .ipynb (default: all of them)")
     profile(sub, "recorded")
     sub.add_argument("--seeds", type=int, default=0, metavar="N", help="how many seeds (default: the profile's)")
     sub.add_argument("--minutes", type=float, metavar="M", help="stop then; the same command goes on from there")
-    sub.add_argument("--workers", type=int, metavar="N", help="trainings at a time (default: as many as have cores)")
+    workers(sub)
     sub.add_argument("--again", action="store_true", help="also what is recorded already")
     sub.add_argument("--status", action="store_true", help="print what is there and what is missing, train nothing")
     sub = command("repeat", repeat, "train a recorded run once more, by its run.json alone, and compare the curves")

@@ -12,11 +12,26 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
+import psutil
+import torch
+
 from .errors import InputError
 from .paths import ROOT
 from .recipes import Recipe
 from .store import Link
 from .training.progress import Progress
+
+MEMORY = 2 * 2**30      # bytes that a training takes on a CPU, and a bit
+
+
+def at_a_time(recipes: Sequence[Recipe]) -> int:
+    """How many trainings have cores (``recipe.threads`` each) and free memory to themselves; one where there is a
+    GPU."""
+    if torch.cuda.is_available():
+        return 1
+    cores = os.cpu_count() or 1
+    threads = max((recipe.threads or cores for recipe in recipes), default=1)
+    return max(1, min(cores // threads, psutil.virtual_memory().available // MEMORY))
 
 
 @dataclasses.dataclass

@@ -4,13 +4,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
@@ -164,8 +162,7 @@ def obtain(recipe: Recipe, *, progress: Callable[..., None] | None = None) -> Ru
 def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list[Run]:
     """:func:`obtain` for several recipes, with ``workers`` processes at a time for what needs training.
 
-    By default as many as have cores to themselves (``recipe.threads`` each), or one on a GPU.  What several recipes
-    begin with is trained once.
+    By default :func:`paperlib.parallel.at_a_time`.  What several recipes begin with is trained once.
     """
     if distributed.world() == 1:
         prepare(recipes, workers=workers)
@@ -181,8 +178,7 @@ def prepare(recipes: Sequence[Recipe], *, workers: int | None = None, until: flo
     recipes = [resolve(r) for r in recipes if not r.recorded]
     missing = [r for r in recipes if not all(link.done for link in Link.chain(r))]
     if workers is None:
-        threads = max((r.threads or os.cpu_count() for r in missing), default=1)
-        workers = 1 if torch.cuda.is_available() else max(1, os.cpu_count() // threads)
+        workers = parallel.at_a_time(missing)
     for recipe in missing:
         _check(Link.chain(recipe))
     if min(workers, len(missing)) > 1 or missing and until is not None:

@@ -5,6 +5,7 @@ import json
 import subprocess
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,6 +25,18 @@ def recipe(*phases):
     """A float recipe; a phase is "name epochs"."""
     phases = [Phase(text.split()[0], int(text.split()[1]), lr=0.1) for text in phases]
     return Recipe.of("smoke", phases[-1].name, "vgg7", 0, phases)
+
+
+@pytest.mark.parametrize("cores, free, threads, most", [(8, 64, 1, 8), (8, 5.9, 1, 2), (8, 64, 3, 2), (8, 64, 0, 1),
+                                                        (8, 0.5, 1, 1), (1, 64, 2, 1)])
+def test_as_many_trainings_as_have_cores_and_memory(monkeypatch, cores, free, threads, most):
+    monkeypatch.setattr(parallel.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(parallel.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(parallel.psutil, "virtual_memory", lambda: SimpleNamespace(available=int(free * 2**30)))
+    wanted = [dataclasses.replace(recipe("float 1"), threads=n) for n in (1, threads)]
+    assert parallel.at_a_time(wanted) == most
+    monkeypatch.setattr(parallel.torch.cuda, "is_available", lambda: True)
+    assert parallel.at_a_time(wanted) == 1
 
 
 def shown(found):
