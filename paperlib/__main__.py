@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from . import __version__, profiles
@@ -60,8 +61,8 @@ def train(args) -> None:
                 text += f", {run.values(last.name, 'val_ema', 'accuracy').iloc[-1]:.1f} % with averaged weights"
             print(f"{run.key}  {run.recipe.label}, seed {run.recipe.seed}: {text}")
             if args.record:
-                slug = "-".join(run.recipe.label.lower().replace("+", " ").replace(",", " ").split())
-                print(f"recorded in {run.record(f'{args.record}-{slug}-{run.recipe.seed}')}")
+                name = None if runs.is_recorded(run.recipe) else f"{args.record}-{run.name}"
+                print(f"recorded in {run.record(name)}")
         if args.record and distributed.rank() == 0:
             shelf.write_index()
 
@@ -70,6 +71,9 @@ def prepare(args) -> None:
     from . import items, runs
 
     recipes = [recipe for item in args.item or [None] for recipe, _ in items.needed(args.profile, item)]
+    if all(recipe.recorded for recipe in recipes):
+        print("nothing to train: these runs are shown from data/recorded/, see `python -m paperlib record --status`")
+        return
     trained = runs.prepare(recipes, workers=args.workers)
     print(f"{trained} runs trained; all runs of profile {args.profile} are there" if trained else
           f"all runs of profile {args.profile} are there")
@@ -79,6 +83,9 @@ def record(args) -> None:
     from . import worklist
 
     tasks = worklist.tasks(args.profile, args.item, args.seeds)
+    if profiles.scale(args.profile) != profiles.scale("recorded"):
+        print(f"mind: notebooks open on recorded runs of profile {profiles.scale('recorded').name}; those of "
+              f"{args.profile} will lie beside them, for your own use")
     if not args.status:
         worklist.work(tasks, minutes=args.minutes, workers=args.workers, again=args.again)
     print(worklist.status(tasks).to_string())
@@ -147,6 +154,16 @@ def check_env(args) -> None:
     sys.exit(environment.main())
 
 
+def _positive(kind):
+    def read(text: str):
+        if (value := kind(text)) <= 0:
+            raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+        return value
+
+    read.__name__ = kind.__name__       # argparse names it where the text is no number
+    return read
+
+
 def _setting(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     if not value:
@@ -169,8 +186,8 @@ def parser() -> argparse.ArgumentParser:
                          help=f"how large: {', '.join(profiles.names())} (default: %(default)s)")
 
     def workers(sub):
-        sub.add_argument("--workers", type=int, metavar="N", help="trainings at a time, each in a process (default: as "
-                         "many as have cores and memory; one on a GPU)")
+        sub.add_argument("--workers", type=_positive(int), metavar="N", help="trainings at a time, each in a process "
+                         "(default: as many as have cores and memory; one on a GPU)")
 
     sub = command("figure", figure, "run a figure's notebook; it writes figures/PROFILE/ITEM.*")
     sub.add_argument("item", help="name of the notebook, without .ipynb")
@@ -202,11 +219,12 @@ def parser() -> argparse.ArgumentParser:
                      "(default: the profile's)")
     sub.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")
     sub.add_argument("--compile", action="store_true", help="with torch.compile")
-    sub.add_argument("--seeds", type=int, default=1, metavar="N", help="how many seeds (default: %(default)s)")
+    sub.add_argument("--seeds", type=_positive(int), default=1, metavar="N",
+                     help="how many seeds (default: %(default)s)")
     sub.add_argument("--first-seed", type=int, default=0, metavar="N", help="default: %(default)s")
     workers(sub)
     sub.add_argument("--show", action="store_true", help="print the phases and train nothing")
-    sub.add_argument("--record", metavar="NAME", help="keep the results in data/recorded/NAME-LABEL-SEED")
+    sub.add_argument("--record", metavar="NAME", help="keep the results in data/recorded/, in a folder that begins so")
     sub = command("prepare", prepare, "train all that the figures need, whatever they share once, on all cores")
     sub.add_argument("item", nargs="*", help="name of a notebook, without .ipynb (default: all of them)")
     profile(sub, "laptop")
@@ -214,8 +232,10 @@ def parser() -> argparse.ArgumentParser:
     sub = command("record", record, "train what data/recorded/ should hold, and keep it there (for authors)")
     sub.add_argument("item", nargs="*", help="name of a notebook, without .ipynb (default: all of them)")
     profile(sub, "recorded")
-    sub.add_argument("--seeds", type=int, default=0, metavar="N", help="how many seeds (default: the profile's)")
-    sub.add_argument("--minutes", type=float, metavar="M", help="stop then; the same command goes on from there")
+    sub.add_argument("--seeds", type=_positive(int), default=0, metavar="N",
+                     help="how many seeds (default: the profile's)")
+    sub.add_argument("--minutes", type=_positive(float), metavar="M",
+                     help="stop then; the same command goes on from there")
     workers(sub)
     sub.add_argument("--again", action="store_true", help="also what is recorded already")
     sub.add_argument("--status", action="store_true", help="print what is there and what is missing, train nothing")
@@ -253,5 +273,10 @@ def main() -> int:
     return 0
 
 
+def _stop(number, frame):
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)        # what Ctrl-C does
     sys.exit(main())

@@ -121,7 +121,8 @@ def _write_index(folder: Path) -> None:
 
 
 def _list_figures(folder: Path) -> None:
-    lines = ["# Figures", "", "Made by `make figures PROFILE=recorded`; this page too.", "",
+    lines = ["# Figures", "", "Made by `make figures PROFILE=recorded`; this page too. Training times "
+             "count what several runs share in each of them.", "",
              "| figure | picture | notebook | command | scale and training time |", "|---|---|---|---|---|"]
     for file in sorted((folder / "recorded").glob("*.json")):
         facts, figure = json.loads(file.read_text(encoding="utf-8")), file.stem

@@ -1,6 +1,7 @@
 """Training of several recipes in processes of their own, whatever they share only once."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,19 +10,22 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
 
 import psutil
 import torch
 
 from .errors import InputError
 from .paths import ROOT
+from .photofiles import cores
 from .recipes import Recipe
 from .store import Link
 from .training.progress import Progress
 
-MEMORY = 2 * 2**30      # bytes that a training takes on a CPU, and a bit
+MEMORY, ON_PHOTOGRAPHS = 2 * 2**30, 3 * 2**30      # bytes that a training with one thread takes on a CPU, and a bit
+LIMIT = Path("/sys/fs/cgroup/memory.max")       # what a container may take
 
 
 def at_a_time(recipes: Sequence[Recipe]) -> int:
@@ -29,9 +33,12 @@ def at_a_time(recipes: Sequence[Recipe]) -> int:
     GPU."""
     if torch.cuda.is_available():
         return 1
-    cores = os.cpu_count() or 1
-    threads = max((recipe.threads or cores for recipe in recipes), default=1)
-    return max(1, min(cores // threads, psutil.virtual_memory().available // MEMORY))
+    threads = max((recipe.threads or cores() for recipe in recipes), default=1)
+    free = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError):      # no such file, or no limit in it
+        free = min(free, int(LIMIT.read_text()) - int(LIMIT.with_name("memory.current").read_text()))
+    needed = ON_PHOTOGRAPHS if any(recipe.data in ("imagenette", "imagenet") for recipe in recipes) else MEMORY
+    return max(1, min(cores() // threads, free // needed))
 
 
 @dataclasses.dataclass
@@ -70,11 +77,14 @@ def stretches(recipes: Sequence[Recipe]) -> dict[str, Stretch]:
     return found
 
 
-def train(recipes: Sequence[Recipe], workers: int, until: float | None = None) -> None:
-    """Train resolved recipes, each stretch in a process (paperlib/worker.py), at most ``workers`` at a time.
+def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
+          each: Callable[[], None] = lambda: None) -> None:
+    """Train resolved recipes, each stretch in a process (paperlib/worker.py), at most ``workers`` at a time, and call
+    ``each`` whenever one has ended.
 
     The stretch with the longest way ahead comes first.  TimeoutError when time.monotonic() comes to ``until`` before
-    the end; like after Ctrl-C, no finished step is lost.
+    the end; like after Ctrl-C, no finished step is lost.  What fails takes along what goes on from it, and nothing
+    else: the error, or an InputError that tells of several, comes at the end.
     """
     missing = stretches(recipes)
     # glibc would hand large blocks back to the system after every step and fetch them anew
@@ -91,36 +101,57 @@ def train(recipes: Sequence[Recipe], workers: int, until: float | None = None) -
             process = subprocess.Popen([sys.executable, "-m", "paperlib.worker"], stdin=subprocess.PIPE,
                                        stdout=subprocess.PIPE, text=True, env=env, start_new_session=True)
             processes.append(process)
-        process.stdin.write(json.dumps(recipe.to_dict()) + "\n")
-        process.stdin.flush()       # stays open: its end tells the worker that we are gone
-        for line in process.stdout:
-            event = json.loads(line)
-            if "error" in event:
-                raise InputError(event["error"])
-            progress(**event)
-        if process.wait() != 0:
-            raise RuntimeError(f"training {recipe.label!r} ended with exit code {process.returncode}; "
-                               "its last finished epoch is kept")
+        with process:       # its input stays open until then: the end of it tells the worker that we are gone
+            process.stdin.write(json.dumps(recipe.to_dict()) + "\n")
+            process.stdin.flush()
+            for line in process.stdout:
+                event = json.loads(line)
+                if "error" in event:
+                    raise InputError(event["error"])
+                progress(**event)
+            if process.wait() != 0:
+                cause = "; killed, perhaps for want of memory: give fewer --workers" if process.returncode == -9 else ""
+                raise RuntimeError(f"training {recipe.label!r} ended with exit code {process.returncode}; "
+                                   f"its last finished epoch is kept{cause}")
 
-    pool, running = ThreadPoolExecutor(workers), {}
+    pool, running, errors = ThreadPoolExecutor(workers), {}, {}
     with Progress(total=sum(stretch.epochs for stretch in missing.values())) as progress:
         try:
             while missing or running:
+                while lost := [key for key, stretch in missing.items() if stretch.after in errors]:
+                    for key in lost:
+                        errors[key] = None      # told of once, where it began
+                        del missing[key]
                 coming = {*missing, *(key for key, _ in running.values())}
                 ready = [key for key, stretch in missing.items() if stretch.after not in coming]
                 for key in sorted(ready, key=lambda key: -missing[key].ahead)[:workers - len(running)]:
                     stretch = missing.pop(key)
                     running[pool.submit(work, stretch.recipe)] = key, stretch.epochs
+                if not running:
+                    continue
                 left = None if until is None else max(0.0, until - time.monotonic())
                 finished = wait(running, left, FIRST_COMPLETED).done
                 if not finished:
                     raise TimeoutError("the time given for training is over")
                 for done in finished:
-                    done.result()
-                    progress.finish(*running.pop(done))
+                    key, epochs = running.pop(done)
+                    if error := done.exception():
+                        errors[key] = error
+                        progress.tell(f"failed, the others go on: {error}")
+                    progress.finish(key, epochs)
+                each()
         finally:
             ended.set()
             with starting:
                 for process in processes:
                     process.terminate()
             pool.shutdown()
+    complain(list(filter(None, errors.values())))
+
+
+def complain(errors: Sequence[BaseException]) -> None:
+    """Raise the only one of these errors, or an InputError that tells of all; nothing if there are none."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise InputError(f"{len(errors)} trainings failed:\n" + "\n".join(map(str, errors)))

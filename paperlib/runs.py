@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
@@ -82,19 +83,27 @@ class Run:
             self._found[name] = look(self)
         return self._found[name]
 
+    @property
+    def name(self) -> str:
+        """What its folder in data/recorded/ is called."""
+        r, label = self.recipe, "-".join(re.findall(r"[a-z0-9]+", self.recipe.label.lower()))
+        return f"{label}_{r.model}_{r.seed}_{hashlib.sha256(_plain(r).encode()).hexdigest()[:6]}"
+
     def record(self, name: str | None = None, *, packed: bool = False) -> Path:
         """Keep the tables and provenance for readers, in data/recorded/<name>/, with all that was found before.
 
-        A run of this recipe that lies there is replaced; the name of a new one is made of label, network, seed and a
-        hash of the recipe unless it is given.  ``packed``: the network after the last phase as well.
+        A run of this recipe that lies there is replaced, with all that was made of it if other code trained it.  A new
+        one is called :attr:`name` unless told otherwise.  ``packed``: the network after the last phase as well.
+        InputError if the folder is another recipe's.
         """
-        r = self.recipe
-        if name is None and is_recorded(r):
-            name = recorded_at(r).name
-        elif name is None:
-            label = "-".join(re.findall(r"[a-z0-9]+", r.label.lower()))
-            name = f"{label}_{r.model}_{r.seed}_{hashlib.sha256(_plain(r).encode()).hexdigest()[:6]}"
-        folder = recorded_dir() / name
+        there = recorded_at(self.recipe)
+        folder = recorded_dir() / (name or (there.name if there else self.name))
+        if (file := folder / "run.json").exists():
+            info = json.loads(file.read_text(encoding="utf-8"))
+            if _plain(Recipe.from_dict({"label": "", **info["recipe"]})) != _plain(self.recipe):
+                raise InputError(f"{folder} holds another run: choose another name")
+            if info["key"] != self.key:
+                shutil.rmtree(folder)
         tables = {file: getattr(self, file) for file in TABLES}
         for file, table in (tables | self._found).items():
             if table.empty and file not in ("history", "layers"):
@@ -105,7 +114,7 @@ class Run:
                              compression={"method": "gzip", "mtime": 1} if large else None)
         if packed:
             net = self.model() if len(self.layers) else models.quantize(self.model(), AS_IT_IS)
-            deploy.pack(net, folder / PACKED, build=r.build())
+            deploy.pack(net, folder / PACKED, build=self.recipe.build())
         with atomic(folder / "run.json") as temp:
             temp.write_text(json.dumps({"label": self.recipe.label, "key": self.key, "seconds": round(self.seconds),
                                         "environment": self.environment, "recipe": self.recipe.identity()},
@@ -169,23 +178,34 @@ def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list
     return [obtain(r) for r in recipes]
 
 
-def prepare(recipes: Sequence[Recipe], *, workers: int | None = None, until: float | None = None) -> int:
-    """Train what :func:`obtain_all` would have to train, and say how many of the recipes that were.
+def prepare(recipes: Sequence[Recipe], *, workers: int | None = None, until: float | None = None,
+            each: Callable[[], None] = lambda: None) -> int:
+    """Train what :func:`obtain_all` would have to train, and say how many runs that were.
 
     Recorded ones are passed over.  ``until``: the time.monotonic() at which TimeoutError ends it, after the step under
-    way; what was trained is kept, and the next call goes on from there.
+    way; what was trained is kept, and the next call goes on from there.  ``each`` is called whenever something has been
+    trained.  A run that fails does not keep others from being trained; its error comes at the end.
     """
     recipes = [resolve(r) for r in recipes if not r.recorded]
-    missing = [r for r in recipes if not all(link.done for link in Link.chain(r))]
-    if workers is None:
-        workers = parallel.at_a_time(missing)
-    for recipe in missing:
+    missing = {chain[-1].key: r for r, chain in ((r, Link.chain(r)) for r in recipes)
+               if not all(link.done for link in chain)}
+    for recipe in missing.values():
         _check(Link.chain(recipe))
-    if min(workers, len(missing)) > 1 or missing and until is not None:
-        parallel.train(missing, workers, until)
-    else:
-        for recipe in missing:
-            obtain(recipe)
+    errors, one_thread = [], [r for r in missing.values() if r.threads]
+    for group in filter(None, (one_thread, [r for r in missing.values() if not r.threads])):
+        at_a_time = parallel.at_a_time(group) if workers is None else workers
+        # several are trained in processes of their own, one here
+        together = min(at_a_time, len(group)) > 1 or until is not None
+        for part in [group] if together else [[recipe] for recipe in group]:
+            try:
+                if together:
+                    parallel.train(part, at_a_time, until, each)
+                else:
+                    obtain(*part)
+                    each()
+            except (InputError, RuntimeError) as error:
+                errors.append(error)
+    parallel.complain(errors)
     return len(missing)
 
 

@@ -1,7 +1,6 @@
 """The shelf of recorded runs: what data/recorded/ holds, as a table, and whether a run comes out the same again."""
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -21,6 +20,11 @@ CURVE = ["phase", "epoch", "split", "metric"]
 def recipe(name: str) -> Recipe:
     """The recipe of a recorded run, by the name of its folder, as one to train; InputError if there is none."""
     return _recipe(_info(name))
+
+
+def key(name: str) -> str:
+    """The key of a recorded run: another one than its recipe has today if other code decided its numbers."""
+    return _info(name)["key"]
 
 
 def index() -> pd.DataFrame:
@@ -57,16 +61,15 @@ def repeat(name: str) -> pd.DataFrame:
     still the one that recorded it, attrs["trained"] how many phases were trained: those in the store (data/runs, or
     where PAPERLIB_RUNS says) are not.
     """
-    wanted = recipe(name)
-    before = runs.obtain(dataclasses.replace(wanted, recorded=True))
-    trained = sum(not link.done for link in Link.chain(resolve(wanted)))
-    after = runs.obtain(wanted)
-    if after.recipe.identity() != wanted.identity():
+    wanted, before = recipe(name), pd.read_csv(recorded_dir() / name / "history.csv")
+    if resolve(wanted) != wanted:
         raise InputError(f"{name} was trained on all of CIFAR-10, which is not here: `make data` gets it")
-    both = before.history.merge(after.history, on=CURVE, suffixes=("_recorded", "_repeated"))
+    trained = sum(not link.done for link in Link.chain(wanted))
+    after = runs.obtain(wanted)
+    both = before.merge(after.history, on=CURVE, suffixes=("_recorded", "_repeated"))
     table = both[CURVE].assign(recorded=both.value_recorded, repeated=both.value_repeated,
                                difference=both.value_repeated - both.value_recorded)
-    table.attrs.update(same_code=before.key == after.key, trained=trained)
+    table.attrs.update(same_code=key(name) == after.key, trained=trained)
     return table
 
 

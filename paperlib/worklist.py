@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +14,7 @@ from .recipes import Recipe
 from .sources import resolve, splits
 from .store import Link
 
-STATES = ("recorded", "trained", "begun", "to do", "not possible here")
+STATES = ("recorded", "trained", "begun", "to do")
 
 
 @dataclasses.dataclass
@@ -34,25 +34,32 @@ class Task:
         files = [f"{look.__name__}.csv" for look in self.tables] + [runs.PACKED] * self.packed
         return folder is not None and all((folder / file).exists() for file in files)
 
+    @property
     def links(self) -> list[Link]:
-        """Its phases in the store; InputError if data that it needs are not on this machine."""
+        """Its phases in the store."""
+        return Link.chain(self.recipe)
+
+    @property
+    def stale(self) -> bool:
+        """Whether it was recorded with other code than today's, of what decides numbers."""
+        folder = runs.recorded_at(self.recipe)
+        return folder is not None and shelf.key(folder.name) != self.links[-1].key
+
+    def check(self) -> None:
+        """InputError if data that it needs are not on this machine; fetches what can be fetched."""
         recipe = resolve(self.recipe)
         if recipe != self.recipe:
             raise InputError("all of CIFAR-10 is not here: `make data` gets it")
         splits(recipe)
-        return Link.chain(recipe)
 
-    def state(self) -> tuple[str, list[Link], str]:
-        """One of STATES, the phases that are not trained, and what stands in the way."""
+    def state(self) -> tuple[str, list[Link]]:
+        """One of STATES, and the phases that are not trained.  "begun": more of it is there than its float network."""
         if self.recorded:
-            return "recorded", [], ""
-        try:
-            links = self.links()
-        except InputError as error:
-            return "not possible here", [], str(error)
+            return "recorded", []
+        links = self.links
         missing = [link for link in links if not link.done]
-        begun = len(missing) < len(links) or missing and missing[0].folder.exists()
-        return "trained" if not missing else "begun" if begun else "to do", missing, ""
+        begun = any(link.folder.exists() for link in links[1:])
+        return "trained" if not missing else "begun" if begun else "to do", missing
 
     def keep(self) -> Path:
         """Record the trained run."""
@@ -81,7 +88,8 @@ def tasks(profile: str = "recorded", names: Iterable[str] = (), seeds: int = 0) 
 
 
 def status(tasks: Sequence[Task]) -> pd.DataFrame:
-    """A row for each item and one for all runs, a column for each of STATES, and the epochs that are left to train.
+    """A row for each item and one for all runs, a column for each of STATES, the epochs that are left to train, and how
+    many are recorded with older code.  Looks at what is here and fetches nothing.
 
     A run that several items show counts for each of them, and once in the last row.
     """
@@ -90,45 +98,65 @@ def status(tasks: Sequence[Task]) -> pd.DataFrame:
     groups = {name: [row for row in states if name in row[0].items] for name in names} | {"all runs": states}
     rows = {}
     for name, group in groups.items():
-        epochs = {link.key: link.phase.epochs for _, _, missing, _ in group for link in missing}
+        epochs = {link.key: link.phase.epochs for _, _, missing in group for link in missing}
         rows[name] = {state: sum(row[1] == state for row in group) for state in STATES} | {
-            "epochs left": sum(epochs.values())}
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=[*STATES, "epochs left"])
-    return table.loc[:, [column for column in table if column in (STATES[0], "epochs left") or table[column].any()]]
+            "epochs left": sum(epochs.values()), "of older code": sum(task.stale for task, *_ in group)}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.loc[:, [column for column in table if column in ("recorded", "epochs left") or table[column].any()]]
 
 
 def work(tasks: Sequence[Task], *, minutes: float | None = None, workers: int | None = None, again: bool = False,
          say: Callable[[str], None] = print) -> None:
     """Train and record what is not recorded yet (``again``: all), a seed after the other, in ``minutes`` if given.
 
-    What ends before everything is done, by the clock, by Ctrl-C or by an error, keeps each step that was trained and
-    records each run that is whole, which takes some seconds each on top; the same call goes on from there.  Runs whose
-    data are not on this machine are left out, with the reason, and so is what cannot be recorded.
+    A run is recorded as soon as it is whole, which takes some seconds each.  What ends before everything is done, by
+    the clock, by Ctrl-C or by SIGTERM, keeps each step that was trained; the same call goes on from there.  Runs whose
+    data are not on this machine are left out, with the reason; what fails or cannot be recorded does not keep the
+    others from it, and InputError tells of it at the end.
     """
-    until = None if minutes is None else time.monotonic() + 60 * minutes
-    wanted = []
+    until, failed = None if minutes is None else time.monotonic() + 60 * minutes, []
+    left = list(_possible([task for task in tasks if again or not task.recorded], say))
+
+    def keep() -> None:
+        for task in [task for task in left if all(link.done for link in task.links)]:
+            left.remove(task)
+            try:
+                say(f"recorded in {task.keep()}")
+            except (InputError, OSError) as error:
+                failed.append(f"not recorded: {task.recipe.label}, {task.recipe.model}: {error}")
+
+    try:
+        keep()
+        for seed in sorted({task.recipe.seed for task in left}):
+            try:
+                runs.prepare([task.recipe for task in left if task.recipe.seed == seed], workers=workers, until=until,
+                             each=keep)
+            except TimeoutError:
+                if until is None or time.monotonic() < until:
+                    raise
+                say(f"{minutes:g} minutes are over; the same command goes on from here")
+                break
+            except (InputError, RuntimeError) as error:
+                failed.append(str(error))
+    finally:
+        keep()
+        shelf.write_index()
+    if failed:
+        raise InputError("\n".join(failed))
+
+
+def _possible(tasks: Sequence[Task], say: Callable[[str], None]) -> Iterator[Task]:
+    """The tasks whose data are here; of the others, says why not.  What cannot be fetched is tried once."""
+    refused: dict[tuple, InputError | None] = {}
     for task in tasks:
-        if task.recorded and not again:
-            continue
-        try:
-            task.links()
-            wanted.append(task)
-        except InputError as error:
-            say(f"left out: {task.recipe.label}, {task.recipe.model}: {error}")
-    for seed in sorted({task.recipe.seed for task in wanted}):
-        group = [task for task in wanted if task.recipe.seed == seed]
-        try:
-            runs.prepare([task.recipe for task in group], workers=workers, until=until)
-        except TimeoutError:
-            if until is None or time.monotonic() < until:
-                raise
-            say(f"{minutes:g} minutes are over; the same command goes on from here")
-            return
-        finally:
-            for task in group:
-                if all(link.done for link in task.links()):
-                    try:
-                        say(f"recorded in {task.keep()}")
-                    except (InputError, OSError) as error:
-                        say(f"not recorded: {task.recipe.label}, {task.recipe.model}: {error}")
-            shelf.write_index()
+        r = task.recipe
+        data = r.data, r.train_images, r.test_images, r.batch_size, r.input_size
+        if data not in refused:
+            try:
+                refused[data] = task.check()
+            except InputError as error:
+                refused[data] = error
+        if refused[data]:
+            say(f"left out: {r.label}, {r.model}: {refused[data]}")
+        else:
+            yield task

@@ -120,7 +120,8 @@ def test_prepare_trains_what_items_need_and_only_that(paperlib, monkeypatch):
 
 
 def test_prepare_has_nothing_to_do_for_recorded_runs(paperlib):
-    assert paperlib("prepare", "--profile", "recorded") == (0, "all runs of profile recorded are there\n", "")
+    code, text, _ = paperlib("prepare", "--profile", "recorded")
+    assert code == 0 and text.startswith("nothing to train: these runs are shown from data/recorded/")
     code, text, errors = paperlib("prepare", "fig9")
     assert code == 2 and "'fig9' has no runs of its own: choose from profit_fig2_4_aiwq" in errors
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from paperlib import items, parallel
+from paperlib.errors import InputError
 from paperlib.recipes import Recipe, activations_then_weights, profit
 from paperlib.sources import resolve
 from paperlib.store import Link
@@ -27,14 +28,22 @@ def recipe(*phases):
     return Recipe.of("smoke", phases[-1].name, "vgg7", 0, phases)
 
 
-@pytest.mark.parametrize("cores, free, threads, most", [(8, 64, 1, 8), (8, 5.9, 1, 2), (8, 64, 3, 2), (8, 64, 0, 1),
+@pytest.mark.parametrize("cores, free, threads, most", [(8, 64, 1, 8), (8, 7.9, 1, 3), (8, 64, 3, 2), (8, 64, 0, 1),
                                                         (8, 0.5, 1, 1), (1, 64, 2, 1)])
-def test_as_many_trainings_as_have_cores_and_memory(monkeypatch, cores, free, threads, most):
+def test_as_many_trainings_as_have_cores_and_memory(monkeypatch, tmp_path, cores, free, threads, most):
     monkeypatch.setattr(parallel.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(parallel.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(parallel, "cores", lambda: cores)
     monkeypatch.setattr(parallel.psutil, "virtual_memory", lambda: SimpleNamespace(available=int(free * 2**30)))
     wanted = [dataclasses.replace(recipe("float 1"), threads=n) for n in (1, threads)]
+    monkeypatch.setattr(parallel, "LIMIT", tmp_path / "memory.max")
     assert parallel.at_a_time(wanted) == most
+    photographs = dataclasses.replace(wanted[0], data="imagenette")
+    assert parallel.at_a_time([*wanted, photographs]) == min(most, max(1, free // 3))
+    parallel.LIMIT.write_text("max")
+    assert parallel.at_a_time(wanted) == most
+    parallel.LIMIT.write_text(str(5 * 2**30))
+    (tmp_path / "memory.current").write_text(str(2**30))
+    assert parallel.at_a_time(wanted) == 1
     monkeypatch.setattr(parallel.torch.cuda, "is_available", lambda: True)
     assert parallel.at_a_time(wanted) == 1
 
@@ -110,6 +119,12 @@ class Worker:
     def terminate(self):
         pass
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
 
 @pytest.mark.parametrize("workers", [1, 2, 8])
 def test_longest_way_first_and_nothing_before_its_beginning(workers, monkeypatch):
@@ -120,6 +135,25 @@ def test_longest_way_first_and_nothing_before_its_beginning(workers, monkeypatch
     assert all(Link.chain(r)[-1].done for r in TREE) and parallel.stretches(TREE) == {}
     assert Worker.order[0] == "a b" and set(Worker.order) == {"a b", "a b c", "a b d e", "x"}
     assert Worker.order.index("a b d e") < Worker.order.index("a b c")
+
+
+def test_what_fails_takes_along_what_goes_on_from_it_alone(monkeypatch, capsys):
+    class Failing(Worker):
+        def wait(self):
+            names = [p.name for p in Recipe.from_dict(json.loads(self.stdin.getvalue())).phases]
+            if names in (["a", "b", "d"], ["a", "b", "c"]):
+                self.returncode = -9
+                return -9
+            return super().wait()
+
+    monkeypatch.setattr(subprocess, "Popen", Failing)
+    Worker.order, calls = [], []
+    tree = [recipe(*(f"{name} 1" for name in names)) for names in ("abc", "abdef", "abdeg", "x")]
+    tree.append(recipe("a 1", "b 1", "d 1"))
+    with pytest.raises(InputError, match="(?s)2 trainings failed:.*exit code -9.*want of memory"):
+        parallel.train(tree, 2, each=lambda: calls.append(len(Worker.order)))
+    assert sorted(Worker.order) == ["a b", "x"] and len(calls) >= 3
+    assert capsys.readouterr().err.count("failed, the others go on") == 2
 
 
 def test_all_figures_together_are_listed_for_every_profile():

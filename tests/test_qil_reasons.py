@@ -5,8 +5,8 @@ from test_qil_tables import run
 
 from paperlib import items, plots
 
-ENDS = {"nothing": (70.0, 60.0, 75.0), "more epochs": (75.9, 70.0, 76.0), "step by step": (69.0, 50.0, 76.0),
-        "a wider network": (79.0, 79.5, 80.0)}          # A2W2, A1W2, float
+ENDS = {"as in Table 1": (70.0, 60.0, 75.0), "5 times the epochs": (75.9, 70.0, 76.0),
+        "5 times, step by step": (69.0, 50.0, 76.0), "twice the width": (79.0, 79.5, 80.0)}     # A2W2, A1W2, float
 
 
 @pytest.fixture
@@ -16,34 +16,34 @@ def table():
                               for changed, cells in items.qil_reasons().items()})
 
 
-def test_one_thing_is_changed_at_a_time():
+def test_what_is_changed():
     def what(recipe):
         last = recipe.phases[-1]
         return recipe.width, last.epochs, len(recipe.phases), last.scheme.w_bits, last.scheme.a_bits
 
     cells = {changed: [what(group[0]) for group in wanted.values()] for changed, wanted in items.qil_reasons().items()}
-    assert cells["nothing"] == [(0.125, 5, 2, 2, 2), (0.125, 5, 2, 2, 1), (0.125, 5, 2, 32, 32)]
-    assert cells["more epochs"] == [(0.125, 25, 2, 2, 2), (0.125, 25, 2, 2, 1), (0.125, 25, 2, 32, 32)]
-    assert cells["step by step"] == [(0.125, 5, 6, 2, 2), (0.125, 5, 7, 2, 1), (0.125, 25, 2, 32, 32)]
-    assert cells["a wider network"] == [(0.25, 5, 2, 2, 2), (0.25, 5, 2, 2, 1), (0.25, 5, 2, 32, 32)]
+    assert cells["as in Table 1"] == [(0.125, 5, 2, 2, 2), (0.125, 5, 2, 2, 1), (0.125, 5, 2, 32, 32)]
+    assert cells["5 times the epochs"] == [(0.125, 25, 2, 2, 2), (0.125, 25, 2, 2, 1), (0.125, 25, 2, 32, 32)]
+    assert cells["5 times, step by step"] == [(0.125, 5, 6, 2, 2), (0.125, 5, 7, 2, 1), (0.125, 25, 2, 32, 32)]
+    assert cells["twice the width"] == [(0.25, 5, 2, 2, 2), (0.25, 5, 2, 2, 1), (0.25, 5, 2, 32, 32)]
     assert all(group[0].recorded for wanted in items.qil_reasons().values() for group in wanted.values())
 
 
 def test_a_loss_is_against_the_float_network_of_its_own_width_and_length(table):
-    assert table.set_index(["changed", "bits"]).loss.round(6).to_dict() == {
-        ("nothing", "A2W2"): 5.0, ("nothing", "A1W2"): 15.0, ("more epochs", "A2W2"): 0.1, ("more epochs", "A1W2"): 6.0,
-        ("step by step", "A2W2"): 7.0, ("step by step", "A1W2"): 26.0, ("a wider network", "A2W2"): 1.0,
-        ("a wider network", "A1W2"): 0.5}
-    assert table.set_index(["changed", "bits"]).epochs["step by step"].tolist() == [25, 30]
+    losses = table.pivot_table("loss", "changed", "bits", sort=False).round(6)
+    assert losses.to_dict("index") == {
+        "as in Table 1": {"A2W2": 5.0, "A1W2": 15.0}, "5 times the epochs": {"A2W2": 0.1, "A1W2": 6.0},
+        "5 times, step by step": {"A2W2": 7.0, "A1W2": 26.0}, "twice the width": {"A2W2": 1.0, "A1W2": 0.5}}
+    assert table.set_index(["changed", "bits"]).epochs["5 times, step by step"].tolist() == [25, 30]
 
 
 def test_words_say_what_is_enough(table):
     assert plots.qil_reasons_in_words(table).splitlines() == [
-        "* **More epochs**: A2W2 loses 0.1 points instead of 5.0, A1W2 loses 6.0 points instead of 15.0. "
+        "* **5 times the epochs**: A2W2 loses 0.1 points instead of 5.0, A1W2 loses 6.0 points instead of 15.0. "
         "As little as in the paper: A2W2.",
-        "* **Step by step**: A2W2 loses 7.0 points instead of 5.0, A1W2 loses 26.0 points instead of 15.0. "
+        "* **5 times, step by step**: A2W2 loses 7.0 points instead of 5.0, A1W2 loses 26.0 points instead of 15.0. "
         "As little as in the paper: neither.",
-        "* **A wider network**: A2W2 loses 1.0 points instead of 5.0, A1W2 loses 0.5 points instead of 15.0. "
+        "* **Twice the width**: A2W2 loses 1.0 points instead of 5.0, A1W2 loses 0.5 points instead of 15.0. "
         "As little as in the paper: A1W2."]
 
 
@@ -54,5 +54,5 @@ def test_picture(table):
         assert [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"] == [printed]
     assert [text.get_text() for text in figure.axes[0].texts][1] == "0.1  (75.9 of 76.0 %)"
     assert [t.get_text().split("\n")[0] for t in figure.axes[0].get_yticklabels()] == list(ENDS)
-    assert "A1W2: nothing 15.0, more epochs 6.0" in plots.describe_qil_reason_bars(table)
+    assert "A1W2: as in Table 1 15.0, 5 times the epochs 6.0" in plots.describe_qil_reason_bars(table)
     plt.close("all")

@@ -16,7 +16,7 @@ GALLERY = re.findall(r'^\| \[[^\]]+\]\(notebooks/(\w+)\.ipynb\) \| '
 def test_the_gallery_has_every_figure_once_with_its_notebook():
     assert sorted(figure for _, figure, *_ in GALLERY) == sorted(file.stem for file in FIGURES.glob("*.png"))
     for notebook, figure, alt, finding in GALLERY:
-        assert notebook == max((n for n in notebooks.names() if figure.startswith(n)), key=len)
+        assert notebook == notebooks.of_figure(figure)
         drawn = json.loads((FIGURES / f"{figure}.json").read_text(encoding="utf-8"))["alt"]
         assert f"{drawn} ".replace('"', "'").startswith(f"{alt} "), f"sentences of the figure's own: {drawn[:200]}"
         assert len(finding.split()) >= 4
@@ -32,9 +32,11 @@ def test_the_summary_counts_as_the_scoreboard_does():
 
 def test_what_it_took_is_what_the_runs_say():
     runs = shelf.index()
-    hours, number = map(int, re.search(r"It took (\d+) hours of training in (\d+) runs", README).groups())
+    number, hours = map(int, re.search(r"(\d+) recorded runs; one by one they would take (\d+) hours", README).groups())
     assert number == len(runs) and abs(hours - runs.minutes.sum() / 60) <= 0.5
-    assert ("without a GPU" in README) == runs.machine.str.contains("EPYC").all()
+    machines = [json.loads((recorded_dir() / run / "run.json").read_text(encoding="utf-8"))["environment"]
+                for run in runs.run]
+    assert ("without a GPU" in README) == all(machine["gpu"] is None for machine in machines)
 
 
 def test_every_link_of_the_readme_leads_to_a_file():

@@ -196,16 +196,22 @@ class Fake:
         self.stdout = ("" for _ in "1" if not self.ended.wait(60)) if lines is None else lines
         self.wait, self.terminate, self.returncode = lambda: code, self.ended.set, code
 
+    def __enter__(self):
+        return self
 
-def test_error_in_a_worker_arrives_and_ends_the_others(monkeypatch, processes):
-    start, other, calls = subprocess.Popen, Fake(), itertools.count()
+    def __exit__(self, *exception):
+        pass
+
+
+def test_error_in_a_worker_arrives_when_the_others_have_ended(monkeypatch, processes, capsys):
+    start, other, calls = subprocess.Popen, Fake([], code=0), itertools.count()
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **b: other if next(calls) else start(*a, **b))
     last = Link(tiny(), 0).folder / "last.pt"
     last.parent.mkdir(parents=True)
     last.write_text("not a checkpoint")
     with pytest.raises(InputError, match=f"{last} is damaged"):
         runs.obtain_all([tiny(), tiny(seed=1)], workers=2)
-    assert other.ended.is_set() and processes[0].wait(5) in (1, -15)
+    assert processes[0].wait(5) == 1 and f"failed, the others go on: {last} is damaged" in capsys.readouterr().err
 
 
 def test_data_that_are_not_there_stop_before_any_worker_starts(monkeypatch):
@@ -222,18 +228,23 @@ def test_worker_that_dies_is_reported(monkeypatch):
 
 def test_worker_that_starts_late_is_ended_too(monkeypatch):
     late, second_starts = Fake(), threading.Event()
-    early = Fake(json.dumps({"error": "no"}) for _ in "1" if second_starts.wait(9))
+    early = Fake([], code=0)
     fakes = iter([early, late])
+    early.wait = lambda: second_starts.wait(9) and 0
 
     def start(*args, **options):
         fake = next(fakes)
         if fake is late:
             second_starts.set()
-            time.sleep(0.3)         # meanwhile the first has failed
+            time.sleep(0.3)         # meanwhile the first has ended, and what is called then is interrupted
         return fake
+
+    def interrupted():
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(subprocess, "Popen", start)
-    with pytest.raises(InputError, match="no"):
-        runs.obtain_all([tiny(), tiny(seed=1)], workers=2)
+    with pytest.raises(KeyboardInterrupt):
+        parallel.train([tiny(), tiny(seed=1)], 2, each=interrupted)
     assert late.ended.is_set()
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from paperlib import items, parallel, runs, shelf, worklist
+from paperlib.errors import InputError
 from paperlib.recipes import weights_alone
 
 SMOKE = "smoke"
@@ -91,7 +92,7 @@ def test_what_is_recorded_is_repeated_by_its_own_recipe(grid, own_shelf_and_stor
     before = (file.parent / "history.csv").read_bytes()
     told = json.loads(file.read_text(encoding="utf-8"))
     recipe = runs.Recipe.from_dict({"label": told["label"], **told["recipe"]})
-    for link in task.links():
+    for link in task.links:
         (link.folder / "final.pt").unlink()
     assert runs.obtain(recipe).record() == file.parent
     assert (file.parent / "history.csv").read_bytes() == before
@@ -107,13 +108,83 @@ def test_when_time_is_up_what_was_trained_stays(grid):
         parallel.train([task.recipe for task in tasks], 1, until=time.monotonic())
 
 
-def test_runs_without_their_data_are_left_out_with_the_reason(grid, monkeypatch):
+def test_runs_without_their_data_are_left_out_with_the_reason(grid):
     tasks, heard = worklist.tasks(SMOKE, ["one"], seeds=1), []
     elsewhere = dataclasses.replace(tasks[0].recipe, data="imagenette", input_size=500)
     tasks[0].recipe = elsewhere
     worklist.work(tasks, say=heard.append)
     assert len(heard) == 1 and heard[0].startswith("left out: ") and "choose input_size" in heard[0]
-    assert told(tasks)["all runs"] == {"not possible here": 1}
+
+
+def test_data_that_cannot_be_had_are_asked_for_once_and_never_by_the_status(grid, monkeypatch):
+    asked, heard = [], []
+
+    def nothing_there(recipe):
+        asked.append(recipe.data)
+        raise InputError("no network")
+
+    monkeypatch.setattr(worklist, "splits", nothing_there)
+    tasks = worklist.tasks(SMOKE)
+    assert told(tasks)["all runs"] == {"to do": 4, "epochs left": 6} and not asked
+    worklist.work(tasks, say=heard.append)
+    assert len(asked) == 1 and len(heard) == 4 and heard[0].endswith("no network")
+
+
+@pytest.mark.slow
+def test_what_fails_leaves_the_others_alone(grid, monkeypatch, one_thread):
+    tasks, heard, obtain = worklist.tasks(SMOKE, ["two"], seeds=2), [], runs.obtain
+
+    def fails_at_4_bits(recipe, **options):
+        if recipe.phases[-1].scheme.w_bits == 4:
+            raise InputError(f"seed {recipe.seed} went wrong")
+        return obtain(recipe, **options)
+
+    monkeypatch.setattr(runs, "obtain", fails_at_4_bits)
+    with pytest.raises(InputError, match="seed 0 went wrong\nseed 1 went wrong"):
+        worklist.work(tasks, workers=1, say=heard.append)
+    assert told(tasks)["all runs"] == {"recorded": 2, "to do": 2, "epochs left": 2} and len(heard) == 2
+    assert len(pd.read_csv(runs.recorded_dir() / "index.csv")) == 2
+
+
+@pytest.mark.slow
+def test_a_run_is_recorded_as_soon_as_it_is_whole(grid, monkeypatch, one_thread):
+    tasks, obtain = worklist.tasks(SMOKE, ["two"], seeds=1), runs.obtain
+
+    def breaks_off_at_3_bits(recipe, **options):
+        if recipe.phases[-1].scheme.w_bits == 3:
+            assert told(tasks)["all runs"]["recorded"] == 1
+            raise KeyboardInterrupt
+        return obtain(recipe, **options)
+
+    monkeypatch.setattr(runs, "obtain", breaks_off_at_3_bits)
+    with pytest.raises(KeyboardInterrupt):
+        worklist.work(tasks, workers=1, say=lambda text: None)
+    assert len(pd.read_csv(runs.recorded_dir() / "index.csv")) == 1
+
+
+@pytest.mark.slow
+def test_what_other_code_recorded_is_told_of_and_replaced_whole(grid, monkeypatch, one_thread):
+    task = worklist.tasks(SMOKE, ["one"], seeds=1)[0]
+    worklist.work([task], workers=1, say=lambda text: None)
+    [file] = runs.recorded_dir().glob("*/run.json")
+    assert "of older code" not in told([task])["one"]
+    info = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**info, "key": "older"}), encoding="utf-8")
+    (file.parent / "made_of_it.csv").write_text("size\n1\n")
+    assert told([task])["one"] == {"recorded": 1, "of older code": 1}
+    worklist.work([task], workers=1, again=True, say=lambda text: None)
+    assert told([task])["one"] == {"recorded": 1} and not (file.parent / "made_of_it.csv").exists()
+
+
+def test_a_folder_is_not_taken_from_another_run(grid, own_shelf_and_store):
+    folder = own_shelf_and_store / "recorded" / "mine"
+    folder.mkdir()
+    recipes = [task.recipe for task in worklist.tasks(SMOKE, ["two"], seeds=1)]
+    told = {"label": "x", "key": "k", "recipe": recipes[0].identity()}
+    (folder / "run.json").write_text(json.dumps(told, default=dataclasses.asdict), encoding="utf-8")
+    run = runs.Run(recipes[1], pd.DataFrame(), pd.DataFrame(), key="k", seconds=0.0, environment={})
+    with pytest.raises(InputError, match="mine holds another run"):
+        run.record("mine")
 
 
 def test_without_all_of_cifar10_nothing_is_trained_on_less(grid, monkeypatch):

@@ -8,10 +8,11 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from ..items import ABLATION
+from ..photographs import IMAGENETTE
 from ..runs import Run
 from .style import BLUE, GREY, ORANGE, STYLE, mean_and_spread
 
+CLASSES = {"imagenette": len(IMAGENETTE)}       # of the images, where the network tells more
 AT_ONCE, STEPWISE = "at once", "step by step"
 
 
@@ -29,9 +30,10 @@ def ladder(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> pd.DataFrame:
                 phases = run.recipe.phases
                 value, averaged = (run.values(phases[-1].name, split, "accuracy").iloc[-1]
                                    for split in ("val", "val_ema"))
-                rows.append((bits, row, AT_ONCE if isinstance(ABLATION.get(row), str) else STEPWISE,
+                widths = {p.scheme.a_bits for p in phases if p.scheme} - {32}
+                rows.append((bits, row, AT_ONCE if len(widths) == 1 else STEPWISE,
                              sum(p.epochs for p in phases), run.recipe.seed, value, averaged,
-                             100 / run.recipe.num_classes))
+                             100 / CLASSES.get(run.recipe.data, run.recipe.num_classes)))
     return pd.DataFrame(rows, columns=["bits", "row", "quantized", "epochs", "seed", "accuracy", "averaged", "chance"])
 
 

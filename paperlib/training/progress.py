@@ -40,6 +40,10 @@ class Progress:
         if self._all:
             self._all.update(epochs)
 
+    def tell(self, text: str) -> None:
+        """A line above the bars."""
+        tqdm.write(text, file=sys.stderr)
+
     def __enter__(self) -> Progress:
         return self
 
