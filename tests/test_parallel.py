@@ -41,7 +41,7 @@ def test_as_many_trainings_as_have_cores_and_memory(monkeypatch, tmp_path, cores
     assert parallel.at_a_time([*wanted, photographs]) == min(most, max(1, free // 3))
     parallel.LIMIT.write_text("max")
     assert parallel.at_a_time(wanted) == most
-    parallel.LIMIT.write_text(str(5 * 2**30))
+    parallel.LIMIT.write_text(str(4 * 2**30))
     (tmp_path / "memory.current").write_text(str(2**30))
     assert parallel.at_a_time(wanted) == 1
     monkeypatch.setattr(parallel.torch.cuda, "is_available", lambda: True)
