@@ -211,7 +211,8 @@ def test_error_in_a_worker_arrives_when_the_others_have_ended(monkeypatch, proce
     last.write_text("not a checkpoint")
     with pytest.raises(InputError, match=f"{last} is damaged"):
         runs.obtain_all([tiny(), tiny(seed=1)], workers=2)
-    assert processes[0].wait(5) == 1 and f"failed, the others go on: {last} is damaged" in capsys.readouterr().err
+    assert f"failed, the others go on: {last} is damaged" in capsys.readouterr().err
+    assert processes[0].wait(5) in (1, -15)
 
 
 def test_data_that_are_not_there_stop_before_any_worker_starts(monkeypatch):
@@ -222,8 +223,10 @@ def test_data_that_are_not_there_stop_before_any_worker_starts(monkeypatch):
 
 def test_worker_that_dies_is_reported(monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **b: Fake([], code=-11))
-    with pytest.raises(RuntimeError, match="'DuQ.* ended with exit code -11"):
+    with pytest.raises(InputError, match="2 trainings failed:\ntraining 'DuQ.* ended with exit code -11"):
         runs.obtain_all([tiny(), tiny(seed=1)], workers=2)
+    with pytest.raises(RuntimeError, match="ended with exit code -11"):
+        parallel.train([tiny()], 1)
 
 
 def test_worker_that_starts_late_is_ended_too(monkeypatch):
