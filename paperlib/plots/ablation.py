@@ -82,8 +82,8 @@ def ablation(table: pd.DataFrame, *, footnote: str) -> Figure:
             chance = panel.chance.iloc[0]
             ax.axvline(chance, color=GREY, linestyle=":")
             ax.annotate("guessing", (chance, -0.62), (4, 0), textcoords="offset points", va="center", color=GREY)
-            ax.set(title=f"weights and activations: {b} bits" if len(bits) < 3 else f"{b} bits",
-                   xlabel="validation accuracy (%)", ylim=(len(rows) - 0.4, -1), xlim=(0, 1.14 * table.accuracy.max()))
+            ax.set(title=f"weights and activations: {b} bits", xlabel="validation accuracy (%)",
+                   ylim=(len(rows) - 0.4, -1), xlim=(0, 1.14 * table.accuracy.max()))
             ax.grid(axis="y", visible=False)
         axes[0, 0].set_yticks(range(len(rows)), rows)
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)

@@ -1,6 +1,7 @@
 """QIL, Table 1: what may be behind the losses at few bits, one thing changed at a time."""
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -42,7 +43,8 @@ def qil_reason_bars(table: pd.DataFrame, *, footnote: str) -> Figure:
     point for each; the dashed line is the paper's loss."""
     changes = list(table.changed.unique())
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(1, table.bits.nunique(), figsize=(11, 4.6), sharey=True, squeeze=False)
+        figure, axes = plt.subplots(1, table.bits.nunique(), figsize=(11, 1.9 + 0.75 * len(changes)), sharey=True,
+                                    squeeze=False)
         for ax, (bits, rows) in zip(axes[0], table.groupby("bits", sort=False)):
             printed = qil_allowance(rows.w_bits.iloc[0], rows.a_bits.iloc[0])
             for y, changed in enumerate(changes):
@@ -52,16 +54,16 @@ def qil_reason_bars(table: pd.DataFrame, *, footnote: str) -> Figure:
                 ax.annotate(f"{cell.loss.mean():.1f}  ({cell.accuracy.mean():.1f} of {cell.reference.mean():.1f} %)",
                             (cell.loss.max(), y), (9, 0), textcoords="offset points", va="center", fontsize=11)
             ax.axvline(printed, color=ORANGE, linestyle="--", label="the paper's loss")
-            ax.set(title=f"{bits} (the paper loses {printed:g})", xlim=(0, 1.75 * rows.loss.max()),
+            ax.set(title=f"{bits} (the paper loses {printed:g})", xlim=(0, 2 * rows.loss.max()),
                    ylim=(len(changes) - 0.5, -0.5),
-                   xlabel="points below the float network trained as long")
+                   xlabel="points below float, trained as long")
             ax.grid(axis="y", visible=False)
         epochs = table.groupby("changed", sort=False).epochs
         axes[0, 0].set_yticks(range(len(changes)), [
             f"{name}\n({width:g} of the width, {_epochs(few, most)} epochs)" for name, width, few, most in
             zip(changes, table.groupby("changed", sort=False).width.first(), epochs.min(), epochs.max())])
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right")
-        figure.supxlabel(footnote, fontsize=10, color=GREY)
+        figure.supxlabel("\n".join(textwrap.wrap(footnote, 120)), fontsize=10, color=GREY)
     return figure
 
 
