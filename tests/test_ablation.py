@@ -104,3 +104,10 @@ def test_the_papers_own_situation():
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["weights and activations: 4 bits", "weights and activations: 3 bits"]
     assert "nothing frozen at the top, PROFIT at the bottom" in plots.describe_ablation(table)
     plt.close("all")
+
+
+def test_rows_are_shown_on_the_seeds_that_all_of_them_have():
+    three, four = found(seeds=3), found(4, seeds=3)
+    three["QIL"] = three["QIL"][:2]
+    seeds = plots.ladder({3: three, 4: four}).groupby(["bits", "row"]).seed.unique().map(list)
+    assert all(seeds[3].map(lambda s: s == [0, 1])) and all(seeds[4].map(lambda s: s == [0, 1, 2]))
