@@ -74,6 +74,8 @@ def ablation(table: pd.DataFrame, *, footnote: str) -> Figure:
             panel = table[table.bits == b].assign(y=lambda t: t.row.map(rows.index))
             for quantized, color, marker in ((AT_ONCE, BLUE, "o"), (STEPWISE, ORANGE, "D")):
                 part = panel[panel.quantized == quantized]
+                if part.empty:
+                    continue
                 means = part.groupby("y").accuracy.mean()
                 ax.barh(means.index, means, height=0.62, color=color, alpha=0.3)
                 ax.plot(part.accuracy, part.y, marker, color=color, markersize=7, markeredgecolor="w",
