@@ -101,7 +101,7 @@ def test_the_papers_own_situation():
     assert set(table.quantized) == {"at once"} and set(table.chance) == {10.0} and table.epochs.nunique() == 1
     assert plots.at_chance(table) == [(3, "nothing frozen")]
     figure = plots.ablation(table, footnote="made up")
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["weights and activations: 4 bits", "weights and activations: 3 bits"]
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [f"weights and activations: {b} bits" for b in (4, 3)]
     assert "nothing frozen at the top, PROFIT at the bottom" in plots.describe_ablation(table)
     plt.close("all")
 

@@ -103,3 +103,13 @@ def test_picture_has_the_means(table):
     assert list(figure.axes[1].lines[0].get_ydata()) == [80.0, 81.0, 82.5, 79.5]
     assert "v3-Large: Full 80.0, Full+ 81.0, 8 bits 82.5, 4 bits 79.5" in plots.describe_accuracy_by_bits(table)
     plt.close("all")
+
+
+def test_a_network_is_shown_on_the_seeds_that_all_its_bit_widths_have():
+    found = {(V3, 8): [run(8, end=82.0)], (V3, 4): [run(4, end=80.0), run(4, seed=1, end=60.0)],
+             ("mobilenet_v1", 4): [run(4, model="mobilenet_v1"), run(4, seed=1, model="mobilenet_v1")]}
+    table = plots.accuracies(found)
+    assert table[table.network == "MobileNet-v3-Large"].seed.unique().tolist() == [0]
+    assert table[table.network == "MobileNet-v1"].seed.unique().tolist() == [0, 1]
+    points = plots.our_points(found).set_index(["network", "w_bits"]).accuracy
+    assert points["MobileNet-v3-Large", 4] == 80.0

@@ -5,7 +5,7 @@ profile is too small to mean anything or nothing could be compared.  No toleranc
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -69,3 +69,9 @@ def shared_seeds(*groups: Sequence[Run]) -> list[tuple[Run, ...]]:
     """:func:`same_seeds` of those seeds that all groups have."""
     common = set.intersection(*({run.recipe.seed for run in group} for group in groups))
     return same_seeds(*([run for run in group if run.recipe.seed in common] for group in groups))
+
+
+def on_shared_seeds(found: Mapping[Hashable, Sequence[Run]]) -> dict[Hashable, list[Run]]:
+    """Runs under several names without the seeds that not all names have, since seeds differ by more than names do."""
+    shared = set.intersection(*({run.recipe.seed for run in runs} for runs in found.values()))
+    return {name: [run for run in runs if run.recipe.seed in shared] for name, runs in found.items()}

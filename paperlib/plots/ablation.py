@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from ..claims.verdict import on_shared_seeds
 from ..photographs import IMAGENETTE
 from ..runs import Run
 from .style import BLUE, GREY, ORANGE, STYLE, mean_and_spread
@@ -21,14 +22,12 @@ def ladder(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> pd.DataFrame:
     :func:`paperlib.items.ablation_photographs`.
 
     Columns bits, row, quantized ("at once" or "step by step"), epochs (float network and all), seed, accuracy, averaged
-    (with averaged weights), chance (accuracy of guessing, %).  Seeds that not all rows of a bit-width have are left out,
-    since seeds differ by more than rows do.
+    (with averaged weights), chance (accuracy of guessing, %).  Of each bit-width, only seeds that all of its rows have.
     """
     rows = []
     for bits, by_row in found.items():
-        shared = set.intersection(*({run.recipe.seed for run in runs} for runs in by_row.values()))
-        for row, runs in by_row.items():
-            for run in (run for run in runs if run.recipe.seed in shared):
+        for row, runs in on_shared_seeds(by_row).items():
+            for run in runs:
                 phases = run.recipe.phases
                 value, averaged = (run.values(phases[-1].name, split, "accuracy").iloc[-1]
                                    for split in ("val", "val_ema"))

@@ -11,6 +11,7 @@ from matplotlib.patheffects import withStroke
 
 from .. import published
 from ..bops import NAMES
+from ..claims.verdict import on_shared_seeds
 from ..runs import Run
 from .style import BLUE, GREEN, GREY, ORANGE, STYLE, mean_and_spread
 
@@ -19,15 +20,21 @@ COLORS = {"MobileNet-v1": BLUE, "MobileNet-v2": ORANGE, "MobileNet-v3-Large": GR
 MARKERS = {"MobileNet-v1": "o", "MobileNet-v2": "s", "MobileNet-v3-Large": "^"}
 
 
+def by_network(found: Mapping[tuple[str, int], Sequence[Run]]) -> dict[tuple[str, int], list[Run]]:
+    """The runs of :func:`paperlib.items.accuracy`, of each network those seeds that all of its bit-widths have."""
+    return {cell: runs for model in dict.fromkeys(model for model, _ in found) for cell, runs in
+            on_shared_seeds({cell: runs for cell, runs in found.items() if cell[0] == model}).items()}
+
+
 def accuracies(found: Mapping[tuple[str, int], Sequence[Run]]) -> pd.DataFrame:
     """Validation accuracy (%) of the runs of :func:`paperlib.items.accuracy`.
 
     One row for each network, seed and column of the table: "Full" after the phase "float", "Full+" after
     "fine-tuning", and "8 bits" and so on after the last phase.  Columns network, precision, seed, accuracy, averaged
-    (with averaged weights), epochs (trained until then).
+    (with averaged weights), epochs (trained until then).  Seeds as in :func:`by_network`.
     """
     rows = []
-    for (model, bits), runs in found.items():
+    for (model, bits), runs in by_network(found).items():
         for run in runs:
             for precision, phase in ((FULL, "float"), (TAUGHT, "fine-tuning"), (_bits(bits), None)):
                 names = [p.name for p in run.recipe.phases]

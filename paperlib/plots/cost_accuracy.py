@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from .. import bops, models, published
 from ..runs import Run
-from .accuracy import MARKERS
+from .accuracy import MARKERS, by_network
 from .style import BLUE, GREY, IMAGES, ORANGE, STYLE
 
 PAPER = "the paper: ImageNet, 224×224"
@@ -40,7 +40,7 @@ def paper_points() -> pd.DataFrame:
 def our_points(found: Mapping[tuple[str, int], Sequence[Run]]) -> pd.DataFrame:
     """The same of the runs of :func:`paperlib.items.accuracy`: means over seeds, costs of the networks as trained."""
     rows = []
-    for (model, bits), runs in found.items():
+    for (model, bits), runs in by_network(found).items():
         recipe, last = runs[0].recipe, runs[0].recipe.phases[-1]
         net = models.build(model, num_classes=recipe.num_classes, width=recipe.width, input_size=recipe.input_size)
         values = [run.values(last.name, "val", "accuracy").iloc[-1] for run in runs]
