@@ -16,8 +16,9 @@ ifeq ($(filter $(PROFILE),$(PROFILES)),)
 $(error unknown PROFILE "$(PROFILE)": choose from $(PROFILES))
 endif
 
-# recorded runs are only drawn, which keeps a core busy for a notebook: several at a time, within anyone's memory
+# recorded runs are only drawn, which keeps a core busy for each notebook: several at a time, within anyone's memory
 ifeq ($(PROFILE),recorded)
+ONE_CORE := OMP_NUM_THREADS=1
 MAKEFLAGS += --jobs=$(shell cores=$$(getconf _NPROCESSORS_ONLN || echo 1); echo $$((cores < 4 ? cores : 4)))
 endif
 
@@ -66,7 +67,7 @@ clean:  ## remove made figures and caches; trained runs (data/runs) and download
 $(addprefix figures/,$(ITEMS)): figures/%: $(OUT)/%.json
 
 $(OUT)/%.json: notebooks/%.ipynb $(LIBRARY) $(GIVEN) | $(READY)
-	$(PY) -m paperlib figure $* --profile $(PROFILE) $(PARAMS)
+	$(ONE_CORE) $(PY) -m paperlib figure $* --profile $(PROFILE) $(PARAMS)
 
 # the runs of all figures, trained at once: two that begin alike share it, and no core waits for a figure to end
 $(TRAINED): $(LIBRARY) | $(READY)
