@@ -100,7 +100,6 @@ def test_one_figure_by_name(tree):
     assert make(tree, "figures/profit_b")[1] == ["-m paperlib figure profit_b --profile laptop"]
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
 def test_recorded_figures_are_drawn_side_by_side_and_train_nothing(tree):
     code, calls, _ = make(tree, "figures", "PROFILE=recorded")
     assert code == 0 and (tree / "together").exists()
