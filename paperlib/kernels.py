@@ -186,8 +186,15 @@ def library() -> ctypes.CDLL | None:
     return c
 
 
+def recording() -> bool:
+    """Whether torch writes down what is called, for torch.compile, torch.export, jit.trace or ONNX: not C."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def for_dense(x: Tensor) -> ctypes.CDLL | None:
-    """The C library if it can work on all of ``x`` as one row of numbers."""
+    """The C library if it can work on all of ``x`` as one row of numbers, and torch need not know."""
+    if recording():
+        return None
     dense = x.is_contiguous() or x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
     return library() if x.is_cpu and x.dtype == torch.float32 and dense else None
 

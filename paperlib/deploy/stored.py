@@ -95,7 +95,7 @@ def reproduce(name: str, q: Quantizer) -> None:
         twin.load_state_dict(q.state_dict())
         same = twin.grid == q.grid and torch.equal(twin.levels(), levels) and (
             q.role == "weight" or torch.equal(twin.encode(probe), q.encode(probe)))
-    except RuntimeError:
+    except (RuntimeError, InputError):
         same = False
     demand(same, f"{name}: {type(q).__name__} has options that pack does not know: add them to OPTIONS in "
             "paperlib/deploy/stored.py")

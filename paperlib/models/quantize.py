@@ -38,11 +38,15 @@ def kind(net: nn.Module, name: str, first: bool) -> str:
 def _quantizer(old, method: str, **settings):
     """The old quantizer where it is already the wanted one; else a new one, with the old one's range if it fits."""
     new = quantizers.build(method, **settings)
-    if type(old) is type(new) and (old.signed, old.floor, old.shape) == (new.signed, new.floor, new.shape):
-        if (old.bits, old.grid) == (new.bits, new.grid):
-            return old
-        new.load_state_dict(old.state_dict())
+    if type(old) is type(new) and old.form() == new.form():
+        return old
+    if type(old) is type(new) and (old.signed, old.floor, _shapes(old)) == (new.signed, new.floor, _shapes(new)):
+        new.adopt(old)
     return new
+
+
+def _shapes(quantizer) -> dict:
+    return {name: tensor.shape for name, tensor in (*quantizer.named_parameters(), *quantizer.named_buffers())}
 
 
 def _input_quantizer(old, scheme: Scheme, bits: int, floor: float):

@@ -12,11 +12,12 @@ from ..errors import InputError
 from . import functional as F
 from .calibration import Sample, span
 from .functional import Affine, Grid
+from .state import Stateful
 
 BITS = range(1, 9)
 
 
-class Quantizer(nn.Module):
+class Quantizer(Stateful):
     """Maps reals to a finite grid.
 
     A method subclasses this, names its ``roles`` and ``bit_widths``, builds its ``grid`` and says in :meth:`affine`
@@ -221,12 +222,6 @@ class Quantizer(nn.Module):
         if not self.calibrated:
             raise InputError(f"this {type(self).__name__} has no range yet: call calibrate(x) with data first "
                              "(models.calibrate for a whole network)")
-
-    def get_extra_state(self) -> dict:
-        return {"calibrated": self.calibrated}
-
-    def set_extra_state(self, state: dict) -> None:
-        self.calibrated = bool(state["calibrated"])
 
 
 def _listed(bits: Iterable[int]) -> str:

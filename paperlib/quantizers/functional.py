@@ -69,7 +69,7 @@ def _numbers(affine: Affine) -> Affine:
     def number(a):
         return a.item() if isinstance(a, Tensor) and a.is_cpu and a.dim() == 0 else a
 
-    if torch.compiler.is_compiling() or affine.in_scale.dim():
+    if kernels.recording() or affine.in_scale.dim():
         return affine._replace(in_scale=affine.in_scale.clamp_min(SMALLEST))
     scale = number(affine.in_scale)
     if not isinstance(scale, Tensor):
@@ -113,7 +113,7 @@ def _total(a: Tensor, shape: torch.Size) -> Tensor:
 
 def total_product(a: Tensor, b: Tensor, shape: torch.Size) -> Tensor:
     """Sum of ``a * b`` down to ``shape``, without a temporary where that can be."""
-    if shape or not a.is_cpu or torch.compiler.is_compiling() or a.stride() != b.stride() or not (
+    if shape or not a.is_cpu or kernels.recording() or a.stride() != b.stride() or not (
             a.is_contiguous() or a.is_contiguous(memory_format=torch.channels_last)):
         return _total(a * b, shape)
     flat = (a.numel(),), (1,)       # in the order of memory
@@ -124,7 +124,7 @@ class _FakeQuantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, in_scale, out_scale, in_offset, out_offset, grid, clip_gradient):
         affine = Affine(in_scale, out_scale, in_offset, out_offset)
-        c = None if torch.compiler.is_compiling() or in_scale.dim() else kernels.for_dense(x)
+        c = None if in_scale.dim() else kernels.for_dense(x)
         if c is None:
             y = values_(codes_(position(x, affine, grid), grid), affine, grid)
         else:

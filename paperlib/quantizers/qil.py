@@ -59,9 +59,11 @@ class QIL(Quantizer):
         self.grid: Grid = self.symmetric_or_unsigned_grid(half_up=True)
         self.c = nn.Parameter(torch.full(self.shape, 0.5))
         self.d = nn.Parameter(torch.full(self.shape, 0.5))
-        scaled = self.role == "weight" and version == "v1" and not normalized
+        if self.role == "weight":
+            self.variant = version if version != "v1" else "normalized" if normalized else ""
+        scaled = self.role == "weight" and not self.variant
         self.shrink = 1 - 1 / self.grid.steps if scaled else None       # of d in M
-        self.gamma = nn.Parameter(torch.ones(self.shape)) if self.role == "weight" and version == "cvpr" else None
+        self.gamma = nn.Parameter(torch.ones(self.shape)) if self.variant == "cvpr" else None
 
     def set_span(self, span: Tensor) -> None:
         self.c.copy_(span / 2)
