@@ -5,16 +5,22 @@ PYTHON  ?= python3
 
 PROFILES := smoke laptop cifar10 imagenette imagenet recorded
 ITEMS    := $(sort $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/profit_*.ipynb notebooks/qil_*.ipynb notebooks/deploy_*.ipynb notebooks/scoreboard.ipynb)))
-LIBRARY  := $(filter-out paperlib/exercises/%,$(wildcard paperlib/*.py paperlib/*/*.py))
-OUT      := figures/$(PROFILE)
+# what figures are made from, besides their notebooks; a folder changes when something in it comes or goes
+LIBRARY  := $(shell find paperlib \( -name exercises -o -name '.*' \) -prune -o \( -name '*.py' -o -name '*.c' \) -print)
+SHIPPED  := $(shell find data/recorded data/published.csv data/cifar10-subset -name '.*' -prune -o -print 2>/dev/null)
+# a list of the files that a figure consists of, written when all of them are there; other PARAMS have lists of their own
+MADE     := figures/.made/$(PROFILE)$(if $(PARAMS)$(PAPERLIB_FIGURES),-$(firstword $(shell printf '%s\n' '$(PARAMS)' '$(PAPERLIB_FIGURES)' | cksum)))
 READY    := .venv/.ready
-GIVEN    := .venv/.params-$(PROFILE)
 TRAINED  := .venv/.trained-$(PROFILE)
 PY       := .venv/bin/python
+COMMA    := ,
 
-ifeq ($(filter $(PROFILE),$(PROFILES)),)
+ifneq ($(words $(PROFILE)) $(filter $(PROFILE),$(PROFILES)),1 $(PROFILE))
 $(error unknown PROFILE "$(PROFILE)": choose from $(PROFILES))
 endif
+
+# notebooks' kernels and workers import this clone's library, whichever one is installed
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 # recorded runs are only drawn, which keeps a core busy for each notebook, but for waits: several at a time, up to four
 ifeq ($(PROFILE),recorded)
@@ -29,10 +35,11 @@ endif
 help:  ## this list
 	@echo 'make TARGET [PROFILE=$(subst $() ,|,$(PROFILES))] [PARAMS="-p seeds 3"]'
 	@awk -F ':.*## ' '/^[a-z\/<>-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' '$(firstword $(MAKEFILE_LIST))'
-	@echo '  figures/ITEM       one figure; ITEM is $(subst $() ,, or ,$(ITEMS))'
+	@echo '  figures/ITEM       one figure; ITEM is $(subst $() ,$(COMMA) ,$(ITEMS))'
 
 # With PARAMS, figures need other runs and train them one after another; recorded ones need none.
 figures: $(if $(PARAMS)$(filter recorded,$(PROFILE)),,$(TRAINED)) $(addprefix figures/,$(ITEMS))  ## every figure, into figures/PROFILE/ (laptop unless you say otherwise)
+	@echo "all figures are in $$(sed -n 's|/[^/]*\.png$$||p' $(ITEMS:%=$(MADE)/%) | sort -u | paste -s -d ' ' -)"
 
 lab: $(READY)  ## JupyterLab, opened at notebooks/00_start_here.ipynb
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
@@ -60,23 +67,25 @@ record: $(READY)  ## train what data/recorded/ should hold and does not, first s
 	$(PY) -m paperlib record --profile $(PROFILE) $(if $(MINUTES),--minutes $(MINUTES))
 
 clean:  ## remove made figures and caches; trained runs (data/runs) and downloads (data/cifar10) stay
-	rm -rf .pytest_cache build/site $(foreach p,$(filter-out recorded,$(PROFILES)),figures/$(p))
+	rm -rf .pytest_cache build/site figures/.made figures/experiments $(foreach p,$(filter-out recorded,$(PROFILES)),figures/$(p))
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-# One figure: the notebook writes .png, .svg and .csv and, last, .json; each appears whole or not at all.
-$(addprefix figures/,$(ITEMS)): figures/%: $(OUT)/%.json
+# One figure, which may be several pictures; says where they are.
+$(addprefix figures/,$(ITEMS)): figures/%: $(MADE)/%
+	@grep '\.png$$' $<
 
-$(OUT)/%.json: notebooks/%.ipynb $(LIBRARY) $(GIVEN) | $(READY)
-	$(ONE_CORE) $(PY) -m paperlib figure $* --profile $(PROFILE) $(PARAMS)
+$(ITEMS:%=$(MADE)/%): $(MADE)/%: notebooks/%.ipynb $(LIBRARY) $(SHIPPED) | $(READY)
+	@mkdir -p $(@D)
+	$(ONE_CORE) $(PY) -m paperlib figure $* --profile $(PROFILE) $(PARAMS) > $@.part
+	@mv $@.part $@
+
+# what has lost a file since is made again
+$(shell for made in $(MADE)/*; do while read -r file; do [ -e "$$file" ] || echo "$$made"; done < "$$made"; done 2>/dev/null): FORCE
 
 # the runs of all figures, trained at once: two that begin alike share it, and no core waits for a figure to end
-$(TRAINED): $(LIBRARY) | $(READY)
+$(TRAINED): $(LIBRARY) $(SHIPPED) | $(READY)
 	$(PY) -m paperlib prepare --profile $(PROFILE)
 	@touch $@
-
-# holds PARAMS as they were last time; touched only when they change
-$(GIVEN): FORCE | $(READY)
-	@echo '$(PARAMS)' | cmp -s - $@ || echo '$(PARAMS)' > $@
 
 figures/%:
 	@echo 'no figure "$*": choose from $(ITEMS)' >&2; exit 2

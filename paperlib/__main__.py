@@ -7,6 +7,7 @@ import sys
 
 from . import __version__, profiles
 from .errors import InputError
+from .paths import plain_name
 
 EXPORTS = {"packed": "packed", "onnx": "onnx", "integer": "npz"}       # and the suffix of each
 
@@ -14,10 +15,16 @@ EXPORTS = {"packed": "packed", "onnx": "onnx", "integer": "npz"}       # and the
 
 
 def figure(args) -> None:
+    from pathlib import Path
+
     from . import notebooks
 
     profiles.get(args.profile)
-    notebooks.make_figure(args.item, args.profile, dict(args.parameter or []))
+    given = dict(args.parameter)
+    if len(given) < len(args.parameter):
+        raise InputError("a parameter is given twice: name each of them once")
+    for file in notebooks.make_figure(args.item, args.profile, given):
+        print(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
 
 
 def refresh(args) -> None:
@@ -164,6 +171,13 @@ def _positive(kind):
     return read
 
 
+def _name(text: str) -> str:
+    try:
+        return plain_name(text, "a run")
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _setting(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     if not value:
@@ -189,11 +203,12 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--workers", type=_positive(int), metavar="N", help="trainings at a time, each in a process "
                          "(default: as many as have cores and memory; one on a GPU)")
 
-    sub = command("figure", figure, "run a figure's notebook; it writes figures/PROFILE/ITEM.*")
+    sub = command("figure", figure, "run a figure's notebook and print which files it has written")
     sub.add_argument("item", help="name of the notebook, without .ipynb")
     profile(sub, "laptop")
-    sub.add_argument("-p", "--parameter", nargs=2, action="append", metavar=("NAME", "VALUE"),
-                     help="a parameter of the notebook; may be repeated")
+    sub.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                     help="a parameter of the notebook; may be repeated. With other values than its own the "
+                     "figure goes into figures/experiments/")
     sub = command("refresh", refresh, "run a committed notebook with its defaults and store its outputs")
     sub.add_argument("notebook", help="name of the notebook, without .ipynb")
     sub = command("train", train, "train a recipe; also under torchrun, for several processes or machines")
@@ -224,7 +239,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--first-seed", type=int, default=0, metavar="N", help="default: %(default)s")
     workers(sub)
     sub.add_argument("--show", action="store_true", help="print the phases and train nothing")
-    sub.add_argument("--record", metavar="NAME", help="keep the results in data/recorded/, in a folder that begins so")
+    sub.add_argument("--record", type=_name, metavar="NAME", help="keep the results in data/recorded/, in a folder that begins so")
     sub = command("prepare", prepare, "train all that the figures need, whatever they share once, on all cores")
     sub.add_argument("item", nargs="*", help="name of a notebook, without .ipynb (default: all of them)")
     profile(sub, "laptop")
@@ -240,10 +255,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--again", action="store_true", help="also what is recorded already")
     sub.add_argument("--status", action="store_true", help="print what is there and what is missing, train nothing")
     sub = command("repeat", repeat, "train a recorded run once more, by its run.json alone, and compare the curves")
-    sub.add_argument("run", help="a folder of data/recorded/; index.csv there lists them")
+    sub.add_argument("run", type=_name, help="a folder of data/recorded/; index.csv there lists them")
     command("runs", runs_, "list what has been trained, one line per phase")
     sub = command("export", export, "write a trained network as a packed file, as ONNX or as a program of integers")
-    sub.add_argument("run", help="key of a trained phase (`runs` lists them), or a folder of data/recorded/")
+    sub.add_argument("run", type=_name, help="key of a trained phase (`runs` lists them), or a folder of data/recorded/")
     sub.add_argument("--to", choices=tuple(EXPORTS), required=True,
                      help="packed: n-bit codes, for paperlib.deploy.load; onnx: for any runtime; integer: .npz")
     sub.add_argument("--out", metavar="FILE", help="default: RUN with the suffix of the format, here")

@@ -8,3 +8,7 @@ class InputError(ValueError):
     delete it and run `make data`". The command line prints that line alone and exits non-zero; any
     other exception is a defect of the program and keeps its traceback.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """What notebooks show instead of a traceback."""
+        return [f"{type(self).__name__}: {self}"]

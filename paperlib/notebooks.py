@@ -1,6 +1,7 @@
 """Running a notebook as a program: strict about its parameters, papermill for the rest."""
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import io
@@ -9,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -16,12 +18,12 @@ import papermill
 from filelock import FileLock
 from papermill.exceptions import PapermillExecutionError
 
+from . import parameters as declared
 from .errors import InputError
-from .paths import ROOT, atomic, figures_dir
+from .paths import ROOT, atomic, environment
 from .provenance import library_version
 
-FOLDER = ROOT / "notebooks"
-_TYPES = {"int": int, "float": float, "str": str, "bool": bool}
+FOLDER, SHIPPED = ROOT / "notebooks", ROOT / "figures" / "recorded"
 
 
 def names() -> list[str]:
@@ -49,41 +51,20 @@ def parameters(name: str) -> dict[str, dict]:
 
 
 def check(name: str, given: dict) -> dict:
-    """``given`` with strings from a command line turned into the declared types.
+    """``given`` with text from a command line turned into the parameters' types.
 
-    InputError names a parameter that the notebook doesn't have, and one whose value doesn't fit its type.
+    InputError names a parameter that the notebook doesn't have, and one whose value it cannot have.
     """
-    known, checked = parameters(name), {}
-    for key, value in given.items():
-        if key not in known:
-            raise InputError(f"notebook {name!r} has no parameter {key!r}: it has {', '.join(known) or 'none'}")
-        wanted = known[key]["type"]
-        checked[key] = _convert(value, wanted)
-        if checked[key] is None:
-            raise InputError(f"parameter {key!r} of notebook {name!r} is of type {wanted}, got {value!r}")
-    return checked
-
-
-def _convert(value, wanted: str):
-    kind = _TYPES[wanted]
-    if isinstance(value, str) and kind is not str:
-        if kind is bool:
-            return {"true": True, "false": False}.get(value.lower())
-        try:
-            return kind(value)
-        except ValueError:
-            return None
-    if kind is float and type(value) is int:
-        return float(value)
-    return value if type(value) is kind else None
+    path(name)
+    return declared.read(name, given)
 
 
 def execute(name: str, given: dict) -> nbformat.NotebookNode:
     """Run a notebook with these parameters in its own folder and return it executed; what it writes to the standard
     error, progress bars above all, shows up here at once.  InputError carries the notebook's own message on."""
     given = check(name, given)
-    columns, lines = shutil.get_terminal_size()
-    os.environ.update(COLUMNS=str(columns), LINES=str(lines))     # how wide progress bars may be
+    columns, lines = _terminal()
+    os.environ.update(environment(), COLUMNS=str(columns), LINES=str(lines))     # how wide progress bars may be
     try:
         return papermill.execute_notebook(
             str(path(name)), None, parameters=given, cwd=str(FOLDER), kernel_name="python3", progress_bar=False,
@@ -95,29 +76,43 @@ def execute(name: str, given: dict) -> nbformat.NotebookNode:
         raise
 
 
-def make_figure(name: str, profile: str, given: dict) -> None:
-    """Run a figure's notebook under a profile; the notebook writes figures/<profile>/<name>.* itself.
+def _terminal() -> os.terminal_size:
+    try:
+        return os.get_terminal_size(sys.__stderr__.fileno())    # where the bars go; the standard output may be a file
+    except (AttributeError, ValueError, OSError):
+        return shutil.get_terminal_size()
 
-    The executed notebook is kept beside them.  InputError if it did not write its figure.
+
+def make_figure(name: str, profile: str, given: dict) -> list[Path]:
+    """Run a figure's notebook under a profile and return the files written: the notebook's own, in figures/<profile>/
+    or, with other parameters than its own, in figures/experiments/, and last the executed notebook.
+
+    InputError for parameters that cannot be, before anything runs, and if it did not write its figure.
     """
-    folder = figures_dir(profile)
-    last_written = folder / f"{name}.json"
-    before = last_written.stat().st_mtime_ns if last_written.exists() else None
-    notebook = execute(name, {"profile": profile, **given})
-    if not last_written.exists() or last_written.stat().st_mtime_ns == before:
-        raise InputError(f"notebook {name!r} ran but did not write {last_written}: "
-                         "it must call plots.save with its own name and profile")
+    given = check(name, {"profile": profile, **given})
+    if given["profile"] != profile:
+        raise InputError(f"the profile is {profile!r} and, as a parameter, {given['profile']!r}: name one of them")
+    # the file's own defaults count, in case that somebody has edited them
+    folder = declared.folder_of(name, {k: ast.literal_eval(v["default"]) for k, v in parameters(name).items()} | given)
+    before = {file: file.stat().st_mtime_ns for file in folder.glob(f"{name}*")}
+    notebook = execute(name, given)
+    written = [file for file in sorted(folder.glob(f"{name}*")) if file.stat().st_mtime_ns != before.get(file)]
+    if folder / f"{name}.json" not in written:
+        raise InputError(f"notebook {name!r} ran but did not write {folder / name}.json: it must call parameters.check "
+                         "and plots.save with its own name")
     with atomic(folder / f"{name}.ipynb") as temp:
         nbformat.write(notebook, temp)
-    _write_index(folder.parent)
+    if folder == SHIPPED:
+        _write_index()
+    return [*(file for file in written if file.suffix != ".ipynb"), folder / f"{name}.ipynb"]
 
 
-def _write_index(folder: Path) -> None:
+def _write_index() -> None:
     """figures/README.md: every recorded figure, with the notebook and the command that make it and what it took.
 
     One process at a time, so that the last of several lists what all of them drew."""
-    with FileLock(folder / ".lock"):
-        _list_figures(folder)
+    with FileLock(SHIPPED.parent / ".lock"):
+        _list_figures(SHIPPED.parent)
 
 
 def _list_figures(folder: Path) -> None:
@@ -160,4 +155,4 @@ def refresh(name: str) -> None:
     notebook.metadata["paperlib"] = {"executed_with": stamp(notebook)}
     with atomic(path(name)) as temp:
         nbformat.write(notebook, temp)
-    _write_index(figures_dir("recorded").parent)
+    _write_index()

@@ -4,7 +4,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ import psutil
 import torch
 
 from .errors import InputError
-from .paths import ROOT
+from .paths import environment
 from .photofiles import cores
 from .recipes import Recipe
 from .store import Link
@@ -88,8 +87,7 @@ def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
     """
     missing = stretches(recipes)
     # glibc would hand large blocks back to the system after every step and fetch them anew
-    env = {**os.environ, "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_MMAP_THRESHOLD_": str(2**32),
-           "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    env = {**environment(), "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_MMAP_THRESHOLD_": str(2**32)}
     processes: list[subprocess.Popen] = []
     starting, ended = threading.Lock(), threading.Event()
 

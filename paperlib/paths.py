@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +13,17 @@ ROOT = Path(__file__).resolve().parent.parent
 # Failures of the disk or of its permissions; any other OSError inside `atomic` is the caller's own.
 _DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO,
          errno.EISDIR}
+
+
+FOLDERS = ("PAPERLIB_DATA", "PAPERLIB_RUNS", "PAPERLIB_FIGURES", "PAPERLIB_IMAGENETTE", "PAPERLIB_IMAGENET")
+
+
+def environment() -> dict[str, str]:
+    """The environment for a process of ours that starts in another folder: this clone's library comes first, and
+    folders that were named from here are named in full."""
+    named = {name: str(Path(os.environ[name]).expanduser().absolute()) for name in FOLDERS if os.environ.get(name)}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, **named, "PYTHONPATH": path}
 
 
 def _folder(variable, default):
@@ -37,6 +49,14 @@ def recorded_dir() -> Path:
 def figures_dir(profile: str) -> Path:
     """Folder of one profile's figures; PAPERLIB_FIGURES replaces `ROOT/figures`. Not created here."""
     return _folder("PAPERLIB_FIGURES", ROOT / "figures") / profile
+
+
+def plain_name(name: str, of: str) -> str:
+    """``name``, if it can name a file or folder and nothing outside the one that it lies in; ``of``: what it names, for
+    the InputError otherwise."""
+    if not re.fullmatch(r"\w[\w.+-]{,199}", name):
+        raise InputError(f"{name!r} cannot be the name of {of}: use letters, digits, '.', '_', '+' and '-', no folders")
+    return name
 
 
 def unwritable(folder, error) -> InputError:

@@ -15,7 +15,7 @@ from torch import nn
 
 from . import deploy, distributed, models, parallel
 from .errors import InputError
-from .paths import atomic, recorded_dir, runs_dir
+from .paths import atomic, plain_name, recorded_dir, runs_dir
 from .recipes import Recipe
 from .sources import resolve, splits
 from .store import Link
@@ -97,7 +97,7 @@ class Run:
         InputError if the folder is another recipe's.
         """
         there = recorded_at(self.recipe)
-        folder = recorded_dir() / (name or (there.name if there else self.name))
+        folder = recorded_dir() / plain_name(name or (there.name if there else self.name), "a recorded run")
         if (file := folder / "run.json").exists():
             info = json.loads(file.read_text(encoding="utf-8"))
             if _plain(Recipe.from_dict({"label": "", **info["recipe"]})) != _plain(self.recipe):

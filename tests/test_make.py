@@ -12,6 +12,8 @@ from paperlib.paths import ROOT
 pytestmark = pytest.mark.slow
 
 RUNS = "-m paperlib prepare --profile laptop"       # comes first, and is not asked for by a figure alone
+READ = ("paperlib/x.py", "paperlib/deep/er/x.py", "paperlib/kernels.c", "data/published.csv",
+        "data/recorded/run/run.json")       # by every figure
 TICK = 0.05     # seconds; longer than a tick of the clock that stamps files
 FAKE = r"""#!/bin/sh
 # stands in for: python -m paperlib prepare --profile PROFILE, and: python -m paperlib figure ITEM --profile PROFILE ...
@@ -27,7 +29,10 @@ if [ "$6" = recorded ]; then    # wait until two are at work
   done
   rm "on-$4"
 fi
-mkdir -p "figures/$6"; echo made > "figures/$6/$4.json"
+folder="figures/$6"; [ $# -eq 6 ] || folder="figures/experiments/$6-$8-$9"
+mkdir -p "$folder"
+for file in "$folder/$4.png" "$folder/$4_more.csv"; do echo made > "$file"; echo "$file"; done
+case "$4" in *killed*) kill -9 $PPID;; esac
 """
 
 
@@ -37,11 +42,11 @@ def tree(tmp_path):
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     root = tmp_path / "my project"
-    for folder in ("notebooks", "paperlib", ".venv/bin"):
+    for folder in ("notebooks", "paperlib/deep/er", "paperlib/exercises", "data/recorded/run", ".venv/bin"):
         (root / folder).mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", root)
-    for file in ("notebooks/profit_a.ipynb", "notebooks/profit_b.ipynb", "paperlib/x.py", "requirements.lock",
-                 "pyproject.toml"):
+    for file in ("notebooks/profit_a.ipynb", "notebooks/profit_b.ipynb", *READ, "paperlib/exercises/x.py",
+                 "paperlib/.#x.py", "requirements.lock", "pyproject.toml"):
         (root / file).write_text("")
     (root / ".venv/.ready").write_text("")
     python = root / ".venv/bin/python"
@@ -71,6 +76,7 @@ def touch(file):
 def test_help_is_the_default_and_lists_every_target(tree):
     code, calls, text = make(tree)
     assert code == 0 and not calls
+    assert "ITEM is profit_a, profit_b\n" in text
     for target in ("figures", "test", "lab", "data", "check-env", "bench", "clean", "profit_a"):
         assert target in text
 
@@ -81,19 +87,54 @@ def test_a_figure_is_made_once_and_again_only_for_a_reason(tree):
     assert make(tree, "figures")[:2] == (0, [])
     touch(tree / "notebooks/profit_b.ipynb")
     assert make(tree, "figures")[1] == [b]
-    touch(tree / "paperlib/x.py")
-    assert make(tree, "figures")[1] == [RUNS, a, b]
     assert make(tree, "figures", "PARAMS=-p seeds 3")[1] == [f"{a} -p seeds 3", f"{b} -p seeds 3"]
-    assert make(tree, "figures", "PARAMS=-p seeds 3")[1] == []
-    touch(tree / ".venv/.ready")
-    assert make(tree, "figures", "PARAMS=-p seeds 3")[1] == []      # a rebuilt environment alone is no reason
+    touch(tree / ".venv/.ready")        # a rebuilt environment alone is no reason, nor are exercises or stray files
+    touch(tree / "paperlib/exercises/x.py")
+    touch(tree / "paperlib/.#x.py")
+    assert make(tree, "figures", "PARAMS=-p seeds 3")[1] == make(tree, "figures")[1] == []
+
+
+@pytest.mark.parametrize("file", READ)
+def test_what_figures_are_made_from_makes_them_anew(tree, file):
+    a, b = (f"-m paperlib figure profit_{x} --profile laptop" for x in "ab")
+    make(tree, "figures")
+    touch(tree / file)
+    assert make(tree, "figures")[1] == [RUNS, a, b]
+    assert make(tree, "figures")[1] == []
+
+
+def test_a_recorded_run_that_comes_or_goes_makes_figures_anew(tree):
+    make(tree, "figures/profit_a")
+    shutil.rmtree(tree / "data/recorded/run")
+    assert len(make(tree, "figures/profit_a")[1]) == 1
+    time.sleep(TICK)
+    (tree / "data/recorded/new").mkdir()
+    assert len(make(tree, "figures/profit_a")[1]) == 1
+    assert not make(tree, "figures/profit_a")[1]
+
+
+def test_half_a_figure_is_none(tree):
+    (tree / "notebooks/profit_killed.ipynb").write_text("")
+    for _ in range(2):      # killed when all but the end is done
+        code, calls, _ = make(tree, "figures/profit_killed")
+        assert code != 0 and len(calls) == 1
+    make(tree, "figures")
+    (tree / "figures/laptop/profit_b_more.csv").unlink()
+    assert make(tree, "figures/profit_b", "figures/profit_a")[1] == ["-m paperlib figure profit_b --profile laptop"]
+
+
+def test_make_says_where_the_pictures_are(tree):
+    assert "figures/laptop/profit_a.png\n" in make(tree, "figures/profit_a")[2]
+    assert "figures/laptop/profit_a.png\n" in make(tree, "figures/profit_a")[2]     # nothing to do, the same answer
+    assert make(tree, "figures")[2].endswith("all figures are in figures/laptop\n")
+    assert make(tree, "figures", "PARAMS=-p seeds 3")[2].endswith("all figures are in figures/experiments/laptop-seeds-3\n")
 
 
 def test_profiles_have_folders_of_their_own(tree):
     make(tree, "figures")
     runs, a, _ = make(tree, "figures", "PROFILE=smoke")[1]
     assert runs.endswith("prepare --profile smoke") and a.endswith("profit_a --profile smoke")
-    assert (tree / "figures/smoke/profit_a.json").exists()
+    assert (tree / "figures/smoke/profit_a.png").exists()
 
 
 def test_one_figure_by_name(tree):
@@ -110,16 +151,18 @@ def test_one_failure_leaves_the_others_with_k(tree):
     (tree / "notebooks/profit_a_broken.ipynb").write_text("")
     code, _, _ = make(tree, "-k", "figures")
     assert code != 0
-    assert (tree / "figures/laptop/profit_b.json").exists()
-    assert not (tree / "figures/laptop/profit_a_broken.json").exists()
+    assert (tree / "figures/laptop/profit_b.png").exists()
+    assert not (tree / "figures/laptop/profit_a_broken.png").exists()
 
 
-@pytest.mark.parametrize("words, cause", [(["figures", "PROFILE=huge"], 'unknown PROFILE "huge": choose from smoke'),
+@pytest.mark.parametrize("words, cause", [*(
+    (["figures", f"PROFILE={name}"], f'unknown PROFILE "{name}": choose from smoke')
+    for name in ("huge", "%", "smoke laptop", "smoke smoke", "")),
                                           (["figures/nothing"], 'no figure "nothing": choose from profit_a')])
 def test_unknown_names_are_refused_with_a_choice(tree, words, cause):
     code, calls, text = make(tree, *words)
     assert code == 2 and not calls and cause in text
-    assert not (tree / "figures/huge").exists()
+    assert not (tree / "figures").exists()
 
 
 def test_clean_keeps_runs_data_and_recorded_figures(tree):

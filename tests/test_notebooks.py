@@ -1,4 +1,5 @@
 """The wrapper around papermill is strict, and the notebooks keep the form of the house."""
+import json
 import re
 
 import nbformat
@@ -37,16 +38,40 @@ def test_an_error_in_a_notebook_arrives_as_its_own_line(tmp_path, monkeypatch):
     assert "\n" not in str(info.value)
 
 
-def test_a_figure_leaves_its_files_and_its_place_in_the_index(tmp_path, monkeypatch):
-    monkeypatch.setenv("PAPERLIB_FIGURES", str(tmp_path))
-    notebooks.make_figure(FIGURE, "recorded", {"seeds": 1, "extension": False})
-    written = sorted(p.name for p in (tmp_path / "recorded").iterdir())
-    assert written == [f"{FIGURE}{s}" for s in (".csv", ".ipynb", ".json", ".png", ".svg")]
-    index = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert f"](recorded/{FIGURE}.png)" in index and "1 seed;" in index
+def test_a_figure_leaves_its_files_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PAPERLIB_FIGURES", "paper")       # not from notebooks/, where kernels start
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper/README.md").write_text("mine")
+    written = notebooks.make_figure(FIGURE, "recorded", {"seeds": 1, "extension": False})
+    folder = tmp_path / "paper/experiments/recorded-seeds-1-extension-False"
+    assert written == [folder / f"{FIGURE}{s}" for s in (".csv", ".json", ".png", ".svg", ".ipynb")]
+    assert sorted(written) == sorted(folder.iterdir()) and written[-1].stat().st_mtime >= written[2].stat().st_mtime
+    assert (tmp_path / "paper/README.md").read_text() == "mine" and len(list((tmp_path / "paper").iterdir())) == 2
     monkeypatch.setattr(notebooks, "execute", lambda name, given: None)     # a notebook that draws nothing
     with pytest.raises(InputError, match="did not write"):
         notebooks.make_figure(FIGURE, "recorded", {})
+
+
+def test_recorded_figures_of_the_clone_get_their_place_in_the_index(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERLIB_FIGURES", str(tmp_path))
+    monkeypatch.setattr(notebooks, "SHIPPED", tmp_path / "recorded")
+
+    def draw(name, given):
+        folder = tmp_path / given["profile"]
+        folder.mkdir(exist_ok=True)
+        facts = {"alt": "two [lines]", "caption": "1 seed", "runs": [{"seconds": 120}]}
+        (folder / f"{name}.json").write_text(json.dumps(facts))
+        return nbformat.v4.new_notebook()
+
+    monkeypatch.setattr(notebooks, "execute", draw)
+    notebooks.make_figure(FIGURE, "smoke", {})
+    assert not (tmp_path / "README.md").exists()
+    notebooks.make_figure(FIGURE, "recorded", {})
+    line = (tmp_path / "README.md").read_text(encoding="utf-8").splitlines()[-1]
+    assert f"![two (lines)](recorded/{FIGURE}.png)" in line and "1 seed; 2 minutes of training" in line
+    with pytest.raises(InputError, match="'smoke' and, as a parameter, 'laptop'"):
+        notebooks.make_figure(FIGURE, "smoke", {"profile": "laptop"})
 
 
 def cells(name, kind="code"):

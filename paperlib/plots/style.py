@@ -18,9 +18,10 @@ from IPython.display import Image
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from .. import parameters as notebook
 from .. import profiles
 from ..errors import InputError
-from ..paths import ROOT, atomic, figures_dir
+from ..paths import ROOT, atomic, plain_name
 from ..runs import Run
 
 # Okabe and Ito's colours, told apart by colour-blind readers
@@ -80,15 +81,17 @@ def mean_and_spread(values: pd.Series) -> str:
 
 def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Sequence[Run], profile: str,
          parameters: dict) -> Image:
-    """Write figures/<profile>/<item>.png, .svg, .csv and, last, .json with where every number came from.
+    """Write <item>.png, .svg, .csv and, last, .json with where every number came from, into figures/<profile>/.
 
-    Returns the picture as :func:`show` does.
+    What a notebook draws with other parameters than its own goes into a folder in figures/experiments/ that bears them,
+    whose path is printed (:func:`paperlib.parameters.folder`).  Returns the picture as :func:`show` does.
 
     ``alt`` says what one sees, for those who cannot; InputError if it is missing.  Equal input gives equal bytes in the
     picture and the table.  Each file is whole or absent.
     """
     _demand(alt)
-    folder = figures_dir(profile)
+    plain_name(item, "a picture")
+    folder, tried = notebook.folder(profile), notebook.experiment()
     with atomic(folder / f"{item}.png") as temp:
         temp.write_bytes(_png(figure, STYLE["savefig.dpi"], alt))
     with atomic(folder / f"{item}.svg") as temp, mpl.rc_context(STYLE):
@@ -97,7 +100,7 @@ def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Seque
         data.to_csv(temp, index=False, lineterminator="\n", float_format="%.6g")
     provenance = {
         "item": item, "alt": alt, "caption": caption(runs, profile), "profile": profile,
-        "parameters": parameters,
+        "parameters": tried | parameters,
         # shipped figures lie in the very commit that they were drawn by
         **({} if profiles.get(profile).plays else {"git": _revision()}),
         "drawn with": {"python": platform.python_version(), **{p: version(p) for p in ("matplotlib", "pandas")}},
@@ -106,6 +109,8 @@ def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Seque
                   "seconds": round(r.seconds), "environment": r.environment} for r in runs]}
     with atomic(folder / f"{item}.json") as temp:
         temp.write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+    if tried:
+        print(f"an experiment, kept apart from the shipped figures: {folder / item}.png")
     return show(figure, alt=alt)
 
 
