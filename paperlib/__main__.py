@@ -258,7 +258,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("run", type=_name, help="a folder of data/recorded/; index.csv there lists them")
     command("runs", runs_, "list what has been trained, one line per phase")
     sub = command("export", export, "write a trained network as a packed file, as ONNX or as a program of integers")
-    sub.add_argument("run", type=_name, help="key of a trained phase (`runs` lists them), or a folder of data/recorded/")
+    sub.add_argument("run", help="key of a trained phase (`runs` lists them), or a folder of data/recorded/")
     sub.add_argument("--to", choices=tuple(EXPORTS), required=True,
                      help="packed: n-bit codes, for paperlib.deploy.load; onnx: for any runtime; integer: .npz")
     sub.add_argument("--out", metavar="FILE", help="default: RUN with the suffix of the format, here")

@@ -127,7 +127,7 @@ def trained(name: str) -> tuple[nn.Module, Recipe]:
 
     InputError if there is none.
     """
-    file = recorded_dir() / name / "run.json"
+    file = recorded_dir() / plain_name(name or "none", "a run") / "run.json"
     if name and file.exists():
         info = json.loads(file.read_text(encoding="utf-8"))
         recipe = Recipe.from_dict({"label": info["label"], **info["recipe"], "recorded": True})
