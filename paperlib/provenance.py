@@ -1,46 +1,41 @@
 """Where numbers come from: the code, the machine, the versions."""
 from __future__ import annotations
 
-import ast
 import contextlib
 import functools
-import hashlib
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from . import codehash
+from .errors import InputError
 
 # torch is imported where it is needed: to ask which code made a notebook takes no torch
 
-NUMERICS = ("batches.py", "fused.py", "images.py", "instability.py", "kernels.c", "kernels.py", "layers.py", "models",
-            "moments.py", "photobatches.py", "photofiles.py", "quantizers", "training/engine.py",
-            "training/evaluation.py", "training/freezing.py", "training/losses.py", "training/phases.py")
+LIBRARY = Path(__file__).parent
+IMPORTED = codehash.read(LIBRARY)       # paperlib/__init__ has this done before other modules are imported
 
 
 @functools.cache
 def code_version() -> str:
-    """A hash over the code that decides numbers, without comments and docstrings: rewording costs no retraining."""
-    return _digest(NUMERICS)
+    """A hash over the code that decides numbers, as this process imported it (``codehash.numerics``)."""
+    return codehash.numerics(IMPORTED)
 
 
 @functools.cache
 def library_version() -> str:
-    """The same over all of the library: what a notebook was executed with."""
-    return _digest(sorted(file.name for file in Path(__file__).parent.iterdir() if file.name != "__pycache__"))
+    """A hash over all of the library, as this process imported it: what a notebook was executed with."""
+    return codehash.whole(IMPORTED)
 
 
-def _digest(names: Iterable[str]) -> str:
-    here, digest = Path(__file__).parent, hashlib.sha256()
-    for name in names:
-        for file in sorted((here / name).rglob("*.py")) if (here / name).is_dir() else [here / name]:
-            if file.suffix != ".py":
-                digest.update(file.read_bytes())
-                continue
-            tree = ast.parse(file.read_text(encoding="utf-8"))
-            for node in ast.walk(tree):
-                if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
-                    del node.body[0]
-            digest.update(f"{file.relative_to(here).as_posix()}\n{ast.unparse(tree)}\n".encode())
-    return digest.hexdigest()[:12]
+def demand_unchanged(version: Callable[[Mapping[str, bytes]], str]) -> None:
+    """InputError if ``version`` of the files, ``codehash.numerics`` or ``codehash.whole``, is not that of the code in
+    use here any more: what that code makes would pass for the work of other code."""
+    now = codehash.read(LIBRARY)
+    if now != IMPORTED and version(now) != version(IMPORTED):
+        changed = ", ".join(sorted(path for path in now | IMPORTED if now.get(path) != IMPORTED.get(path))[:3])
+        raise InputError(f"the library has changed since it was imported here (paperlib/: {changed}): restart the "
+                         "kernel, or run the command again")
 
 
 def environment() -> dict:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,8 +12,10 @@ from .batches import Batches
 from .errors import InputError
 from .photobatches import PhotoBatches
 from .photofiles import CROP, Photographs
-from .recipes import Recipe
 from .training.evaluation import Source
+
+if TYPE_CHECKING:
+    from .recipes import Recipe
 
 PHOTOGRAPHS, RESIZED_CROP = ("imagenette", "imagenet"), "random_resized_crop"
 
@@ -56,13 +59,13 @@ def _photographs(name: str, train_images: int, test_images: int, num_classes: in
 def batches(recipe: Recipe, device: torch.device, *, whole: bool = False) -> tuple[Source, Source]:
     """(train, test) batches of a recipe: this process's share of each batch, or with ``whole`` all of it."""
     share = {"device": device, **({} if whole else {"rank": distributed.rank(), "world": distributed.world()})}
+    batched, test_batch = functools.partial(Batches, **share), 500
+    if recipe.data in PHOTOGRAPHS:      # what the images are like is said once, for both splits
+        test_batch = recipe.batch_size
+        batched = functools.partial(PhotoBatches, pixels=recipe.input_size,
+                                    augmentation=recipe.augmentation or RESIZED_CROP, **share)
     train, test = splits(recipe)
-    kind, extra, test_batch = Batches, {}, 500
-    if recipe.data in PHOTOGRAPHS:
-        kind, test_batch = PhotoBatches, recipe.batch_size
-        extra = {"augmentation": recipe.augmentation or RESIZED_CROP, "pixels": recipe.input_size}
-    return (kind(train, recipe.batch_size, train=True, seed=recipe.seed, **share, **extra),
-            kind(test, test_batch, train=False, **share))
+    return batched(train, recipe.batch_size, train=True, seed=recipe.seed), batched(test, test_batch, train=False)
 
 
 def first_images(recipe: Recipe, train: Source) -> torch.Tensor:

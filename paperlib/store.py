@@ -15,19 +15,18 @@ import time
 from pathlib import Path
 
 import pandas as pd
-import torch
 from filelock import FileLock
 from torch import nn
 
-from . import distributed, models, sources
+from . import distributed, models, trainers
+from .codehash import numerics
 from .errors import InputError
 from .instability import STEP_COLUMNS
 from .paths import atomic, runs_dir, unwritable
-from .provenance import code_version, environment, peak_memory
+from .provenance import code_version, demand_unchanged, environment, peak_memory
 from .recipes import Recipe
-from .training import checkpoint, freezing
-from .training.engine import Diverged, Trainer, begin
-from .training.phases import PRETRAINED
+from .training import checkpoint
+from .training.engine import Diverged
 
 FINAL = ("net", "ema", "history", "seconds", "aiwq")
 HISTORY_COLUMNS = ["phase", "epoch", "step", "split", "metric", "value"]
@@ -112,16 +111,7 @@ class Link:
 
         InputError if scheme, frozen layers and network do not fit.
         """
-        recipe, phase = self.recipe, self.phase
-        with torch.random.fork_rng():       # leave the caller's random state as it is
-            net = models.build(recipe.model, num_classes=recipe.num_classes, width=recipe.width,
-                               input_size=recipe.input_size, weights=recipe.weights if weights else None)
-        if phase.scheme is None:
-            return net
-        net = models.quantize(net, phase.scheme)
-        if phase.freeze is not None:
-            freezing.choose(dataclasses.replace(phase.freeze, share=0.0), freezing.layers(net))
-        return net
+        return trainers.architecture(self.recipe, self.phase, weights=weights)
 
     def network(self, *, averaged: bool = False) -> nn.Module:
         """The network as this phase left it, or the moving average of its weights."""
@@ -149,15 +139,13 @@ class Link:
                 lock.acquire()      # where another process trains this very phase, wait and use its result
         except (OSError, NotImplementedError) as error:
             raise unwritable(self.folder, error) from error
-        threads = torch.get_num_threads()
         try:
             if not distributed.agreed(self.done):
-                torch.set_num_threads(self.recipe.threads or threads)
-                with torch.random.fork_rng():
+                demand_unchanged(numerics)
+                with trainers.conditions(self.recipe):
                     self._train(report if lock else lambda **event: None, writes=lock is not None)
             distributed.barrier()
         finally:
-            torch.set_num_threads(threads)
             if lock is not None:
                 lock.release()
 
@@ -170,12 +158,12 @@ class Link:
             for stray in self.folder.glob(".[0-9]*"):       # what a killed process was writing
                 stray.unlink()
             self._write("link.json", config)
-        trainer = self._trainer(before)
+        trainer = trainers.trainer(recipe, phase, before)
         if last.exists():
             trainer.load(checkpoint.load(last, keys=tuple(trainer.state())))
         progress = functools.partial(
             report, key=Link.chain(recipe)[-1].key, run=f"{recipe.label}, seed {recipe.seed}", phase=phase.name,
-            epochs_before=_epochs(before), epochs=sum(p.epochs for p in recipe.phases))
+            epochs_before=trainers.epochs(before), epochs=sum(p.epochs for p in recipe.phases))
         try:
             trainer.run(save=(lambda state: checkpoint.save(state, last)) if writes else lambda state: None,
                         report=progress)
@@ -202,31 +190,6 @@ class Link:
         checkpoint.save({k: state[k] for k in FINAL}, self.folder / "final.pt")
         last.unlink(missing_ok=True)
 
-    def _trainer(self, before: list[Link]) -> Trainer:
-        """A trainer at the beginning of this phase."""
-        recipe, phase = self.recipe, self.phase
-        device = distributed.device()
-        train, test = sources.batches(recipe, device)
-        torch.manual_seed(recipe.seed)
-        net = (before[-1].network() if before else self.architecture(weights=True)).to(device)
-        fast = distributed.world() == 1 and recipe.precision == "float32" and not recipe.compiled
-        net = begin(net, phase, sources.first_images(recipe, train) if phase.scheme else None, fast=fast)
-        frozen = []
-        if phase.freeze is not None:
-            measured = next((b.instability for b in before if b.phase.name == phase.freeze.measured_in), None)
-            frozen = freezing.choose(phase.freeze, freezing.layers(net), measured, recipe.seed)
-        return Trainer(net, phase, train, test, seed=recipe.seed, first_epoch=_epochs(before), frozen=frozen,
-                       teacher=self._teacher(before, device), precision=recipe.precision, compiled=recipe.compiled)
-
-    def _teacher(self, before: list[Link], device: torch.device) -> nn.Module | None:
-        name = self.phase.teacher
-        if name is None:
-            return None
-        if name.startswith(PRETRAINED):
-            return models.build(name.removeprefix(PRETRAINED), num_classes=self.recipe.num_classes,
-                                input_size=self.recipe.input_size, weights="IMAGENET1K_V1").to(device)
-        return next(b for b in before if b.phase.name == name).network().to(device)
-
     def _write(self, name: str, content: dict) -> None:
         with atomic(self.folder / name) as temp:
             temp.write_text(json.dumps(content, indent=1), encoding="utf-8")
@@ -236,8 +199,3 @@ class Link:
 def _sha256(file: Path, changed: int) -> str:
     """Of a file as it is since ``changed``; every link of a chain asks for it."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _epochs(links: list[Link]) -> int:
-    """How many epochs these phases have: every phase sees the data in an order of its own."""
-    return sum(link.phase.epochs for link in links)

@@ -15,11 +15,12 @@ from torchvision.datasets import Imagenette
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms._presets import ImageClassification
 
-from paperlib import photofiles
+from paperlib import photofiles, plots, profiles, recipes, sources
 from paperlib.errors import InputError
 from paperlib.photobatches import MEAN, STD, PhotoBatches, transform
 from paperlib.photofiles import Photographs, cache_folder
 from paperlib.photographs import IMAGENETTE, UNSEEN, imagenet, imagenette
+from paperlib.runs import Run
 
 REAL = os.environ.get("PAPERLIB_IMAGENETTE")  # before any test sets it
 SIZES = [(256, 256), (230, 300), (321, 240), (400, 300), (224, 224)]  # width, height
@@ -462,3 +463,26 @@ def test_the_real_imagenette(monkeypatch):
     assert np.unique(new, return_counts=True)[1].tolist() == [50] * 10
     x, y, lengths = whole(PhotoBatches(imagenette(20, 20)[0], 20, train=True))
     assert lengths == [20] and sorted(y.tolist()) == sorted(2 * test.among) and 0.5 < x.std() < 2
+
+
+# Recipes.
+
+@pytest.mark.parametrize("size", [64, 96, 128, 224])
+@pytest.mark.parametrize("made, mode", [(recipes.profit, InterpolationMode.BICUBIC),
+                                        (recipes.qil, InterpolationMode.BILINEAR)])
+def test_photographs_are_tested_as_they_are_trained(made, mode, size, monkeypatch):
+    monkeypatch.setattr("paperlib.photographs.imagenette", lambda train, test: tiny(train, test))
+    sources._photographs.cache_clear()
+    profile = profiles.changed("imagenette", input_size=size, train_images=20, test_images=20, batch_size=10)
+    recipe = made("resnet18" if made is recipes.qil else "mobilenet_v2", profile=profile)
+    train, test = sources.batches(recipe, torch.device("cpu"))
+    x, y, lengths = whole(test)
+    assert lengths == [10, 10] and whole(train)[0].shape == x.shape == (20, 3, size, size)
+    assert sources.first_images(recipe, train).shape == (10, 3, size, size)
+    for one, label, (pixels, k) in zip(x, y, test._dataset):
+        pixels = v2.functional.center_crop(v2.functional.resize(pixels, 256, interpolation=mode), 224)
+        assert label == k and torch.allclose(one, normalised(v2.functional.resize(pixels, size, interpolation=mode)),
+                                             atol=1e-5)
+    told = plots.caption([Run(recipe, *[None] * 2, key="", seconds=0, environment={})], "imagenette")
+    assert f"20 training and 20 test images of Imagenette at {size} x {size} pixels" in told
+    sources._photographs.cache_clear()

@@ -23,6 +23,7 @@ from .. import profiles
 from ..errors import InputError
 from ..paths import ROOT, atomic, plain_name
 from ..runs import Run
+from ..sources import PHOTOGRAPHS
 
 # Okabe and Ito's colours, told apart by colour-blind readers
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -51,7 +52,7 @@ def caption(runs: Sequence[Run], profile: str) -> str:
     scales: dict[tuple, list[Run]] = {}
     for run in runs:
         r = run.recipe
-        scales.setdefault((r.data, r.width, r.train_images, r.test_images), []).append(run)
+        scales.setdefault((r.data, r.input_size, r.width, r.train_images, r.test_images), []).append(run)
     told = f"profile {profile}: " + "; ".join(map(_scale, scales.values()))
     recorded = [run.recipe for run in runs if run.recipe.recorded]
     if not recorded or len(recorded) == len(runs):
@@ -68,8 +69,9 @@ def _scale(runs: Sequence[Run]) -> str:
         seeds.setdefault(repr(dataclasses.replace(r.recipe, seed=0)), set()).add(r.recipe.seed)
     least, most = (pick(map(len, seeds.values())) for pick in (min, max))
     networks = ", ".join(sorted({r.recipe.model for r in runs}))
+    pixels = f" at {recipe.input_size} x {recipe.input_size} pixels" if recipe.data in PHOTOGRAPHS else ""
     return (f"{networks} x {recipe.width:g}, {recipe.train_images or 'all'} training and "
-            f"{recipe.test_images or 'all'} test images of {IMAGES[recipe.data]}, "
+            f"{recipe.test_images or 'all'} test images of {IMAGES[recipe.data]}{pixels}, "
             f"{least if least == most else f'{least} to {most}'} seed{'s' if most > 1 else ''}")
 
 
@@ -106,7 +108,8 @@ def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Seque
         "drawn with": {"python": platform.python_version(), **{p: version(p) for p in ("matplotlib", "pandas")}},
         "runs": [{"run": r.key, "label": r.recipe.label, "seed": r.recipe.seed, "data": r.recipe.data,
                   "train_images": r.recipe.train_images, "test_images": r.recipe.test_images,
-                  "seconds": round(r.seconds), "environment": r.environment} for r in runs]}
+                  "pixels": r.recipe.input_size, "seconds": round(r.seconds), "environment": r.environment}
+                 for r in runs]}
     with atomic(folder / f"{item}.json") as temp:
         temp.write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
     if tried:
