@@ -124,7 +124,10 @@ def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
                 ready = [key for key, stretch in missing.items() if stretch.after not in coming]
                 for key in sorted(ready, key=lambda key: -missing[key].ahead)[:workers - len(running)]:
                     stretch = missing.pop(key)
-                    running[pool.submit(work, stretch.recipe)] = key, stretch.epochs
+                    recipe = stretch.recipe
+                    ahead = next((link.phase.name for link in Link.chain(recipe) if not link.done), "")
+                    progress.begin(key, f"{recipe.label}, seed {recipe.seed}", ahead)
+                    running[pool.submit(work, recipe)] = key, stretch.epochs
                 if not running:
                     continue
                 left = None if until is None else max(0.0, until - time.monotonic())

@@ -151,6 +151,9 @@ def obtain(recipe: Recipe, *, progress: Callable[..., None] | None = None) -> Ru
     if not distributed.agreed(all(link.done for link in links)):
         _check(links)
         with Progress() as bar:
+            if progress is None and distributed.rank() == 0:
+                bar.begin(links[-1].key, f"{recipe.label}, seed {recipe.seed}",
+                          next((link.phase.name for link in links if not link.done), ""))
             for link in links:
                 link.obtain(progress or bar)
     last = links[-1]

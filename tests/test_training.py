@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 import pickle
+import time
 
 import pandas as pd
 import pytest
@@ -234,6 +235,15 @@ def test_progress_bar_ends_full(capsys):
         [line] = bar.bars.values()
         assert (line.initial, line.total) == (2, 6)             # a run that goes on starts where it stood
     assert "weights epoch 1: loss 1.250, accuracy 50.0 %" in capsys.readouterr().err
+
+
+def test_a_bar_shows_the_phase_and_a_clock_that_goes_on_before_anything_is_trained(capsys):
+    with Progress(total=8) as bar:
+        bar.begin("lesson", "a lesson", "float")
+        time.sleep(2.5)
+    told = capsys.readouterr().err
+    assert "a lesson   0%" in told and "float begins" in told
+    assert all(f"00:0{second}" in told for second in (0, 1, 2)) and "0 of 8, 00:02" in told
 
 
 def test_phases_that_cannot_be_are_refused():
