@@ -26,10 +26,8 @@ class TwoConvolutions(instability.Aiwq):
     """AIWQ by its definition."""
 
     def _watch(self, name, watched):
-        layer = watched.layer
-
         @torch.no_grad()
-        def watch(weight, output, seen):
+        def watch(layer, weight, output, seen):
             if watched.previous is not None:
                 every = [torch.arange(size) for size in weight.shape[:2]]
                 old = layer.respond(seen, watched.previous, *every)

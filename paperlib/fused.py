@@ -50,9 +50,9 @@ WORTH = 2**18    # numbers in an input from which on it pays to recompute a quan
 
 
 def fits(before: Before, z: Tensor) -> bool:
-    """Single or double precision, without autocast, and large enough."""
-    return (z.dtype.itemsize >= 4 and not torch.is_autocast_enabled(z.device.type)
-            and (before.norm is not None or z.numel() >= WORTH))
+    """Single or double precision, without autocast, and large enough; torch.compile fuses the plain form itself."""
+    return (z.dtype.itemsize >= 4 and not torch.compiler.is_compiling()
+            and not torch.is_autocast_enabled(z.device.type) and (before.norm is not None or z.numel() >= WORTH))
 
 
 class Norm(NamedTuple):
@@ -126,7 +126,7 @@ class _FusedConv(torch.autograd.Function):
         constant = shift if s.shifted and shift else None
         output = s.layer.convolve(code, weight * step, s.layer.shifted_bias(weight, constant))
         if s.layer.watch is not None:
-            s.layer.watch(weight, output, Seen(code, step, constant or 0.0, None))
+            s.layer.watch(s.layer, weight, output, Seen(code, step, constant or 0.0, None))
         return output
 
     @staticmethod

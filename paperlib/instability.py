@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -23,16 +24,19 @@ class _Watched:
     def __init__(self, layer: nn.Module):
         self.layer = layer
         self.previous: Snapshot | None = None
+        self.version: int | None = None         # torch's count of changes in place, of the weight that was last counted
         self.average = self.total = self.largest = 0.0
         self.iterations = self.dead = self.not_finite = 0
 
-    def moments(self, weight: Tensor, output: Tensor, seen: Seen) -> tuple[Moments, Moments] | None:
+    def moments(self, now: Snapshot, output: Tensor, seen: Seen) -> tuple[Moments, Moments] | None:
         """Those of ``output``, and of what the weight before would have given; None where there is none before."""
-        old, self.previous = self.previous, Snapshot.of(self.layer, weight)
-        if old is None:
+        if self.previous is None:
             return None
         new = Moments.of(rows(output, self.layer))
-        return new, Change.between(self.layer, self.previous, old).old_moments(self.layer, new, output, seen)
+        return new, Change.between(self.layer, now, self.previous).old_moments(self.layer, new, output, seen)
+
+    def keep(self, now: Snapshot) -> None:
+        self.previous, self.version = now, self.layer.weight._version
 
     def add(self, kl: np.ndarray, decay: float) -> float | None:
         """Count one iteration, with this divergence of each channel; None if all channels are constant."""
@@ -47,6 +51,24 @@ class _Watched:
         self.total += value
         self.largest = max(self.largest, value)
         return value
+
+
+class _Hook:
+    """What is hung on the network to measure it.  A copy of it, or one from a file, does nothing.
+
+    An object, since torch.compile sees that one has come or gone, which it does not of a function that it is to leave
+    alone.
+    """
+
+    def __init__(self, call: Callable | None):
+        self.call = call and torch.compiler.disable(call)
+
+    def __call__(self, *args) -> None:
+        if self.call is not None:
+            self.call(*args)
+
+    def __reduce__(self):
+        return _Hook, (None,)
 
 
 class Aiwq:
@@ -73,6 +95,9 @@ class Aiwq:
     several processes the moments are those over all of them.  ``history=True`` keeps a row per iteration, layer and
     metric (see :meth:`history`).
 
+    Copies of the network are not measured.  Calls of its layers that bypass it (``net.forward(x)``, or features and
+    classifier one by one) are not counted, and a warning says so.
+
     *Reference*: Park & Yoo, PROFIT, ECCV 2020, section 3, and the authors' released code.
 
     *Differences*: the released code pads with 0 where the layer pads with -3/8, drops values above 1, lets one NaN
@@ -91,36 +116,57 @@ class Aiwq:
         self.norms = {name: m for name, m in net.named_modules()
                       if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None}
         self.rows: list[tuple] | None = [] if history else None
-        self.iteration, self._pending, self._running = 0, {}, {}
+        self.iteration, self._running = 0, {}
+        self._pending: dict[str, tuple] | None = None       # of the pass under way, None between passes
 
     def __enter__(self) -> Aiwq:
+        if any(watched.layer.watch is not None for watched in self.layers.values()):
+            raise InputError("another Aiwq is measuring this network: leave its with block first, or use its table")
+        self._pending, self._bypassed = None, False
         for name, watched in self.layers.items():
-            watched.layer.watch = self._watch(name, watched)
-        self._hooks = [self.net.register_forward_pre_hook(lambda *_: self._begin()),
-                       self.net.register_forward_hook(lambda *_: self._end())]
+            watched.layer.watch = _Hook(self._watch(name, watched))
+        self._hooks = [self.net.register_forward_pre_hook(_Hook(self._begin)),
+                       self.net.register_forward_hook(_Hook(self._end))]
         return self
 
     def __exit__(self, *exception) -> None:
         for watched in self.layers.values():
-            watched.layer.watch = None
+            del watched.layer.watch
         for hook in self._hooks:
             hook.remove()
 
-    def _begin(self) -> None:
-        self._pending = {}
-        if self.net.training:
-            self.iteration += 1
+    def _begin(self, module: nn.Module, *_) -> None:
+        if module is self.net:
+            self._pending = {}
+            self.iteration += module.training
 
     def _watch(self, name: str, watched: _Watched) -> Callable:
         @torch.no_grad()
-        def watch(weight: Tensor, output: Tensor, seen: Seen) -> None:
-            if watched.layer.training and name not in self._pending:    # a layer called twice: its first call counts
-                self._pending[name] = watched.moments(weight.detach(), output.detach(), seen)
+        def watch(layer: nn.Module, weight: Tensor, output: Tensor, seen: Seen) -> None:
+            if not layer.training:
+                return
+            if self._pending is None or layer is not watched.layer:
+                self._say_bypassed(name, watched)
+            elif name not in self._pending:             # a layer called twice: its first call counts
+                now = Snapshot.of(layer, weight.detach())
+                self._pending[name] = now, watched.moments(now, output.detach(), seen)
         return watch
 
+    def _say_bypassed(self, name: str, watched: _Watched) -> None:
+        """Warn once; not if the weight has been counted as it is, as when a backward pass computes a layer again."""
+        if not self._bypassed and watched.version != watched.layer.weight._version:
+            self._bypassed = True
+            warnings.warn(f"AIWQ counts calls of the network as a whole, net(x), but {name} was called otherwise (by "
+                          "net.forward, by itself, or in a shallow copy): such calls are not counted", stacklevel=2)
+
     @torch.no_grad()
-    def _end(self) -> None:
-        measured = {name: pair for name, pair in self._pending.items() if pair is not None}
+    def _end(self, module: nn.Module, *_) -> None:
+        if module is not self.net or self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        for name, (now, _) in pending.items():
+            self.layers[name].keep(now)
+        measured = {name: pair for name, (_, pair) in pending.items() if pair is not None}
         if measured:
             kl = divergence(*map(Moments.joined, zip(*measured.values()))).cpu().numpy()
             ends = np.cumsum([len(new.mean) for new, _ in measured.values()])

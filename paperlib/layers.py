@@ -1,6 +1,8 @@
 """Layers that quantize their own input and weight, and pad with the least value that their input can take."""
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -12,13 +14,20 @@ from .errors import InputError
 from .quantizers import Quantizer
 
 
+OURS = {"kind", "input_quantizer", "weight_quantizer"}      # set on each layer
+
+
 class _Quantized:
     """What the two layers share: an input quantizer and a weight quantizer, each possibly None (float)."""
 
     input_quantizer: Quantizer | None
     weight_quantizer: Quantizer | None
-    # called in each forward with (quantized weight, output, what was quantized): see instability.Aiwq
-    watch: Callable[[Tensor, Tensor, fused.Seen], None] | None = None
+    # called in each forward with (self, quantized weight, output, what was quantized): see instability.Aiwq
+    watch: Callable[[nn.Module, Tensor, Tensor, fused.Seen], None] | None = None
+
+    def __getstate__(self) -> dict:
+        """What copies and files hold: all but ``watch``, which is for this very layer."""
+        return {key: value for key, value in vars(self).items() if key != "watch"}
 
     def quantized_weight(self) -> Tensor:
         return self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
@@ -42,7 +51,7 @@ class QuantConv2d(_Quantized, nn.Conv2d):
 
     @classmethod
     def from_float(cls, conv: nn.Conv2d) -> "QuantConv2d":
-        """A QuantConv2d that shares ``conv``'s parameters and quantizes nothing yet."""
+        """A QuantConv2d that shares ``conv``'s parameters, hooks and attributes and quantizes nothing yet."""
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             raise InputError(f"only convolutions with numeric zero padding can be quantized, got padding="
                              f"{conv.padding!r}, padding_mode={conv.padding_mode!r}: pad before the layer instead")
@@ -65,7 +74,7 @@ class QuantConv2d(_Quantized, nn.Conv2d):
         if gain is not None:
             output = output * gain if bias is None else output * gain + bias.view(-1, 1, 1)
         if self.watch is not None:
-            self.watch(weight, output, fused.Seen(x, 1.0, shift or 0.0, gain))
+            self.watch(self, weight, output, fused.Seen(x, 1.0, shift or 0.0, gain))
         return output
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -102,7 +111,7 @@ class QuantLinear(_Quantized, nn.Linear):
 
     @classmethod
     def from_float(cls, linear: nn.Linear) -> "QuantLinear":
-        """A QuantLinear that shares ``linear``'s parameters and quantizes nothing yet."""
+        """A QuantLinear that shares ``linear``'s parameters, hooks and attributes and quantizes nothing yet."""
         return _adopt(cls, linear, in_features=linear.in_features, out_features=linear.out_features)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -112,7 +121,7 @@ class QuantLinear(_Quantized, nn.Linear):
         if gain is not None:
             output = output * gain if self.bias is None else output * gain + self.bias
         if self.watch is not None:
-            self.watch(weight, output, fused.Seen(x, 1.0, 0.0, gain))
+            self.watch(self, weight, output, fused.Seen(x, 1.0, 0.0, gain))
         return output
 
     def respond(self, seen: fused.Seen, weight: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
@@ -126,11 +135,24 @@ def _adopt(cls, layer: nn.Module, **shape):
     if nn.utils.parametrize.is_parametrized(layer):
         raise InputError(f"a parametrized {plain.__name__} (weight norm, say) cannot be quantized: remove the "
                          "parametrization first (torch.nn.utils.parametrize.remove_parametrizations)")
-    if type(layer).forward is not plain.forward or getattr(type(layer), "_conv_forward", None) is not getattr(
-            plain, "_conv_forward", None):
+    if not isinstance(layer.weight, nn.Parameter):
+        raise InputError(f"the weight of this {plain.__name__} is no nn.Parameter (something computes it, as pruning "
+                         "does), so it cannot be quantized: make it one first")
+    if {"forward", "_conv_forward"} & vars(layer).keys() or any(
+            getattr(type(layer), name, None) is not getattr(plain, name, None)
+            for name in ("forward", "_conv_forward", "__call__")):
         raise InputError(f"{type(layer).__name__} has a forward of its own, which quantization would drop: "
                          f"put a plain nn.{plain.__name__} in its place")
+    taken = [name for name in (*vars(layer), *layer._buffers, *layer._modules)
+             if name in OURS or hasattr(cls, name) and not hasattr(plain, name)]
+    if taken:
+        raise InputError(f"the attribute {taken[0]!r} of this {plain.__name__} has a name that quantized layers use "
+                         "themselves: give it another")
+    lost = [name for name in dir(type(layer)) if not hasattr(cls, name) and not name.startswith("__")]
+    if lost:
+        warnings.warn(f"a {type(layer).__name__} becomes a {cls.__name__}, without {', '.join(lost)}", stacklevel=2)
     new = cls(**shape, bias=layer.bias is not None, device="meta")
-    new.weight, new.bias = layer.weight, layer.bias
+    for key, value in vars(layer).items():
+        new.__dict__[key] = copy.copy(value) if key in ("_parameters", "_buffers", "_modules") else value
     new.input_quantizer = new.weight_quantizer = None
-    return new.train(layer.training)
+    return new

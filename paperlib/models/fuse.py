@@ -1,7 +1,6 @@
 """Let each quantized convolution do the batch norm and the activation before it as well (paperlib/fused.py)."""
 from __future__ import annotations
 
-import copy
 from collections import Counter
 
 import torch
@@ -9,6 +8,7 @@ from torch import nn
 
 from .. import fused
 from ..layers import QuantConv2d
+from .copying import copied, hooked
 from .ranges import trace
 
 
@@ -33,11 +33,12 @@ def fuse(net: nn.Module) -> nn.Module:
     calls = Counter(modules[node.target] for node in graph.nodes if node.op == "call_module")
 
     def only(node, *types):
-        """The module that ``node`` calls if it is of these types, is called once and feeds one other node."""
+        """The module that ``node`` calls if it is of these types, is called once, feeds one other node and has no
+        hooks, which would miss its input or output."""
         if not isinstance(node, torch.fx.Node) or node.op != "call_module" or len(node.users) != 1:
             return None
         module = modules[node.target]
-        return module if type(module) in types and calls[module] == 1 else None
+        return module if type(module) in types and calls[module] == 1 and not hooked(module) else None
 
     for node in graph.nodes:
         layer = modules[node.target] if node.op == "call_module" else None
@@ -48,7 +49,7 @@ def fuse(net: nn.Module) -> nn.Module:
         previous = node.args[0]
         activation = only(previous, *fused.ACTIVATIONS)
         norm = only(previous.args[0] if activation else previous, nn.BatchNorm2d)
-        if norm is None or norm.running_mean is None or norm.weight is None:
+        if norm is None or norm.running_mean is None or norm.weight is None or hooked(layer):
             norm = activation = None
         layer.before = fused.Before(norm, type(activation) if activation else None)
         if norm is not None:
@@ -71,7 +72,7 @@ class _PassedOn(nn.Module):
 
 def unfuse(net: nn.Module) -> nn.Module:
     """A copy of the network in which every module does its own work again."""
-    net = copy.deepcopy(net)
+    net = copied(net)
     for name, module in list(net.named_modules()):
         if isinstance(module, Deferred):
             module.__class__ = nn.BatchNorm2d

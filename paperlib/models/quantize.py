@@ -97,7 +97,11 @@ def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
     for name, floor in floors.layers.items():
         layer = net.get_submodule(name)
         if not isinstance(layer, (QuantConv2d, QuantLinear)):
-            old, layer = layer, (QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear).from_float(layer)
+            old, cls = layer, QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
+            try:
+                layer = cls.from_float(old)
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from None
             for place in names[old]:
                 net.set_submodule(place, layer)
         layer.kind = kind(net, name, first=name == first)
