@@ -18,6 +18,7 @@ TICK = 0.05     # seconds; longer than a tick of the clock that stamps files
 FAKE = r"""#!/bin/sh
 # stands in for: python -m paperlib prepare --profile PROFILE, and: python -m paperlib figure ITEM --profile PROFILE ...
 echo "$@" >> calls
+echo "$PYTHONPATH" > path
 [ "$3" = prepare ] && exit
 case "$4" in *broken*) exit 1;; esac
 if [ "$6" = recorded ]; then    # wait until two are at work
@@ -71,6 +72,12 @@ def make(root, *words):
 def touch(file):
     time.sleep(TICK)
     os.utime(file)
+
+
+@pytest.mark.parametrize("before", ["", "/another/clone"])
+def test_everything_imports_this_clone(tree, before):
+    subprocess.run(["make", "lab"], cwd=tree, check=True, env={**os.environ, "PYTHONPATH": before})
+    assert (tree / "path").read_text().strip().split(":") == [str(tree), *filter(None, [before])]
 
 
 def test_help_is_the_default_and_lists_every_target(tree):
