@@ -107,7 +107,8 @@ def load_subset() -> tuple[Images, Images]:
             rows = list(csv.DictReader(file))
         pair = []
         for split in ("train", "test"):
-            tiles = np.asarray(Image.open(SUBSET / f"{split}.png").convert("RGB")).reshape(-1, 32, 100, 32, 3)
+            picture = Image.open(SUBSET / f"{split}.png", formats=["PNG"])
+            tiles = np.asarray(picture.convert("RGB")).reshape(-1, 32, 100, 32, 3)
             x = tiles.transpose(0, 2, 4, 1, 3).reshape(-1, 3, 32, 32)
             y = [int(row["label"]) for row in rows if row["split"] == split]
             pair.append(verified(x, y, f"cifar10-subset {split}", SUBSET, cure))

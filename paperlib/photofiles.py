@@ -21,6 +21,7 @@ from paperlib.images import brief
 from paperlib.paths import atomic, data_dir
 
 CROP = 224  # height and width, in pixels, of what a network sees
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")  # of photographs; Pillow has others start programs
 SHORTER = 256  # shorter side before a test's centre crop, and the longest shorter side in the cache
 
 
@@ -52,9 +53,15 @@ class Photographs(Dataset):
             self._memory
 
     def cache_file(self) -> Path:
-        """Where the cache is: its name holds a hash of all files' names and sizes, so other files get another."""
+        """Where the cache is: its name holds a hash of all files' names and sizes, so other files get another.
+
+        InputError naming one that cannot be read.
+        """
         paths = [Path(path) for path, _ in self.samples]
-        listing = "\n".join(f"{p.parent.name}/{p.name} {p.stat().st_size}" for p in paths)
+        try:
+            listing = "\n".join(f"{p.parent.name}/{p.name} {p.stat().st_size}" for p in paths)
+        except OSError as error:
+            raise InputError(f"{error.filename} cannot be read ({error.strerror}); put a whole copy there") from error
         key = hashlib.sha256(f"{SHORTER}\n{listing}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
         return cache_folder() / f"{self.name.lower().replace(' ', '-')}-{key}.npy"
 
@@ -108,7 +115,9 @@ def read(path) -> torch.Tensor:
 @contextmanager
 def _opened(path):
     try:
-        with Image.open(path) as picture:
+        if not Path(path).is_file():
+            raise ValueError("no file, or a link to none")
+        with Image.open(path, formats=FORMATS) as picture:
             yield picture
     except Exception as error:  # what Pillow raises depends on where the damage is
         raise InputError(f"{path} is not a whole picture ({brief(error)}); put a whole copy there") from error

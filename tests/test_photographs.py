@@ -280,6 +280,24 @@ def test_a_broken_picture_is_named_in_one_line(workers, folder, tmp_path):
     assert leftovers(tmp_path / "data") == []
 
 
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("kind", ["program", "link", "pipe"])
+def test_what_is_named_like_a_picture(kind, cache, tmp_path, monkeypatch):
+    """PostScript, which Pillow would have Ghostscript execute; a link to nothing; a pipe, which nobody ever fills."""
+    path = tmp_path / "odd.JPEG"
+    if kind == "program":
+        path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 300 300\n%%EndComments\nshowpage\n")
+    elif kind == "link":
+        path.symlink_to("nothing")
+    else:
+        os.mkfifo(path)
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args: pytest.fail("a program was started"))
+    photographs = Photographs([(str(path), 0)], "odd", cache=cache)
+    with pytest.raises(InputError, match=r"odd\.JPEG (is not a whole picture|cannot be read)") as info:
+        whole(PhotoBatches(photographs, 1, train=False))
+    one_line(info)
+
+
 # The batches.
 
 def normalised(pixels):
