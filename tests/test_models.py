@@ -199,7 +199,9 @@ def test_calibrate(small):
     modes = {m: m.training for m in net.modules()}
     before = ranges(models.calibrate(net, images()))
     assert all(m.training == modes[m] and getattr(m, "calibrated", True) for m in modes)
-    assert ranges(models.calibrate(net, 9 * images(seed=1))) == before
+    assert ranges(models.calibrate(net, 9 * images(seed=1), only_new=True)) == before
+    anew = ranges(models.calibrate(net, 9 * images(seed=1)))
+    assert anew != before and anew == ranges(models.calibrate(four_bits(small), 9 * images(seed=1)))
     assert not any(m.training for m in models.calibrate(net.eval(), images()).modules())
 
 
@@ -300,7 +302,7 @@ def test_quantized_identity_survives_copies_files_and_fusing():
         assert list(again.state_dict()) == list(calibrated_blocks(highway)[0].state_dict())
     four = models.quantize(net, Scheme(identity_bits=4))        # keeps the range, needs no new one
     assert set(identity_rows(four).a_bits) == {4} and not torch.equal(four(x), y)
-    models.calibrate(four, 9 * images(size=8))
+    models.calibrate(four, 9 * images(size=8), only_new=True)
     assert torch.equal(four[1].identity_quantizer.a, net[1].identity_quantizer.a)
     with torch.no_grad():
         twin[1].identity_quantizer.a.add_(1)

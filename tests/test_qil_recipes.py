@@ -51,6 +51,7 @@ def test_small_profiles_shorten_the_schedule_in_proportion(profile):
     scale = profiles.get(profile)
     recipe = recipes.qil("vgg7", w_bits=2, a_bits=2, profile=profile)
     assert recipe.width == scale.vgg_width and recipe.batch_size == scale.batch_size
+    assert recipe.phases[-1].quantizer_lr == 0.01
     for phase, epochs in zip(recipe.phases, (2 * scale.float_epochs, scale.stage_epochs), strict=True):
         assert phase.epochs == epochs
         assert phase.milestones == pytest.approx([epochs * share for share in (0.3, 0.6, 0.9)])
@@ -111,9 +112,9 @@ def test_convolutions_linear_layers_and_intervals_have_rates_of_their_own():
             rates[round(group["lr"], 9), group["weight_decay"]].add(by_id[id(p)])
     intervals = {n for n in by_id.values() if n.endswith((".c", ".d"))}
     linear = {n for n in by_id.values() if n.startswith(("classifier.0.", "classifier.3."))} - intervals
-    assert len(intervals) == 6 * 4 and rates[0.0001, 0.0] == intervals
-    assert rates[0.001, 0.0] | rates[0.001, 2e-4] == linear
-    assert set(rates) == {(0.1, 2e-4), (0.1, 0.0), (0.001, 2e-4), (0.001, 0.0), (0.0001, 0.0)}
+    assert len(intervals) == 6 * 4 and rates[0.001, 0.0] >= intervals
+    assert rates[0.001, 0.0] | rates[0.001, 2e-4] == linear | intervals
+    assert set(rates) == {(0.1, 2e-4), (0.1, 0.0), (0.001, 2e-4), (0.001, 0.0)}
     assert {n for (_, decay), found in rates.items() if decay for n in found} == {
         n for n, p in net.named_parameters() if p.ndim > 1}
 

@@ -6,12 +6,13 @@ from torch import nn
 
 from ..errors import InputError
 from .alexnet import alexnet
+from .calibrate import calibrate
 from .fold import fold
 from .fuse import fuse, unfuse
 from .mobilenet_v1 import mobilenet_v1
 from .mobilenet_v2 import mobilenet_v2
 from .mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
-from .quantize import calibrate, plan, quantize
+from .quantize import plan, quantize
 from .resnet import resnet18, resnet50, resnet101
 from .scheme import Scheme
 from .vgg7 import vgg7, vgg7_hardtanh

@@ -122,46 +122,11 @@ def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
     return net
 
 
-def _layers(net: nn.Module):
+def quantized_layers(net: nn.Module):
     found = [(n, m) for n, m in net.named_modules() if isinstance(m, (QuantConv2d, QuantLinear))]
     if not found:
         raise InputError("this network is not quantized: call models.quantize(net, scheme) first")
     return found
-
-
-@torch.no_grad()
-def calibrate(net: nn.Module, x: Tensor) -> nn.Module:
-    """Give every quantizer that has no range yet one from a batch of images ``x`` (N, C, H, W); returns ``net``.
-
-    One forward pass in evaluation mode.  Each layer sees inputs that the layers before it have already quantized.
-    """
-    def set_ranges(layer, args, kwargs):
-        x = args[0] if args else kwargs["input"]
-        for quantizer, tensor in ((layer.input_quantizer, x), (layer.weight_quantizer, layer.weight)):
-            if quantizer is not None and not quantizer.calibrated:
-                quantizer.calibrate(tensor)
-
-    def set_range(quantizer, args):
-        if not quantizer.calibrated:
-            quantizer.calibrate(args[0])
-
-    if any(getattr(layer, "before", None) for _, layer in _layers(net)):
-        raise InputError("in a fused network layers don't see their own inputs: calibrate first, then models.fuse")
-    modes = {module: module.training for module in net.modules()}
-    hooks = [layer.register_forward_pre_hook(set_ranges, with_kwargs=True) for _, layer in _layers(net)]
-    hooks += [block.identity_quantizer.register_forward_pre_hook(set_range) for _, block in quantized_blocks(net)]
-    try:
-        net.eval()(x)
-    except RuntimeError as error:
-        raise InputError(f"{type(net).__name__} cannot take images of shape {tuple(x.shape)} "
-                         f"({' '.join(str(error).split())[:120]}): give it the size, channels and device "
-                         "it is made for") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in modes.items():
-            module.training = training
-    return net
 
 
 def plan(net: nn.Module) -> pd.DataFrame:
@@ -172,7 +137,7 @@ def plan(net: nn.Module) -> pd.DataFrame:
     def describe(q):
         return (FLOAT, "float", None) if q is None else (q.bits, type(q).__name__, q.grid.n_levels)
 
-    rows, layers, blocks = [], dict(_layers(net)), dict(quantized_blocks(net))
+    rows, layers, blocks = [], dict(quantized_layers(net)), dict(quantized_blocks(net))
     for name, module in net.named_modules():
         if name in blocks:
             quantizer, row = module.identity_quantizer, {"layer": name, "kind": "identity"}

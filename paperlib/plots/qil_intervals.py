@@ -216,7 +216,8 @@ def intervals_in_words(found: Mapping[int, Sequence[Run]], bits: int = 4) -> str
     phase, paper = found[bits][0].recipe.phases[-1], SCHEDULES["vgg7"]["epochs"]
     steps = found[bits][0].history.query("phase == @phase.name").step.max()
     lines = [f"Quantized networks train for {phase.epochs} epochs, {steps} steps, where the paper's train for {paper} "
-             f"epochs. Intervals learn at {phase.quantizer_lr:g} of the weights' rate, the paper's at {QIL_LR:g}.",
+             f"epochs. Intervals learn at {phase.quantizer_lr:g} of the weights' rate, "
+             + ("as in the paper." if phase.quantizer_lr == QIL_LR else f"the paper's at {QIL_LR:g}."),
              f"At {bits} bits, of all bounds in all layers, the one that moves farthest from where data set it goes "
              f"{way['weights']:.2g} % of its interval's width among the weights, and {way['activations']:.2g} % among "
              "the activations."]

@@ -36,6 +36,7 @@ class Quantizer(Stateful):
     per_channel = False     # whether models.quantize gives each output channel its own range unless told otherwise
     weight_decay = False    # whether training applies L2 to the parameters
     clip_gradient = False   # PACT's rule for the gradient of its clip
+    disturbs_norms = False  # whether values come out in another size, so that batch norms need new statistics
     follows = False         # whether the range is a function of the weight at hand, found anew at every call
     # the usual calibration of each role; None where data have no say, or the range follows the weight
     range_from: dict | None = {"weight": ("max", {}), "activation": ("percentile", {"percent": 99})}

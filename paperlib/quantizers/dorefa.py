@@ -35,6 +35,7 @@ class DoReFa(Quantizer):
     """
 
     range_from = None
+    disturbs_norms = True   # weights reach from -1 to 1, activations end at 1 whatever comes; 1 bit as in binary.py
 
     def __init__(self, *, signed: bool | None = None, floor: float = 0.0, **settings):
         if settings["role"] == "activation":

@@ -63,6 +63,7 @@ class QIL(Quantizer):
             self.variant = version if version != "v1" else "normalized" if normalized else ""
         scaled = self.role == "weight" and not self.variant
         self.shrink = 1 - 1 / self.grid.steps if scaled else None       # of d in M
+        self.disturbs_norms = not scaled        # the greatest level is 1, wherever the interval ends
         self.gamma = nn.Parameter(torch.ones(self.shape)) if self.variant == "cvpr" else None
 
     def set_span(self, span: Tensor) -> None:

@@ -15,6 +15,7 @@ class _Ternary(Quantizer):
 
     roles = ("weight",)
     bit_widths = (2,)
+    disturbs_norms = True   # of a normal weight's energy a fifth is lost (TWN), or three tenths (TTQ)
     range_from = None
     follows = True
     grid = Grid(1, -1, 1)

@@ -17,7 +17,6 @@ PAPER = {"vgg7": {"epochs": 200, "milestones": (60, 120, 180), "lr": 0.1, "weigh
          "alexnet": {"epochs": 60, "milestones": (5, 20, 30, 40, 50), "lr": 0.01, "weight_decay": 1e-4}}
 BATCH = 512         # for ImageNet
 TWICE = 2           # as long as the profile says: the float network is the teacher, and should have learned its fill
-NARROW = 0.1        # of QIL_LR: at the whole rate the intervals of a narrow vgg7 with 1-bit activations run away
 WIDTHS = (8, 5, 4, 3, 2)
 
 # Table 2: {method: (bits of weights, of activations, scheme)}
@@ -30,12 +29,11 @@ def qil(model: str = "resnet18", *, w_bits: int = 4, a_bits: int = 4, distillati
         progressive: bool | None = None, profile: str | profiles.Profile = "imagenet", seed: int = 0) -> Recipe:
     """Jung et al.'s training (arXiv 1808.05779v1, section 4): a float network, then quantized weights and activations.
 
-    The first and the last layer stay float, intervals learn at a hundredth of the learning rate (a thousandth where
-    vgg7 is narrower than the paper's); on CIFAR-10 (vgg7) fully connected layers learn at a hundredth as well, and
-    weights are normalized. The loss is (1 - ``distillation``) times the cross-entropy with the labels plus
-    ``distillation`` times the mean squared difference to the float network's logits. ``progressive``: each
-    bit-width starts from the next higher one, not from the float network; None does as the paper does, which says so
-    for ImageNet alone. 32 bits are float.
+    The first and the last layer stay float, intervals learn at a hundredth of the learning rate; on CIFAR-10 (vgg7)
+    fully connected layers do as well, and weights are normalized. The loss is (1 - ``distillation``) times the
+    cross-entropy with the labels plus ``distillation`` times the mean squared difference to the float network's logits.
+    ``progressive``: each bit-width starts from the next higher one, not from the float network; None does as the paper
+    does, which says so for ImageNet alone. 32 bits are float.
 
     With other profiles than cifar10 and imagenet the schedule is shortened to the profile's ``stage_epochs`` (for the
     float vgg7 twice its ``float_epochs``), with its batch, and vgg7 has the profile's ``vgg_width``.  InputError for
@@ -43,9 +41,8 @@ def qil(model: str = "resnet18", *, w_bits: int = 4, a_bits: int = 4, distillati
     """
     if not 0 <= distillation <= 1:
         raise InputError(f"distillation is a share of the loss, from 0 to 1, got {distillation}")
-    stage = {**_stage(model, profile), "quantizer_lr": _rate(profile) if model == "vgg7" else QIL_LR, "track": True,
-             "label_weight": 1 - distillation, "teacher_weight": distillation, "teacher_loss": "mse",
-             "teacher": "float" if distillation else None}
+    stage = {**_stage(model, profile), "quantizer_lr": QIL_LR, "track": True, "label_weight": 1 - distillation,
+             "teacher_weight": distillation, "teacher_loss": "mse", "teacher": "float" if distillation else None}
     if progressive is None:
         progressive = model != "vgg7"
     least = min(w_bits, a_bits)
@@ -68,7 +65,7 @@ def vgg7(method: str, *, profile: str | profiles.Profile = "laptop", seed: int =
         raise InputError(f"unknown method {method!r}: choose from float, {', '.join(OTHERS)}")
     model = "vgg7_hardtanh" if method == "XNOR" else "vgg7"
     scheme = Scheme(w_bits=32, a_bits=32) if method == "float" else OTHERS[method]
-    phase = Phase(_name(scheme), scheme=_scheme(scheme), quantizer_lr=_rate(profile), **_stage("vgg7", profile))
+    phase = Phase(_name(scheme), scheme=_scheme(scheme), quantizer_lr=QIL_LR, **_stage("vgg7", profile))
     return _recipe(model, profile, method, seed, [phase])
 
 
@@ -91,11 +88,6 @@ def _stage(model: str, profile: str | profiles.Profile) -> dict:
                   "photographs: choose the profile imagenet or imagenette")
         raise InputError(f"QIL trains {model} on {images}")
     return paper if _whole(scale) else _shortened(paper, scale.stage_epochs)
-
-
-def _rate(profile: str | profiles.Profile) -> float:
-    """Of what vgg7's quantizers learn."""
-    return QIL_LR if profiles.scale(profile).vgg_width == 1 else QIL_LR * NARROW
 
 
 def _whole(scale: profiles.Profile) -> bool:

@@ -36,7 +36,7 @@ def begin(net: nn.Module, phase: Phase, x: Tensor, *, fast: bool = True) -> nn.M
     """
     if phase.scheme is None:
         return net
-    net = models.calibrate(models.quantize(net, phase.scheme), x)
+    net = models.calibrate(models.quantize(net, phase.scheme), x, only_new=True)
     return models.fuse(net) if fast and not x.is_cuda else net
 
 
