@@ -54,7 +54,7 @@ def tree(tmp_path):
     python.write_text(FAKE)
     python.chmod(python.stat().st_mode | stat.S_IEXEC)
     old = time.time() - 100
-    for file in root.rglob("*"):
+    for file in [*root.rglob("*")]:
         os.utime(file, (old, old))
     os.utime(root / ".venv/.ready", (old + 1, old + 1))
     return root
@@ -112,6 +112,7 @@ def test_what_figures_are_made_from_makes_them_anew(tree, file):
 
 def test_a_recorded_run_that_comes_or_goes_makes_figures_anew(tree):
     make(tree, "figures/profit_a")
+    time.sleep(TICK)
     shutil.rmtree(tree / "data/recorded/run")
     assert len(make(tree, "figures/profit_a")[1]) == 1
     time.sleep(TICK)
