@@ -13,7 +13,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from torch import nn
 
-from . import deploy, distributed, models, parallel
+from . import deploy, distributed, models, outcomes, parallel
 from .errors import InputError
 from .paths import atomic, plain_name, recorded_dir, runs_dir
 from .recipes import Recipe
@@ -33,7 +33,9 @@ class Run:
     ``layers``: the plan of the final network, one row per layer; ``instability``: AIWQ by phase and layer, of the
     phases that measured it; ``steps``: its history with columns phase, iteration, layer, metric, value, if kept;
     ``key``: the hash that names the run; ``seconds``: training time; ``environment``: machine and versions;
-    ``folder``: where a recorded run lies.
+    ``folder``: where a recorded run lies.  ``absent``: a run that is not recorded yet; its history has no numbers (NaN).
+    ``failures``: why it is no result (outcomes.py), a sentence each.  ``outcome``: "", "not recorded yet" or "failed
+    training".
     """
 
     def __init__(self, recipe: Recipe, history: pd.DataFrame, layers: pd.DataFrame,
@@ -44,11 +46,31 @@ class Run:
         self.key, self.seconds, self.environment, self.folder = key, seconds, environment, folder
         self._found: dict[str, pd.DataFrame] = {}
 
+    @classmethod
+    def unrecorded(cls, recipe: Recipe) -> Run:
+        """In the place of a recorded run that is not there yet."""
+        return cls(recipe, outcomes.unrecorded(recipe), pd.DataFrame(columns=["layer"]),
+                   pd.DataFrame(columns=["layer", "aiwq"], dtype=float), key="", seconds=0.0, environment={})
+
+    @property
+    def absent(self) -> bool:
+        return not self.key
+
+    @functools.cached_property
+    def failures(self) -> list[str]:
+        return outcomes.failures(self)
+
+    @property
+    def outcome(self) -> str:
+        return outcomes.NOT_RECORDED if self.absent else outcomes.FAILED if self.failures else ""
+
     def model(self, phase: str | None = None, *, averaged: bool = False) -> nn.Module:
         """The network after the last phase, or after the named one; ``averaged``: the moving average of its weights.
 
         Some recorded runs bring their last network along, packed (deploy.pack); InputError for others.
         """
+        if self.absent:
+            raise _not_there(self.recipe)
         if self.folder is not None:
             if phase or averaged or not (self.folder / PACKED).exists():
                 raise InputError(f"the recorded run {self.folder.name} does not carry these weights: use "
@@ -73,6 +95,8 @@ class Run:
         InputError if a recorded run does not.
         """
         name = look.__name__
+        if self.absent:
+            raise _not_there(self.recipe)
         if name not in self._found and self.folder is not None:
             file = self.folder / f"{name}.csv"
             if not file.exists():
@@ -215,15 +239,18 @@ def prepare(recipes: Sequence[Recipe], *, workers: int | None = None, until: flo
 def obtain_each(wanted: Mapping[Hashable, Sequence[Recipe]], *, complete: bool = False) -> dict[Hashable, list[Run]]:
     """:func:`obtain_all` for recipes under names, one for each seed: {name: runs}.
 
-    Recorded runs that are not there are left out, as long as one is there under each name; ``complete``: InputError.
+    Recorded runs that are not there are left out; where a name has none at all, absent ones (Run.unrecorded) stand for
+    the seeds that other names have.  ``complete``: InputError instead.
     """
     def there(recipes):
-        found = [r for r in recipes if complete or not r.recorded or is_recorded(r)]
-        return found or list(recipes)[:1]
+        return [r for r in recipes if complete or not r.recorded or is_recorded(r)]
 
-    wanted = {name: there(recipes) for name, recipes in wanted.items()}
+    every, wanted = wanted, {name: there(recipes) for name, recipes in wanted.items()}
     found = iter(obtain_all([recipe for recipes in wanted.values() for recipe in recipes]))
-    return {name: [next(found) for _ in recipes] for name, recipes in wanted.items()}
+    obtained = {name: [next(found) for _ in recipes] for name, recipes in wanted.items()}
+    seeds = {recipe.seed for recipes in wanted.values() for recipe in recipes}
+    return {name: group or [Run.unrecorded(r) for r in every[name] if r.seed in seeds or not seeds]
+            for name, group in obtained.items()}
 
 
 def _check(links: list[Link]) -> None:
@@ -236,12 +263,16 @@ def _check(links: list[Link]) -> None:
 def _recorded(recipe: Recipe) -> Run:
     folder = recorded_at(recipe)
     if folder is None:
-        raise InputError(f"no recorded run of {recipe.label!r}, seed {recipe.seed}, with these settings: train it with "
-                         "another profile, such as laptop")
+        raise _not_there(recipe)
     info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     tables = [next(map(pd.read_csv, sorted(folder.glob(f"{name}.csv*"))), None) for name in TABLES]
     return Run(recipe, *tables, key=info["key"], seconds=info["seconds"], environment=info["environment"],
                folder=folder)
+
+
+def _not_there(recipe: Recipe) -> InputError:
+    return InputError(f"no recorded run of {recipe.label!r}, seed {recipe.seed}, with these settings: train it with "
+                      "another profile, such as laptop")
 
 
 def recorded_at(recipe: Recipe) -> Path | None:

@@ -7,6 +7,7 @@ import tempfile
 import pytest
 import torch
 
+from paperlib.claims import scoreboard
 from paperlib.paths import ROOT
 
 os.environ["PAPERLIB_FIGURES"] = tempfile.mkdtemp(prefix="paperlib-figures-")
@@ -19,6 +20,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def recorded():
+    """All claims, judged by the recorded runs."""
+    return scoreboard.judge("recorded")
 
 
 @pytest.fixture(scope="session")

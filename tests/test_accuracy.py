@@ -30,8 +30,8 @@ def run(bits, seed=0, model=V3, full=80.0, taught=81.0, end=80.0):
 @pytest.mark.parametrize("loss, verdict", [(-2.0, REPRODUCED), (1.48, REPRODUCED), (1.5, NOT_REPRODUCED)])
 @pytest.mark.parametrize("reference", ["float", "fine-tuning"])
 def test_within_the_abstracts_points(reference, loss, verdict):
-    refs = {"full": 50.0, "taught": 50.0, {"float": "full", "fine-tuning": "taught"}[reference]: 0.0 + loss}
-    found = claims.four_bits_stay_close(V3, [run(4, end=0.0, **refs)], reference)
+    refs = {"full": 90.0, "taught": 90.0, {"float": "full", "fine-tuning": "taught"}[reference]: 40.0 + loss}
+    found = claims.four_bits_stay_close(V3, [run(4, end=40.0, **refs)], reference)
     assert found.verdict == verdict and found.differences.difference.tolist() == pytest.approx([loss])
 
 

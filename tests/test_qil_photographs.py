@@ -1,6 +1,7 @@
 """QIL's Table 3: the paper's numbers, ours, and what is said of them."""
 import pandas as pd
 import pytest
+from test_qil_tables import run
 
 from paperlib import claims, items, plots
 from paperlib.claims import qil_photographs as judged
@@ -18,24 +19,42 @@ def table(loss, taught):
 GOOD = table({5: 0, 4: 0.2, 3: 1.0, 2: 4}, -0.5)
 
 
-def test_the_papers_own_table_agrees_with_itself():
+def found(loss, taught):
+    """Runs with the accuracies of :func:`table`."""
+    return {model: {(bits, share): [run(r, 60.0 - loss[bits] + taught * (share > 0), full=60.0) for r in recipes]
+                    for (bits, share), recipes in cells.items()} for model, cells in items.qil_photographs().items()}
+
+
+def test_the_papers_own_table():
     paper = plots.paper_photographs()
     assert len(paper) == 2 * (3 * 3 + 1)
     assert judged.qil_photographs_allowance() == 1.0
-    for claim in (judged.distillation_does_not_help, judged.few_bits_keep_full_accuracy, judged.two_bits_cost_most):
-        assert claim(paper).verdict == claims.REPRODUCED, claim
     shown = plots.photographs_table(paper)
     assert shown.loc["A2W2", ("ResNet-18", "λ = 0")] == "65.4 (+3.8)"
     assert shown.loc["float", ("AlexNet", "λ = 0")] == "58.1" and shown.loc["float", ("AlexNet", "λ = 1")] == ""
 
 
-@pytest.mark.parametrize("claim, bad", [
-    (judged.distillation_does_not_help, table({5: 0, 4: 0.2, 3: 1.0, 2: 4}, 0.1)),
-    (judged.few_bits_keep_full_accuracy, table({5: 0, 4: 0.2, 3: 1.1, 2: 4}, -0.5)),
-    (judged.two_bits_cost_most, table({5: 0, 4: 1, 3: 1, 2: 4}, -0.5))])
-def test_claims_hold_and_fail(claim, bad):
-    assert claim(GOOD).verdict == claims.REPRODUCED and claim(bad).verdict == claims.NOT_REPRODUCED
-    assert claim(GOOD, testable=False).verdict == claims.NOT_TESTABLE
+LOSS = {5: 0, 4: 0.2, 3: 1.0, 2: 4}
+
+
+@pytest.mark.parametrize("claim, loss, taught, comparisons", [
+    (judged.distillation_does_not_help, LOSS, 0.1, 6),
+    (judged.few_bits_keep_full_accuracy, {**LOSS, 3: 1.1}, -0.5, 4),
+    (judged.two_bits_cost_most, {**LOSS, 4: 1}, -0.5, 8)])
+def test_claims_hold_and_fail(claim, loss, taught, comparisons):
+    good = claim(found(LOSS, -0.5))
+    assert good.verdict == claims.REPRODUCED and len(good.table()) == comparisons
+    assert claim(found(loss, taught)).verdict == claims.NOT_REPRODUCED
+    assert claim(found(LOSS, -0.5), testable=False).verdict == claims.NOT_TESTABLE
+
+
+def test_one_network_that_guesses_leaves_no_verdict():
+    guesses = found({**LOSS, 2: 50}, -0.5)
+    assert judged.two_bits_cost_most(guesses).verdict == claims.FAILED
+    assert judged.few_bits_keep_full_accuracy(guesses).verdict == claims.REPRODUCED     # it is none of these
+    ours = claims.photographs_by_bits(guesses)
+    assert plots.photographs_table(ours).loc["A2W2", ("AlexNet", "λ = 0")] == "failed training"
+    assert "failed training at 2 bits" in plots.describe_qil_photographs(ours)
 
 
 def test_picture_and_words():

@@ -2,12 +2,14 @@
 import json
 import re
 
-import pandas as pd
+import pytest
 
-from paperlib import notebooks, shelf
+from paperlib import items, notebooks, runs, shelf
+from paperlib.claims import FAILED, NOT_RECORDED, NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, scoreboard
 from paperlib.paths import ROOT, recorded_dir
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+STATES = REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_RECORDED, FAILED
 FIGURES = ROOT / "figures" / "recorded"
 GALLERY = re.findall(r'^\| \[[^\]]+\]\(notebooks/(\w+)\.ipynb\) \| '
                      r'<img src="figures/recorded/(\w+)\.png" width="260" alt="([^"]+)"> \| (.+) \|$', README, re.M)
@@ -22,21 +24,26 @@ def test_the_gallery_has_every_figure_once_with_its_notebook():
         assert len(finding.split()) >= 4
 
 
-def test_the_summary_counts_as_the_scoreboard_does():
-    counts = pd.read_csv(FIGURES / "scoreboard.csv").verdict.value_counts()
-    told = re.search(r"Of (\d+) claims of the two papers (\d+) are reproduced .*, (\d+) are not, and (\d+) cannot be "
-                     r"tested", README)
-    assert [int(n) for n in told.groups()] == [counts.sum(), *(counts[v] for v in (
-        "reproduced", "not reproduced", "not testable at this scale"))]
+def test_the_summary_counts_as_the_scoreboard_does(recorded):
+    counts = scoreboard.table(recorded).verdict.value_counts()
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in STATES if verdict in counts)
+    assert f"judges {counts.sum()} claims of the two papers by the runs in `data/recorded/`: {told}." in README
 
 
 def test_what_it_took_is_what_the_runs_say():
     runs = shelf.index()
-    number, hours = map(int, re.search(r"(\d+) recorded runs; one by one they would take (\d+) hours", README).groups())
-    assert number == len(runs) and abs(hours - runs.minutes.sum() / 60) <= 0.5
+    told = f"{len(runs)} recorded runs; one by one they would take {runs.minutes.sum() / 60:.0f} hours"
+    assert told in README
     machines = [json.loads((recorded_dir() / run / "run.json").read_text(encoding="utf-8"))["environment"]
                 for run in runs.run]
     assert ("without a GPU" in README) == all(machine["gpu"] is None for machine in machines)
+
+
+@pytest.mark.parametrize("item", items.names())
+def test_the_gallery_says_what_is_not_recorded_yet(item):
+    missing = any(not runs.is_recorded(recipe) for recipe, _ in items.needed("recorded", item, 1))
+    told = any(NOT_RECORDED in finding.lower() for notebook, *_, finding in GALLERY if notebook == item)
+    assert missing == told, f"runs of {item} are missing: {missing}; its rows of README's gallery say so: {told}"
 
 
 def test_every_link_of_the_readme_leads_to_a_file():

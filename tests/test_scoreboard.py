@@ -4,7 +4,6 @@ import pkgutil
 from importlib import import_module
 
 import pandas as pd
-import pytest
 from matplotlib import pyplot as plt
 
 from paperlib import claims, notebooks, plots
@@ -73,14 +72,9 @@ def test_no_claim_is_left_out():
     assert {name for name in names if f".{name}" not in source} == EXTENSIONS
 
 
-@pytest.fixture(scope="module")
-def recorded():
-    return scoreboard.judge("recorded")
-
-
 def test_recorded_claims_lead_to_notebooks_that_exist(recorded):
     assert {j.item for j in recorded} <= set(notebooks.names())
-    assert {j.verdict.verdict for j in recorded} == {REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE}
+    assert {REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE} <= {j.verdict.verdict for j in recorded}
     table = scoreboard.table(recorded)
     assert not table.duplicated(["claim", "runs"]).any() and isinstance(table, pd.DataFrame)
 
@@ -88,4 +82,6 @@ def test_recorded_claims_lead_to_notebooks_that_exist(recorded):
 def test_whatever_is_judged_has_numbers(recorded):
     for j in recorded:
         assert len(j.verdict.differences) or j.verdict.verdict == NOT_TESTABLE, j.verdict.claim
-        assert j.verdict.differences.difference.notna().all(), j.verdict.claim
+        told = j.verdict.differences
+        assert (told.difference.isna() == (told.outcome != "")).all(), j.verdict.claim
+        assert j.verdict.verdict in (claims.NOT_RECORDED, claims.FAILED) or not told.outcome.any(), j.verdict.claim

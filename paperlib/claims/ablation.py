@@ -24,7 +24,7 @@ def beats_previous_methods(found: Mapping[str, Sequence[Run]], bits: int = 3, *,
 
     Read as: above each of PACT, QIL and LSQ, for every seed.  The number belongs to ImageNet and is shown, not
     demanded.  ``difference`` is the whole method minus the best of the three for the same seed, in points."""
-    rows = [(f"PROFIT minus the best of {', '.join(PREVIOUS)}, {bits} bits (points)", whole.recipe.seed,
+    rows = [(f"PROFIT minus the best of {', '.join(PREVIOUS)}, {bits} bits (points)", (whole, *previous),
              last_accuracy(whole) - max(map(last_accuracy, previous)))
             for whole, *previous in shared_seeds(found[WHOLE], *(found[row] for row in PREVIOUS))]
     return Verdict.of(f"At {bits} bits the whole method beats the best of {', '.join(PREVIOUS)}", WHERE, rows,
@@ -44,7 +44,7 @@ def each_part_helps(found: Mapping[int, Mapping[str, Sequence[Run]]], *, testabl
     bits_named, verdicts = f"{', '.join(most)} and {last}" if most else last, []
     for before, (rung,) in zip(rungs, rungs[1:]):
         other = f"the best of {', '.join(before)}" if len(before) > 1 else before[0]
-        rows = [(f"{rung} minus {other}, {bits} bits (points)", run.recipe.seed,
+        rows = [(f"{rung} minus {other}, {bits} bits (points)", (run, *others),
                  last_accuracy(run) - max(map(last_accuracy, others)))
                 for bits, by_row in found.items()
                 for run, *others in shared_seeds(by_row[rung], *(by_row[row] for row in before))]

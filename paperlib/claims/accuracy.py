@@ -31,7 +31,7 @@ def four_bits_stay_close(model: str, four: Sequence[Run], reference: str = "floa
     "fine-tuning" (Full+)."""
     most = allowance()
     name = {"float": "full precision (Full)", "fine-tuning": "taught full precision (Full+)"}[reference]
-    rows = [(f"{NAMES[model]}: {name} minus 4 bits (points)", run.recipe.seed,
+    rows = [(f"{NAMES[model]}: {name} minus 4 bits (points)", run,
              last_accuracy(run, reference) - last_accuracy(run)) for run in four]
     return Verdict.of(f"4-bit {NAMES[model]} loses at most {most:g} points against {name}", WHERE, rows,
                       lambda difference: difference <= most, testable)
@@ -44,7 +44,7 @@ def fewer_bits_cost_accuracy(model: str, by_bits: dict[int, Sequence[Run]], *, t
     more bits minus that at fewer, in points."""
     steps, rows = sorted(by_bits, reverse=True), []
     for more, fewer in zip(steps, steps[1:]):
-        rows += [(f"{NAMES[model]}: {more} minus {fewer} bits (points)", a.recipe.seed,
+        rows += [(f"{NAMES[model]}: {more} minus {fewer} bits (points)", (a, b),
                   last_accuracy(a) - last_accuracy(b)) for a, b in shared_seeds(by_bits[more], by_bits[fewer])]
     return Verdict.of(f"{NAMES[model]} loses accuracy with each step to fewer bits", WHERE, rows,
                       lambda difference: difference > 0, testable)

@@ -1,6 +1,7 @@
 """PROFIT, Fig. 2 and 4: AIWQ with fewer and fewer bits, what it does to batch norms, and how uneven it is."""
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -29,6 +30,8 @@ def restlessness(run: Run, metric: str) -> float:
 
     The first half is left out because there the statistics still move from those of the float weights to those of the
     rounded ones, which is one shift and no instability."""
+    if run.absent:
+        return math.nan
     rows = run.steps[(run.steps.metric == metric) & (run.steps.iteration > run.steps.iteration.max() / 2)]
     if rows.empty:
         raise InputError(f"this run keeps no {metric} of every step: make it with weights_alone(..., measure=True)")
@@ -51,7 +54,7 @@ def aiwq_grows(runs: Mapping[int, Sequence[Run]], *, testable: bool = True) -> V
     Read as: at every step from one bit-width to the next lower one (32 is float) the median over layers rises.
     ``difference``: how much it rises, in powers of ten."""
     bits = sorted(runs, reverse=True)
-    rows = [(f"{name(high)} to {name(low)}", before.recipe.seed, _decades(typical(after), typical(before)))
+    rows = [(f"{name(high)} to {name(low)}", (before, after), _decades(typical(after), typical(before)))
             for high, low in zip(bits, bits[1:]) for before, after in same_seeds(runs[high], runs[low])]
     return Verdict.of("AIWQ grows with every step to fewer bits", "PROFIT, Fig. 2 and 3", rows,
                       lambda difference: difference > 0, testable)
@@ -66,7 +69,7 @@ def norms_jump(runs: Mapping[int, Sequence[Run]], *, testable: bool = True) -> V
     if FLOAT not in runs or not few:
         raise InputError(f"compare float weights (32) with some of at most {FEW_BITS} bits, got "
                          f"{', '.join(map(str, runs)) or 'nothing'}")
-    rows = [(f"{text}, {name(bits)}", low.recipe.seed, _decades(restlessness(low, m), restlessness(high, m)))
+    rows = [(f"{text}, {name(bits)}", (low, high), _decades(restlessness(low, m), restlessness(high, m)))
             for m, text in DRIFTS.items() for bits in few for high, low in same_seeds(runs[FLOAT], runs[bits])]
     return Verdict.of(f"At {FEW_BITS} bits and fewer, batch-norm statistics jump more than with float weights",
                       "PROFIT, Fig. 2", rows, lambda difference: difference > 0, testable)
@@ -77,7 +80,7 @@ def aiwq_is_uneven(runs: Sequence[Run], *, testable: bool = True) -> Verdict:
 
     Read as: the largest is at least ten times the median.  ``difference``: the largest over the median, in powers of
     ten; 1 is the limit."""
-    rows = [("largest over median", run.recipe.seed, _decades(run.instability.aiwq.max(), typical(run)))
+    rows = [("largest over median", run, _decades(run.instability.aiwq.max(), typical(run)))
             for run, in same_seeds(runs)]
     return Verdict.of("AIWQ is very uneven over layers: the largest is at least ten times the median",
                       "PROFIT, Fig. 4", rows, lambda difference: difference >= 1, testable)

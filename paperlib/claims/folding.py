@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ..folded import FOLDED, KEPT, name_of, weight_ranges
 from ..runs import Run
-from .verdict import Verdict, same_seeds
+from .verdict import Verdict, measured, same_seeds
 
 WHERE = "PROFIT, supplement, section 5"
 Cells = Mapping[tuple[int, bool, bool], Sequence[Run]]      # (bits, folded, per channel) -> runs
@@ -23,12 +23,12 @@ def folded_weights_are_wider(runs: Sequence[Run], *, testable: bool = True) -> V
     "Tend" is read as more than half of the layers; "wider" in two ways, both of which must hold: max|w| grows, as the
     words say; and max|w| / median|w| grows, which is what costs levels, since a quantizer's range follows the scale of
     the weights but not their shape.  ``difference`` is the share of layers with the wider range when folded."""
-    rows = []
-    for run in runs:
-        table = run.find(weight_ranges)
-        for measure, name in (("range", "max|w|"), ("relative", "max|w| / median|w|")):
-            both = table.pivot(index="layer", columns="weights", values=measure)
-            rows.append((name, run.recipe.seed, (both[FOLDED] > both[KEPT]).mean()))
+    def wider(run):
+        pairs = (run.find(weight_ranges).pivot(index="layer", columns="weights", values=measure)
+                 for measure in ("range", "relative"))
+        return [(both[FOLDED] > both[KEPT]).mean() for both in pairs]
+
+    rows = measured(same_seeds(runs), ("max|w|", "max|w| / median|w|"), wider)
     recipe = runs[0].recipe
     return Verdict.of(f"Folded weights have wider ranges ({recipe.model}, {recipe.num_classes} classes)", WHERE, rows,
                       lambda share: share > 0.5, testable)
@@ -73,15 +73,15 @@ def channels_repair_folding(cells: Cells, *, testable: bool = True) -> Verdict:
     for channel, tensor, norms in same_seeds(cells[4, True, True], cells[4, True, False], cells[4, False, False]):
         gap = kept(norms) - kept(tensor)
         closed = (kept(channel) - kept(tensor)) / gap if gap > 0 else 0.0
-        rows += [(name_of((4, True, True)), channel.recipe.seed, kept(channel) - 0.5),
-                 ("share of the gap closed", channel.recipe.seed, closed - 0.5)]
+        rows += [(name_of((4, True, True)), channel, kept(channel) - 0.5),
+                 ("share of the gap closed", (channel, tensor, norms), closed - 0.5)]
     return Verdict.of("At 4 bits, a range per channel repairs training with folded batch norms", WHERE, rows,
-                      lambda difference: difference > 0, testable)
+                      lambda difference: difference > 0, testable, of_failure=True)
 
 
 def _judge(claim: str, cells: Cells, converges: Mapping[tuple, bool], testable: bool) -> Verdict:
     """Each of these cells converges or fails, as ``converges`` says."""
     together = same_seeds(*(cells[cell] for cell in converges))
-    rows = [(name_of(cell), run.recipe.seed, (kept(run) - 0.5) * (1 if good else -1))
+    rows = [(name_of(cell), run, (kept(run) - 0.5) * (1 if good else -1))
             for runs in together for run, (cell, good) in zip(runs, converges.items())]
-    return Verdict.of(claim, WHERE, rows, lambda difference: difference > 0, testable)
+    return Verdict.of(claim, WHERE, rows, lambda difference: difference > 0, testable, of_failure=True)

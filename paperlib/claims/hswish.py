@@ -7,7 +7,7 @@ import numpy as np
 
 from ..hswish import hswish_grids, hswish_layers, hswish_levels
 from ..runs import Run
-from .verdict import Verdict, same_seeds
+from .verdict import Verdict, measured, same_seeds
 
 WHERE = "PROFIT, supplement, section 3 and Fig. 3"
 
@@ -20,11 +20,11 @@ def hswish_outputs_differ(duq: Sequence[Run], *, testable: bool = True) -> Verdi
     largest and the smallest reach: with one grid for both, the smaller one has half of the levels at most and loses a
     bit.  Over layers, and over the feature maps of a layer (the median layer).  ``difference`` is log2 of the factor,
     the bits that are lost."""
-    rows = []
-    for run in duq:
+    def factors(run):
         table = run.find(hswish_layers)
-        rows += [("between layers (bits)", run.recipe.seed, np.log2(table.reach.max() / table.reach.min())),
-                 ("between feature maps (bits)", run.recipe.seed, np.log2(table.feature_maps.median()))]
+        return np.log2(table.reach.max() / table.reach.min()), np.log2(table.feature_maps.median())
+
+    rows = measured(same_seeds(duq), ("between layers (bits)", "between feature maps (bits)"), factors)
     return Verdict.of("Distributions behind h-swish differ strongly between layers and between feature maps", WHERE,
                       rows, lambda difference: difference >= 1, testable)
 
@@ -37,15 +37,16 @@ def fixed_split_does_not_fit(duq: Sequence[Run], *, testable: bool = True) -> Ve
     network's values with the step that has the least squared error, so that training has no part in it.  Not
     appropriate: half below 0 leaves some of these levels without a single value, and DuQ's grid has a smaller error
     than either.  ``difference`` is the share of layers where that is so; it must be most of them, more than half."""
-    rows = []
-    for run in duq:
+    grids = ("half below 0", "from 0")
+
+    def shares(run):
         table = run.find(hswish_grids)
         half = table[table.grid == "half below 0"]
         error = table.pivot(index="layer", columns="grid", values="error")
-        rows.append(("levels below 0 stay unused", run.recipe.seed, (half.used_below < half.below).mean()))
-        for grid in ("half below 0", "from 0"):
-            rows.append((f"DuQ's grid errs less than levels {grid}", run.recipe.seed,
-                         (error["from -3/8"] < error[grid]).mean()))
+        return (half.used_below < half.below).mean(), *((error["from -3/8"] < error[grid]).mean() for grid in grids)
+
+    names = ("levels below 0 stay unused", *(f"DuQ's grid errs less than levels {grid}" for grid in grids))
+    rows = measured(same_seeds(duq), names, shares)
     return Verdict.of("A fixed number of levels below 0, LSQ's, does not fit the outputs of h-swish", WHERE, rows,
                       lambda share: share > 0.5, testable)
 
@@ -55,12 +56,12 @@ def pact_has_nothing_below_zero(pact: Sequence[Run], *, testable: bool = True) -
 
     ``difference`` is the share of layers behind an h-swish that are reached by negative values and whose trained PACT
     grid has no negative level; it must be all of them."""
-    rows = []
-    for run in pact:
+    def share(run):
         lowest = run.find(hswish_levels).groupby("layer")["level"].min()
         below = run.find(hswish_layers).set_index("layer").below
-        rows.append(("negative values, no negative level", run.recipe.seed,
-                     ((lowest.reindex(below.index) >= 0) & (below > 0)).mean()))
+        return [((lowest.reindex(below.index) >= 0) & (below > 0)).mean()]
+
+    rows = measured(same_seeds(pact), ["negative values, no negative level"], share)
     return Verdict.of("PACT cannot represent the negative values of h-swish", "PROFIT, Fig. 5 to 7", rows,
                       lambda share: share == 1, testable)
 
@@ -73,11 +74,12 @@ def duq_learns_better_levels(duq: Sequence[Run], pact: Sequence[Run], lsq: Seque
     Read as: in most layers behind an h-swish, more than half, DuQ's trained levels leave a smaller part of their
     input's variance unexplained than those of PACT and of LSQ do in their own networks (after the best scale and
     offset, which DuQ is free to change and batch norm undoes).  ``difference`` is the share of layers."""
-    rows = []
-    for d, *others in same_seeds(duq, pact, lsq):
-        mine = d.find(hswish_layers).set_index("layer").residual
-        for name, other in zip(("PACT", "LSQ"), others):
-            theirs = other.find(hswish_layers).set_index("layer").residual.reindex(mine.index)
-            rows.append((f"DuQ's levels fit better than {name}'s", d.recipe.seed, (mine < theirs).mean()))
+    def shares(duq, *others):
+        mine = duq.find(hswish_layers).set_index("layer").residual
+        theirs = (other.find(hswish_layers).set_index("layer").residual.reindex(mine.index) for other in others)
+        return [(mine < residual).mean() for residual in theirs]
+
+    names = [f"DuQ's levels fit better than {name}'s" for name in ("PACT", "LSQ")]
+    rows = measured(same_seeds(duq, pact, lsq), names, shares)
     return Verdict.of("DuQ learns levels that fit the outputs of h-swish, PACT and LSQ less so", WHERE, rows,
                       lambda share: share > 0.5, testable)

@@ -44,7 +44,7 @@ def profit_lies_lower(profit: Sequence[Run], without: Sequence[Run], *, testable
 
     Read as the mean over all epochs of the rounds in which PROFIT freezes layers; ``difference`` is PROFIT minus
     without."""
-    rows = [(f"{split} loss, mean over epochs", p.recipe.seed, _mean(p, split) - _mean(w, split))
+    rows = [(f"{split} loss, mean over epochs", (p, w), _mean(p, split) - _mean(w, split))
             for split in ("train", "val") for p, w in same_seeds(profit, without)]
     return Verdict.of("With PROFIT the training and validation loss curves lie lower than without", WHERE, rows,
                       lambda difference: difference < 0, testable)
@@ -54,7 +54,7 @@ def profit_ends_lower(profit: Sequence[Run], without: Sequence[Run], *, testable
     """Supplement section 1: with PROFIT training converges better, to lower training and validation loss.
 
     Read at the last epoch of the last round; ``difference`` is PROFIT minus without."""
-    rows = [(f"{split} loss, last epoch", p.recipe.seed,
+    rows = [(f"{split} loss, last epoch", (p, w),
              freezing_curve(p, split).iloc[-1] - freezing_curve(w, split).iloc[-1])
             for split in ("train", "val") for p, w in same_seeds(profit, without)]
     return Verdict.of("With PROFIT training and validation loss end lower than without", WHERE, rows,
@@ -65,7 +65,7 @@ def profit_calms(profit: Sequence[Run], without: Sequence[Run], *, testable: boo
     """Supplement section 1: without PROFIT the validation loss heavily fluctuates, with it far less.
 
     Read as a smaller :func:`val_fluctuation`; ``difference`` is PROFIT minus without."""
-    rows = [("fluctuation, against nothing frozen", p.recipe.seed, val_fluctuation(p) - val_fluctuation(w))
+    rows = [("fluctuation, against nothing frozen", (p, w), val_fluctuation(p) - val_fluctuation(w))
             for p, w in same_seeds(profit, without)]
     return Verdict.of("With PROFIT the validation loss fluctuates less than without", WHERE, rows,
                       lambda difference: difference < 0, testable)
@@ -77,7 +77,7 @@ def aiwq_order_calms(found: Mapping[str, Sequence[Run]], *, testable: bool = Tru
     Then freezing those with the largest AIWQ first must calm the validation loss more than freezing as many in reverse
     or in random order.  ``found``: {order: runs}; ``difference`` is the :func:`val_fluctuation` of PROFIT's order
     minus the control's."""
-    rows = [(f"fluctuation, against {words}", p.recipe.seed, val_fluctuation(p) - val_fluctuation(c))
+    rows = [(f"fluctuation, against {words}", (p, c), val_fluctuation(p) - val_fluctuation(c))
             for order, words in CONTROLS.items() for p, c in same_seeds(found["aiwq"], found[order])]
     return Verdict.of("It is the layers with the largest AIWQ: frozen first, they calm the validation loss more than "
                       "other layers do", WHERE, rows, lambda difference: difference < 0, testable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ..outcomes import NOT_RECORDED
 from ..runs import Run
 from .verdict import Verdict, same_seeds, shared_seeds
 
@@ -36,13 +37,15 @@ def duq_starts_higher(duq: Sequence[Run], pact: Sequence[Run], *, testable: bool
     rows = []
     for d, p in same_seeds(duq, pact):
         gap = (d.values("weights", "val") - p.values("weights", "val")).drop(0)     # epoch 0: nothing trained yet
-        rows.append(("val loss, early epochs of weights", d.recipe.seed, gap.iloc[: max(1, len(gap) // 10)].mean()))
+        rows.append(("val loss, early epochs of weights", (d, p), gap.iloc[: max(1, len(gap) // 10)].mean()))
     return Verdict.of("In the early epochs of weight quantization DuQ's validation loss is higher than PACT's",
                       WHERE, rows, lambda difference: difference > 0, testable)
 
 
 def beside_guessing(runs: Sequence[Run]) -> str:
     """What a method's validation loss is at the end, mean over seeds, as a share of the loss of guessing."""
+    if runs[0].absent:
+        return f"{runs[0].recipe.label}: {NOT_RECORDED}."
     recipe, loss = runs[0].recipe, sum(run.values("weights", "val").iloc[-1] for run in runs) / len(runs)
     guess = math.log(recipe.num_classes)
     return (f"{recipe.label}: the validation loss ends at {loss:.2f}, {loss / guess:.0%} of what guessing among "
@@ -52,6 +55,6 @@ def beside_guessing(runs: Sequence[Run]) -> str:
 
 def _end_differences(duq: Sequence[Run], other: Sequence[Run]) -> list[tuple[str, int, float]]:
     """(comparison, seed, DuQ's loss minus the other's after the last epoch of the stage)."""
-    return [(f"{split} loss, {phase}", d.recipe.seed,
+    return [(f"{split} loss, {phase}", (d, o),
              d.values(phase, split).iloc[-1] - o.values(phase, split).iloc[-1])
             for phase in ("activations", "weights") for split in ("train", "val") for d, o in same_seeds(duq, other)]

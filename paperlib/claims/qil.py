@@ -1,6 +1,7 @@
 """QIL, first version: what distillation adds, what few bits cost, whom it beats, and where its intervals go."""
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -33,7 +34,7 @@ def distillation_helps(found: Cells, share: float = 0.5, *, testable: bool = Tru
     Read as: above lambda 0 at the end of training, at each bit-width of Table 1 and for every seed.  ``found``: the
     runs of :func:`paperlib.items.qil_table1`.  ``difference`` is the accuracy with lambda ``share`` minus that with
     lambda 0, in points."""
-    rows = [(f"A{a}W{w}: lambda {share:g} minus lambda 0 (points)", taught.recipe.seed,
+    rows = [(f"A{a}W{w}: lambda {share:g} minus lambda 0 (points)", (taught, alone),
              last_accuracy(taught) - last_accuracy(alone))
             for w, a, s in found if s == share
             for taught, alone in shared_seeds(found[w, a, s], found[w, a, 0.0])]
@@ -51,7 +52,7 @@ def qil_stays_close(found: Cells, w_bits: int, a_bits: int, longer: Sequence[Run
     most, name = qil_allowance(w_bits, a_bits), f"A{a_bits}W{w_bits}"
     against = "the float network trained as long" if longer else "the float network it began with"
     pairs = shared_seeds(found[w_bits, a_bits, 0.5], longer or found[w_bits, a_bits, 0.5])
-    rows = [(f"{against} minus {name} (points)", run.recipe.seed,
+    rows = [(f"{against} minus {name} (points)", (run, other),
              round(last_accuracy(other, None if longer else "float") - last_accuracy(run), 6)) for run, other in pairs]
     return Verdict.of(f"{name} with lambda 0.5 loses at most {most:g} points against {against}", TABLE1, rows,
                       lambda difference: difference <= most, testable)
@@ -65,7 +66,7 @@ def qil_beats(found: Cells, a_bits: int = 32, *, testable: bool = True) -> Verdi
     trained like QIL, but without a teacher, as in the table.  DoReFa has no number there and is no part of the claim.
     ``found``: the runs of :func:`paperlib.items.qil_table2`.  ``difference`` is QIL minus the other, in points."""
     rivals = [key for key in found if key[0] in RIVALS[a_bits]]
-    rows = [(f"QIL A{a_bits}W2 minus {key[0]} A{key[2]}W{key[1]} (points)", ours.recipe.seed,
+    rows = [(f"QIL A{a_bits}W2 minus {key[0]} A{key[2]}W{key[1]} (points)", (ours, other),
              last_accuracy(ours) - last_accuracy(other))
             for key in rivals for ours, other in shared_seeds(found["QIL", 2, a_bits], found[key])]
     what, whom = "float" if a_bits == 32 else f"{a_bits}-bit", ", ".join(key[0] for key in rivals)
@@ -85,12 +86,12 @@ def bounds_converge(runs: Sequence[Run], *, testable: bool = True) -> Verdict:
     for run in runs:
         table = bounds(run)
         table = table[table.phase == run.recipe.phases[-1].name]
-        last = table[table.epoch >= int(0.75 * table.epoch.max())]
+        last = table[table.epoch >= 0.75 * table.epoch.max() // 1]
         for role in ("weight", "activation"):
             for bound in ("m", "M"):
                 whole, late = (_range(t[t.role == role], bound) for t in (table, last))
                 share = (late / whole).where(whole > 0, 1.0)
-                rows.append((f"{role}s, {bound}: share of its way in the last quarter", run.recipe.seed, share.max()))
+                rows.append((f"{role}s, {bound}: share of its way in the last quarter", run, share.max()))
     return Verdict.of("The bounds of the intervals converge", FIG4, rows, lambda difference: difference <= STILL,
                       testable)
 
@@ -102,7 +103,9 @@ def _range(table: pd.DataFrame, bound: str) -> pd.Series:
 
 def pruned(run: Run, role: str) -> pd.Series:
     """The share of values (%) that the last network's quantizers send to 0, by layer; of activations, what ReLU has
-    made 0 already is counted."""
+    made 0 already is counted.  One NaN for a run that is not recorded yet."""
+    if run.absent:
+        return pd.Series([math.nan])
     table = run.find(interval_pruning)
     return 100 * table[table.role == role].set_index("layer").pruned_of_all
 
@@ -116,11 +119,12 @@ def weight_pruning_rises(found: Mapping[int, Sequence[Run]], *, testable: bool =
     :func:`paperlib.items.qil_intervals`.  ``difference`` is fewer bits minus more, in points."""
     bits, rows = sorted(found, reverse=True), []
     for more, fewer in zip(bits, bits[1:]):
-        rises = pd.DataFrame({few.recipe.seed: pruned(few, "weight") - pruned(many, "weight")
-                              for few, many in shared_seeds(found[fewer], found[more])})
-        layers = f"rises in {(rises.mean(axis=1) > 0).sum()} of {len(rises)} layers"
-        rows += [(f"weights pruned at {fewer} minus at {more} bits (points; {layers})", seed, mean)
-                 for seed, mean in rises.mean().items()]
+        pairs = shared_seeds(found[fewer], found[more])
+        rises = pd.DataFrame([pruned(few, "weight") - pruned(many, "weight") for few, many in pairs])
+        known = rises.dropna()
+        layers = f"; rises in {(known.mean() > 0).sum()} of {known.shape[1]} layers" if len(known) else ""
+        rows += [(f"weights pruned at {fewer} minus at {more} bits (points{layers})", pair, mean)
+                 for pair, mean in zip(pairs, rises.mean(axis=1))]
     return Verdict.of(f"More weights are pruned at fewer bits, from {bits[0]} to {bits[-1]}", FIG5, rows,
                       lambda difference: difference > 0, testable)
 
@@ -131,7 +135,7 @@ def activations_pruned(found: Mapping[int, Sequence[Run]], *, testable: bool = T
     Read as: 65 to 85 %, in the mean over layers, at each bit-width and for every seed, with what ReLU has made 0
     already.  ``difference`` is our share minus the paper's, in points."""
     printed = published.value(paper_id=published.QIL, metric="activation pruning ratio (about)")
-    rows = [(f"activations pruned at {bits} bits, minus {printed:g} (points)", run.recipe.seed,
+    rows = [(f"activations pruned at {bits} bits, minus {printed:g} (points)", run,
              pruned(run, "activation").mean() - printed) for bits, runs in found.items() for run in runs]
     return Verdict.of(f"About {printed:g} % of the activations are pruned", FIG5, rows,
                       lambda difference: difference.abs() <= NEAR, testable)
@@ -145,7 +149,7 @@ def activation_pruning_is_similar(found: Mapping[int, Sequence[Run]], *, testabl
     rows = []
     for runs in shared_seeds(*found.values()):
         shares = [pruned(run, "activation").mean() for run in runs]
-        rows.append(("activations pruned: greatest minus least over bit-widths (points)", runs[0].recipe.seed,
+        rows.append(("activations pruned: greatest minus least over bit-widths (points)", runs,
                      max(shares) - min(shares)))
     return Verdict.of(f"The same share of activations is pruned at {', '.join(map(str, found))} bits", FIG5, rows,
                       lambda difference: difference < NEAR, testable)

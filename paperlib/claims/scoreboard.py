@@ -40,8 +40,9 @@ def table(judged: list[Judged]) -> pd.DataFrame:
     rows = []
     for j in judged:
         v = j.verdict
+        judged = v.differences[v.differences.outcome == ""]
         rows.append({"claim": v.claim, "where": v.where, "paper": j.number, "ours": v.summary(),
-                     "seeds": v.differences.seed.nunique(), "agree": f"{int(v.holds.sum())} of {len(v.holds)}",
+                     "seeds": judged.seed.nunique(), "agree": f"{int(v.holds.sum())} of {len(judged)}",
                      "verdict": v.verdict, "runs": j.scale, "notebook": j.item})
     return pd.DataFrame(rows)
 
@@ -186,11 +187,11 @@ def _qil_intervals(source: Source) -> Iterator[Judged]:
 
 def _qil_photographs(source: Source) -> Iterator[Judged]:
     found = {model: shelf(cells) for model, cells in items.qil_photographs().items()}
-    table = qil_photographs.photographs_by_bits({model: cells for model, (cells, _) in found.items()})
-    every, most = [run for _, group in found.values() for run in group], qil_photographs.qil_photographs_allowance()
+    cells, most = {model: mine for model, (mine, _) in found.items()}, qil_photographs.qil_photographs_allowance()
+    every = [run for _, group in found.values() for run in group]
     for claim, number in ((qil_photographs.few_bits_keep_full_accuracy, f"{most:g} points"),
                           (qil_photographs.two_bits_cost_most, ""), (qil_photographs.distillation_does_not_help, "")):
-        yield Judged("qil_table3_4_imagenet", claim(table), every, f"{RECORDED}: Imagenette, small", number)
+        yield Judged("qil_table3_4_imagenet", claim(cells), every, f"{RECORDED}: Imagenette, small", number)
 
 
 CLAIMS = (_aiwq, _accuracy, _ablation, _loss_curves, _pact_vs_duq, _hswish, _cost, _folding, _qil_tables,

@@ -9,11 +9,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ..claims.verdict import on_shared_seeds
-from ..photographs import IMAGENETTE
+from ..outcomes import FAILED, chance
 from ..runs import Run
-from .style import BLUE, GREY, ORANGE, STYLE, mean_and_spread
+from .missing import number, result, unless_missing
+from .style import BLUE, GREY, ORANGE, STYLE
 
-CLASSES = {"imagenette": len(IMAGENETTE)}       # of the images, where the network tells more
 AT_ONCE, STEPWISE = "at once", "step by step"
 
 
@@ -22,7 +22,7 @@ def ladder(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> pd.DataFrame:
     :func:`paperlib.items.ablation_photographs`.
 
     Columns bits, row, quantized ("at once" or "step by step"), epochs (float network and all), seed, accuracy, averaged
-    (with averaged weights), chance (accuracy of guessing, %).  Of each bit-width, only seeds that all of its rows have.
+    (with averaged weights), chance (accuracy of guessing, %), outcome (Run.outcome).  Of each bit-width, only seeds that all of its rows have.
     """
     rows = []
     for bits, by_row in found.items():
@@ -34,8 +34,9 @@ def ladder(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> pd.DataFrame:
                 widths = {p.scheme.a_bits for p in phases if p.scheme} - {32}
                 rows.append((bits, row, AT_ONCE if len(widths) == 1 else STEPWISE,
                              sum(p.epochs for p in phases), run.recipe.seed, value, averaged,
-                             100 / CLASSES.get(run.recipe.data, run.recipe.num_classes)))
-    return pd.DataFrame(rows, columns=["bits", "row", "quantized", "epochs", "seed", "accuracy", "averaged", "chance"])
+                             chance(run.recipe), run.outcome))
+    return pd.DataFrame(rows, columns=["bits", "row", "quantized", "epochs", "seed", "accuracy", "averaged", "chance",
+                                       "outcome"])
 
 
 def at_chance(table: pd.DataFrame) -> list[tuple[int, str]]:
@@ -51,20 +52,22 @@ def ablation_table(table: pd.DataFrame) -> pd.DataFrame:
     lost, columns = at_chance(table), {}
 
     def cell(rows):
-        return mean_and_spread(rows.accuracy) + (", AT CHANCE LEVEL" if rows.name in lost else "")
+        return result(rows) + (", AT CHANCE LEVEL" if rows.name in lost else "")
 
     for bits in table.bits.unique():
         grouped = table[table.bits == bits].groupby(["bits", "row"], sort=False)
         columns[f"epochs, {bits} bits"] = grouped.epochs.first().droplevel("bits")
-        columns[f"accuracy (%), {bits} bits"] = grouped[["accuracy"]].apply(cell).droplevel("bits")
+        columns[f"accuracy (%), {bits} bits"] = grouped[["accuracy", "outcome"]].apply(cell).droplevel("bits")
     first = table.drop_duplicates("row").set_index("row")
     return pd.DataFrame({"quantized": first.quantized, **columns}).loc[first.index].rename_axis("row")
 
 
+@unless_missing("accuracy")
 def ablation(table: pd.DataFrame, *, footnote: str) -> Figure:
     """PROFIT, Table 3 as a picture: a panel for each bit-width, rows from top to bottom as in the table.
 
-    Points are seeds, bars their mean; the dotted line is guessing.
+    Points are seeds, bars their mean; the dotted line is guessing.  Crosses are trainings that failed, which no bar
+    counts.
     """
     bits, rows = list(table.bits.unique()), list(table.row.unique())
     with mpl.rc_context(STYLE):
@@ -75,6 +78,8 @@ def ablation(table: pd.DataFrame, *, footnote: str) -> Figure:
                 part = panel[panel.quantized == quantized]
                 if part.empty:
                     continue
+                failed, part = part[part.outcome == FAILED], part[part.outcome == ""]
+                ax.plot(failed.accuracy, failed.y, "x", color=GREY, markersize=9, markeredgewidth=2)
                 means = part.groupby("y").accuracy.mean()
                 ax.barh(means.index, means, height=0.62, color=color, alpha=0.3)
                 ax.plot(part.accuracy, part.y, marker, color=color, markersize=7, markeredgecolor="w",
@@ -82,9 +87,12 @@ def ablation(table: pd.DataFrame, *, footnote: str) -> Figure:
                 for y, mean in means.items():
                     ax.annotate(f"{mean:.1f}", (part[part.y == y].accuracy.max(), y), (9, 0),
                                 textcoords="offset points", va="center")
-            chance = panel.chance.iloc[0]
-            ax.axvline(chance, color=GREY, linestyle=":")
-            ax.annotate("guessing", (chance, -0.62), (4, 0), textcoords="offset points", va="center", color=GREY)
+            for y, row in panel[panel.outcome != ""].drop_duplicates("y").set_index("y").iterrows():
+                ax.annotate(row.outcome, (row.accuracy if row.outcome == FAILED else row.chance, y), (9, 0),
+                            textcoords="offset points", va="center", color=GREY)
+            guess = panel.chance.iloc[0]
+            ax.axvline(guess, color=GREY, linestyle=":")
+            ax.annotate("guessing", (guess, -0.62), (4, 0), textcoords="offset points", va="center", color=GREY)
             ax.set(title=f"weights and activations: {b} bits", xlabel="validation accuracy (%)",
                    ylim=(len(rows) - 0.4, -1), xlim=(0, 1.14 * table.accuracy.max()))
             ax.grid(axis="y", visible=False)
@@ -94,10 +102,11 @@ def ablation(table: pd.DataFrame, *, footnote: str) -> Figure:
     return figure
 
 
+@unless_missing("accuracy")
 def describe_ablation(table: pd.DataFrame) -> str:
     """Alternative text for :func:`ablation`, with the means that the bars show."""
-    parts = "; ".join(f"{bits} bits: " + ", ".join(f"{row} {mean:.1f}" for row, mean in
-                                                   rows.groupby("row", sort=False).accuracy.mean().items())
+    parts = "; ".join(f"{bits} bits: " + ", ".join(f"{row} {number(mine)}" for row, mine
+                                                   in rows.groupby("row", sort=False))
                       for bits, rows in table.groupby("bits", sort=False))
     first, last = (row.removeprefix("+ ") for row in table.row.iloc[[0, -1]])
     return (f"A panel for each bit-width with a horizontal bar for each row of the ladder, {first} at the top, {last} "

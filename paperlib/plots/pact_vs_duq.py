@@ -18,7 +18,7 @@ def end_values(history: pd.DataFrame) -> pd.DataFrame:
     last = stages[stages.epoch == stages.groupby(["phase", "seed"]).epoch.transform("max")]
     last = last[last.split.isin(["train", "val"])]
     table = last.pivot_table(index=["phase", "method"], columns=["metric", "split"], values="value", sort=False,
-                             aggfunc=["mean", "std"])
+                             aggfunc=["mean", "std"], dropna=False)
     unit = {"loss": "loss", "accuracy": "accuracy (%)"}
     table.columns = [f"{split} {unit[metric]}{', s.d.' if how == 'std' else ''}"
                      for how, metric, split in table.columns]
@@ -86,7 +86,7 @@ def four_quantizers(history: pd.DataFrame, *, bits: int, classes: int, footnote:
 
 def describe_four_quantizers(history: pd.DataFrame, *, bits: int, classes: int) -> str:
     """Alternative text for :func:`four_quantizers`, with the end values that the lines reach."""
-    ends = "; ".join(f"{row['phase']}, {row['method']}: {row['val loss']:.2f}"
+    ends = "; ".join(f"{row['phase']}, {row['method']}" + (f": {row['val loss']:.2f}" if row.notna()["val loss"] else "")
                      for _, row in end_values(history).iterrows())
     return (f"Two panels of validation loss by epoch, on the left while activations are trained at {bits} bits, on the "
             f"right while weights are trained at {bits} bits as well, a line for each method. They end at: {ends}. "

@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from .. import published
 from ..bounds import bounds, interval_histograms, interval_pruning
 from ..errors import InputError
+from ..outcomes import NOT_RECORDED
 from ..recipes.qil import PAPER as SCHEDULES
 from ..recipes.qil import QIL_LR
 from ..runs import Run
+from .missing import unless_missing
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, YELLOW, mean_and_spread
 
 LAYERS = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (YELLOW, "v"), (SKY, "P"), (GREY, "X")]
@@ -32,6 +34,7 @@ def last_bounds(run: Run) -> pd.DataFrame:
     return table.merge(start, on=["layer", "role"], sort=False)
 
 
+@unless_missing("M")
 def interval_bounds(table: pd.DataFrame, *, footnote: str) -> Figure:
     """QIL, Fig. 4: bounds by epoch, left of activations, right of weights, a line for each layer; above M, below m.
 
@@ -60,6 +63,7 @@ def interval_bounds(table: pd.DataFrame, *, footnote: str) -> Figure:
     return figure
 
 
+@unless_missing("M")
 def describe_interval_bounds(table: pd.DataFrame) -> str:
     """Alternative text for :func:`interval_bounds`, with the ends of the lines."""
     ends = table[table.epoch == table.epoch.max()]
@@ -85,16 +89,18 @@ def interval_motion(runs: Sequence[Run]) -> pd.DataFrame:
         for role, bound in ((role, bound) for role in PARTS for bound in ("m", "M")):
             mine = table[table.role == role]
             mine = mine.assign(at=100 * mine[bound] / mine.width)
-            way, late = mine.groupby("layer").at, mine[mine.epoch >= int(0.75 * mine.epoch.max())].groupby("layer").at
+            way, late = mine.groupby("layer").at, mine[mine.epoch >= 0.75 * mine.epoch.max() // 1].groupby("layer").at
             moved = (way.last() - way.first()).abs()
             rows.append((PARTS[role], bound, moved.median(), moved.max(), (late.max() - late.min()).max()))
     columns = ["intervals of", "bound", "median layer (%)", "farthest layer (%)", "in the last quarter, at most (%)"]
     return pd.DataFrame(rows, columns=columns).groupby(columns[:2], sort=False).mean().reset_index()
 
 
+@unless_missing()
 def interval_distributions(runs: Mapping[int, Run], layer: str, *, footnote: str) -> Figure:
     """QIL, Fig. 5: the values of one layer, above weights and below activations, float and then at fewer and fewer
     bits, with the bounds of the interval (dashed) and its centre (dotted).  ``runs``: {bits: run}."""
+    runs = {bits: run for bits, run in runs.items() if not run.absent}
     panels = [(None, next(iter(runs.values()))), *runs.items()]
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(2, len(panels), figsize=(11, 6), sharex="row", sharey="row")
@@ -133,9 +139,10 @@ def _end(run: Run, layer: str, role: str) -> pd.Series:
     return row
 
 
+@unless_missing()
 def describe_interval_distributions(runs: Mapping[int, Run], layer: str) -> str:
     """Alternative text for :func:`interval_distributions`, with bounds and shares."""
-    said = []
+    said, runs = [], {bits: run for bits, run in runs.items() if not run.absent}
     for role, name in PARTS.items():
         for bits, run in runs.items():
             mine = _end(run, layer, role)
@@ -146,17 +153,26 @@ def describe_interval_distributions(runs: Mapping[int, Run], layer: str) -> str:
             f"green ones at its centre, for weights on both sides of 0. Intervals: {'; '.join(said)}.")
 
 
+def interval_values(runs: Mapping[int, Run]) -> pd.DataFrame:
+    """What :func:`interval_distributions` draws of these runs, as far as they are there: ``interval_histograms`` with a
+    column bits."""
+    tables = [run.find(interval_histograms).assign(bits=bits) for bits, run in runs.items() if not run.absent]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
 def pruned_shares(found: Mapping[int, Sequence[Run]]) -> pd.DataFrame:
     """What intervals prune, in % of all values, after training (``end``) and before it (``start``): one row for each
     role, bit-width, seed and layer, and one for all layers together (layer "all")."""
+    columns = ["role", "bits", "seed", "layer", "end", "start"]
     tables = [run.find(interval_pruning).assign(bits=bits, seed=run.recipe.seed)
-              for bits, runs in found.items() for run in runs]
+              for bits, runs in found.items() for run in runs if not run.absent]
+    if not tables:
+        return pd.DataFrame(columns=columns)
     table = pd.concat(tables, ignore_index=True)
     table = table.assign(end=100 * table.pruned_of_all, start=100 * table.at_start)
     sums = table.assign(end=table.end * table["values"], start=table.start * table["values"])
     sums = sums.groupby(["role", "bits", "seed"], sort=False)[["values", "end", "start"]].sum(min_count=1)
     whole = sums[["end", "start"]].div(sums["values"], axis=0).reset_index().assign(layer="all")
-    columns = ["role", "bits", "seed", "layer", "end", "start"]
     return pd.concat([table[columns], whole[columns]], ignore_index=True)
 
 
@@ -169,9 +185,12 @@ def pruned_table(shares: pd.DataFrame) -> pd.DataFrame:
         rows.append({"what": PARTS[role], "bits": bits, "paper": _printed(role, bits),
                      "ours, all layers": mean_and_spread(whole.end), "before training": mean_and_spread(whole.start),
                      "mean of layers": f"{each.mean():.1f}", "layers": f"{each.min():.1f} to {each.max():.1f}"})
+    if not rows:
+        return pd.DataFrame({"ours": [NOT_RECORDED]})
     return pd.DataFrame(rows).sort_values(["what", "bits"], ascending=False, ignore_index=True)
 
 
+@unless_missing("end")
 def pruned_by_bits(shares: pd.DataFrame, *, footnote: str) -> Figure:
     """What is pruned by bit-width, left of weights and right of activations: lines for all layers together, after and
     before training, thin ones for single layers (means over seeds), and the paper's numbers."""
@@ -198,6 +217,7 @@ def pruned_by_bits(shares: pd.DataFrame, *, footnote: str) -> Figure:
     return figure
 
 
+@unless_missing("end")
 def describe_pruned_by_bits(shares: pd.DataFrame) -> str:
     """Alternative text for :func:`pruned_by_bits`, with the values of the thick lines."""
     means = shares[shares.layer == "all"].groupby(["role", "bits"])[["start", "end"]].mean()
@@ -211,7 +231,10 @@ def describe_pruned_by_bits(shares: pd.DataFrame) -> str:
 
 def intervals_in_words(found: Mapping[int, Sequence[Run]], bits: int = 4) -> str:
     """What the runs say beyond the verdicts, in Markdown: how far intervals moved at ``bits`` bits, how much was pruned
-    before training, where m fell below 0, and what ReLU's share is.  Means over seeds."""
+    before training, where m fell below 0, and what ReLU's share is.  Means over seeds; needs all runs.
+    """
+    if any(run.absent for runs in found.values() for run in runs):
+        return f"* {NOT_RECORDED.capitalize()}."
     way = interval_motion(found[bits]).groupby("intervals of", sort=False)["farthest layer (%)"].max()
     phase, paper = found[bits][0].recipe.phases[-1], SCHEDULES["vgg7"]["epochs"]
     steps = found[bits][0].history.query("phase == @phase.name").step.max()

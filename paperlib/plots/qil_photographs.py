@@ -10,6 +10,8 @@ from matplotlib.patheffects import withStroke
 from .. import published
 from ..claims.qil_photographs import COLUMNS, NETWORKS
 from ..items import DISTILLATION
+from ..outcomes import FAILED
+from .missing import number, unless_missing
 from .qil_tables import MARKS
 from .style import GREY, STYLE
 
@@ -27,8 +29,9 @@ def photographs_table(table: pd.DataFrame) -> pd.DataFrame:
     """Accuracy (%), laid out as Table 3: a row for each bit-width, columns networks and lambda; in brackets what is
     lost against the float network."""
     full = table[table.bits == 32].set_index("network").accuracy
-    text = [f"{a:.1f}" if b == 32 else f"{a:.1f} ({full[n] - a:+.1f})"
-            for n, b, a in zip(table.network, table.bits, table.accuracy)]
+    outcomes = table.outcome if "outcome" in table else [""] * len(table)
+    text = [outcome or (f"{a:.1f}" if b == 32 else f"{a:.1f} ({full[n] - a:+.1f})")
+            for n, b, a, outcome in zip(table.network, table.bits, table.accuracy, outcomes)]
     shown = table.assign(text=text, row=table.bits.map(lambda b: "float" if b == 32 else f"A{b}W{b}"),
                          column=table.distillation.map("λ = {:g}".format))
     order = [f"A{b}W{b}" for b in sorted(set(table.bits) - {32})] + ["float"]
@@ -37,14 +40,15 @@ def photographs_table(table: pd.DataFrame) -> pd.DataFrame:
     return cells.reindex(columns=networks, level=0).rename_axis(index=None, columns=[None, None])
 
 
+@unless_missing("accuracy")
 def qil_photographs(ours: pd.DataFrame, *, footnote: str) -> Figure:
     """Accuracy by bit-width: the paper's in the upper row, ours in the lower one, a column for each network and scales
-    of their own.  Dashed: the float network."""
+    of their own.  Dashed: the float network.  Crosses: failed trainings, which no line joins."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(2, len(NETWORKS), figsize=(10, 7.4), sharex=True)
         for row, (whose, table) in zip(axes, (("the paper, ImageNet", paper_photographs()), ("ours", ours))):
             for ax, network in zip(row, NETWORKS.values()):
-                here = table[table.network == network]
+                here = table[table.network == network].dropna(subset="accuracy")
                 if here.empty:
                     ax.set_axis_off()
                     ax.text(0.5, 0.5, f"{network}: none of ours", color=GREY, ha="center", transform=ax.transAxes)
@@ -56,6 +60,9 @@ def qil_photographs(ours: pd.DataFrame, *, footnote: str) -> Figure:
                 for share in DISTILLATION:
                     marker, color = MARKS[share]
                     line = here[(here.bits < 32) & (here.distillation == share)].sort_values("bits")
+                    if "outcome" in line:
+                        failed, line = line[line.outcome == FAILED], line[line.outcome == ""]
+                        ax.plot(failed.bits, failed.accuracy, "x", color=color, markersize=9, markeredgewidth=2)
                     if len(line):
                         ax.plot(line.bits, line.accuracy, marker=marker, color=color, markersize=8, markeredgecolor="w",
                                 label=f"λ = {share:g}")
@@ -71,14 +78,15 @@ def qil_photographs(ours: pd.DataFrame, *, footnote: str) -> Figure:
     return figure
 
 
+@unless_missing("accuracy")
 def describe_qil_photographs(ours: pd.DataFrame) -> str:
     """Alternative text for :func:`qil_photographs`, with all numbers."""
     def words(table):
-        parts = []
+        parts, table = [], table.dropna(subset="accuracy")
         for network in table.network.unique():
             here = table[table.network == network]
             full = here[here.bits == 32].accuracy.iloc[0]
-            lines = [f"with lambda {share:g} " + ", ".join(map("{1:.1f} at {0} bits".format, line.bits, line.accuracy))
+            lines = [f"with lambda {share:g} " + ", ".join(f"{number(mine)} at {b} bits" for b, mine in line.groupby("bits"))
                      for share, line in here[here.bits < 32].sort_values("bits").groupby("distillation")]
             parts.append(f"{network}: {full:.1f} in float, {'; '.join(lines)}")
         return ". ".join(parts)

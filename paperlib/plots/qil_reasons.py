@@ -1,6 +1,7 @@
 """QIL, Table 1: what may be behind the losses at few bits, one thing changed at a time."""
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -13,6 +14,7 @@ from ..claims.accuracy import last_accuracy
 from ..claims.qil import qil_allowance
 from ..claims.verdict import shared_seeds
 from ..runs import Run
+from .missing import unless_missing
 from .style import BLUE, GREY, ORANGE, STYLE
 
 FLOAT = (32, 32)
@@ -23,7 +25,7 @@ def qil_reasons(found: Mapping[str, Mapping[tuple[int, int], Sequence[Run]]]) ->
 
     Columns changed (what is), bits ("A2W2"), w_bits, a_bits, seed, width, epochs (after the float network's), accuracy
     (validation, %, at the end), reference (that of the float network trained as long, same seed), loss (points by which
-    accuracy is below it).
+    accuracy is below it), outcome ("", or why there is no loss, NaN: Run.outcome of one of the two).
     """
     rows = []
     for changed, cells in found.items():
@@ -31,13 +33,15 @@ def qil_reasons(found: Mapping[str, Mapping[tuple[int, int], Sequence[Run]]]) ->
             if (w, a) == FLOAT:
                 continue
             for run, longer in shared_seeds(runs, cells[FLOAT]):
-                accuracy, reference = last_accuracy(run), last_accuracy(longer)
+                accuracy, reference, outcome = last_accuracy(run), last_accuracy(longer), run.outcome or longer.outcome
                 rows.append((changed, f"A{a}W{w}", w, a, run.recipe.seed, run.recipe.width,
-                             sum(p.epochs for p in run.recipe.phases[1:]), accuracy, reference, reference - accuracy))
+                             sum(p.epochs for p in run.recipe.phases[1:]), accuracy, reference,
+                             math.nan if outcome else reference - accuracy, outcome))
     return pd.DataFrame(rows, columns=["changed", "bits", "w_bits", "a_bits", "seed", "width", "epochs", "accuracy",
-                                       "reference", "loss"])
+                                       "reference", "loss", "outcome"])
 
 
+@unless_missing("loss")
 def qil_reason_bars(table: pd.DataFrame, *, footnote: str) -> Figure:
     """The losses of :func:`qil_reasons`: a panel for each bit-width, a bar for each change, means over seeds with a
     point for each; the dashed line is the paper's loss."""
@@ -49,6 +53,10 @@ def qil_reason_bars(table: pd.DataFrame, *, footnote: str) -> Figure:
             printed = qil_allowance(rows.w_bits.iloc[0], rows.a_bits.iloc[0])
             for y, changed in enumerate(changes):
                 cell = rows[rows.changed == changed]
+                if cell.loss.isna().all():
+                    ax.text(0.02, y, cell.outcome.max(), color=GREY, fontsize=11, va="center",
+                            transform=ax.get_yaxis_transform())
+                    continue
                 ax.barh(y, cell.loss.mean(), height=0.6, color=BLUE if y else GREY, alpha=0.35)
                 ax.plot(cell.loss, [y] * len(cell), "o", color=BLUE if y else GREY, markeredgecolor="w")
                 ax.annotate(f"{cell.loss.mean():.1f}  ({cell.accuracy.mean():.1f} of {cell.reference.mean():.1f} %)",
@@ -67,14 +75,19 @@ def qil_reason_bars(table: pd.DataFrame, *, footnote: str) -> Figure:
     return figure
 
 
+def _points(loss: float) -> str:
+    return "(no result)" if math.isnan(loss) else f"{loss:.1f}"
+
+
 def _epochs(few: int, most: int) -> str:
     return f"{few}" if few == most else f"{few} or {most}"
 
 
+@unless_missing("loss")
 def describe_qil_reason_bars(table: pd.DataFrame) -> str:
     """Alternative text for :func:`qil_reason_bars`, with the means that it shows."""
     losses = table.groupby(["bits", "changed"], sort=False).loss.mean()
-    parts = "; ".join(f"{bits}: " + ", ".join(f"{changed} {loss:.1f}" for changed, loss in losses[bits].items())
+    parts = "; ".join(f"{bits}: " + ", ".join(f"{changed} {_points(loss)}" for changed, loss in losses[bits].items())
                       for bits in table.bits.unique())
     return ("Two panels with a bar for each thing that is changed: points of accuracy below the float network trained "
             f"as long, and a dashed line at the paper's loss. {parts}.")
@@ -83,12 +96,14 @@ def describe_qil_reason_bars(table: pd.DataFrame) -> str:
 def qil_reasons_in_words(table: pd.DataFrame) -> str:
     """What each change does to the losses, against the first row, a line each, and whether it is enough; Markdown."""
     losses = table.groupby(["changed", "bits"], sort=False).loss.mean().unstack(sort=False)
+    if table.loss.isna().all():
+        return f"* {table.outcome.max().capitalize()}."
     printed = {bits: qil_allowance(w, a) for bits, w, a in table[["bits", "w_bits", "a_bits"]].drop_duplicates().values}
     before, *others = losses.index
     lines = []
     for changed in others:
-        parts = [f"{bits} loses {losses.at[changed, bits]:.1f} points instead of {losses.at[before, bits]:.1f}"
-                 for bits in losses]
+        parts = [f"{bits} loses {_points(losses.at[changed, bits])} points instead of "
+                 f"{_points(losses.at[before, bits])}" for bits in losses]
         enough = [bits for bits in losses if losses.at[changed, bits] <= printed[bits]]
         lines.append(f"* **{changed.capitalize()}**: {', '.join(parts)}. "
                      f"As little as in the paper: {' and '.join(enough) or 'neither'}.")

@@ -12,8 +12,10 @@ from matplotlib.patheffects import withStroke
 
 from .. import published
 from ..items import DISTILLATION, QIL_BITS
+from ..outcomes import FAILED
 from ..runs import Run
-from .style import BLUE, GREEN, GREY, ORANGE, STYLE, mean_and_spread
+from .missing import number, result, unless_missing
+from .style import BLUE, GREEN, GREY, ORANGE, STYLE
 
 FLOAT, LONGER = "float network", "float network trained as long"
 MARKS = {0.0: ("o", BLUE), 0.5: ("s", ORANGE), 1.0: ("^", GREEN)}       # by lambda
@@ -28,7 +30,8 @@ def qil_accuracies(found: Mapping[tuple, Sequence[Run]]) -> pd.DataFrame:
     :func:`paperlib.items.qil_table2`, together or alone, and of the float networks that they began with.
 
     Columns method ("QIL", "TTQ", ..., FLOAT or LONGER), bits ("A1W2": of activations and weights), w_bits, a_bits,
-    distillation (lambda), seed, accuracy, averaged (with averaged weights), epochs (trained until then).
+    distillation (lambda), seed, accuracy, averaged (with averaged weights), epochs (trained until then),
+    outcome (Run.outcome; "" for the float network at the beginning of any run that is there).
     """
     rows = []
     for key, runs in found.items():
@@ -43,9 +46,11 @@ def qil_accuracies(found: Mapping[tuple, Sequence[Run]]) -> pd.DataFrame:
                 end = phases[until - 1]
                 rows.append((name, _bits(*width), *width, lam, run.recipe.seed,
                              *(run.values(end.name, split, "accuracy").iloc[-1] for split in ("val", "val_ema")),
-                             sum(p.epochs for p in phases[:until])))
+                             sum(p.epochs for p in phases[:until]),
+                             run.outcome if until > 1 or run.absent else ""))
     table = pd.DataFrame(rows, columns=["method", "bits", "w_bits", "a_bits", "distillation", "seed", "accuracy",
-                                        "averaged", "epochs"])
+                                        "averaged", "epochs", "outcome"])
+    table = table.iloc[table.accuracy.isna().argsort(kind="stable")]      # what is there comes first
     return table.drop_duplicates(["method", "bits", "distillation", "seed"], ignore_index=True)
 
 
@@ -79,9 +84,9 @@ def qil_by_bits(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def qil_losses(table: pd.DataFrame) -> pd.DataFrame:
-    """By how many points Table 1's networks are below float ones of the same seed: columns against (FLOAT or LONGER),
+    """By how many points Table 1's networks that did not fail are below float ones of the same seed: columns against (FLOAT or LONGER),
     distillation, bits, seed, loss."""
-    rows = table[(table.method == "QIL") & table.bits.isin(WIDTHS)]
+    rows = table[(table.method == "QIL") & table.bits.isin(WIDTHS) & (table.outcome == "")]
     parts = []
     for name in LINES:
         reference = table[table.method == name].set_index("seed").accuracy
@@ -109,7 +114,8 @@ def qil_by_method(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cells(rows: pd.DataFrame, by: list[str]) -> pd.Series:
-    return rows.groupby(by).accuracy.agg(mean_and_spread if "seed" in rows else lambda a: f"{a.iloc[0]:.2f}")
+    columns = [column for column in ("accuracy", "outcome") if column in rows]
+    return rows.groupby(by)[columns].apply(result if "outcome" in rows else lambda r: f"{r.accuracy.iloc[0]:.2f}")
 
 
 def _table2(table: pd.DataFrame) -> pd.DataFrame:
@@ -117,9 +123,10 @@ def _table2(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table.method != "QIL") | (table.w_bits == 2) & (table.distillation == 0.5)]
 
 
+@unless_missing("accuracy")
 def qil_table1(ours: pd.DataFrame, *, footnote: str) -> Figure:
     """QIL, Table 1 as a picture: accuracy by bit-width for each lambda, ours on the left, the paper's on the right, on
-    a scale of its own.  Large marks are means over seeds, small ones single seeds; lines are float networks."""
+    a scale of its own.  Crosses are failed trainings, no results.  Large marks are means over seeds, small ones single seeds; lines are float networks."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(11, 5.4))
         for ax, table in zip(axes, (ours, paper_accuracies())):
@@ -127,6 +134,7 @@ def qil_table1(ours: pd.DataFrame, *, footnote: str) -> Figure:
                 marker, color = MARKS[share]
                 rows = table[(table.method == "QIL") & (table.distillation == share) & table.bits.isin(WIDTHS)]
                 rows = rows.assign(x=rows.bits.map(WIDTHS.index) + shift)
+                rows = _without_failed(ax, rows, "x", "accuracy")
                 means = rows.groupby("x").accuracy.mean()
                 ax.plot(means.index, means, marker, color=color, markersize=9, markeredgecolor="w", linestyle="-",
                         linewidth=1, label=f"λ = {share:g}")
@@ -145,16 +153,20 @@ def qil_table1(ours: pd.DataFrame, *, footnote: str) -> Figure:
     return figure
 
 
+@unless_missing("accuracy")
 def qil_table2(ours: pd.DataFrame, *, footnote: str) -> Figure:
     """QIL, Table 2 as a picture: ternary weights of QIL and other methods, rows as in the table; ours on the left, the
-    paper's on the right, on a scale of its own.  Points are seeds, bars their mean."""
+    paper's on the right, on a scale of its own.  Points are seeds, bars their mean; crosses are failed trainings."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(11, 5.8), sharey=True)
         for ax, table in zip(axes, (_table2(ours), _table2(paper_accuracies()))):
             _levels(ax.axvline, table)
-            ends = {}
+            ends, words = {}, {}
             for y, row in enumerate(ROWS):
-                values = table[[key == row for key in zip(table.method, table.w_bits, table.a_bits)]].accuracy
+                rows = table[[key == row for key in zip(table.method, table.w_bits, table.a_bits)]]
+                values = _without_failed(ax, rows.assign(y=y), "accuracy", "y").accuracy.dropna()
+                if "outcome" in rows and (rows.outcome != "").any():
+                    words[y] = rows.outcome.max()
                 if values.empty:
                     continue
                 marker, color = ("o", BLUE) if row[0] == "QIL" else ("D", ORANGE)
@@ -168,7 +180,7 @@ def qil_table2(ours: pd.DataFrame, *, footnote: str) -> Figure:
                 ax.annotate(text, (x, y), (9, 0), textcoords="offset points", va="center", fontsize=11,
                             path_effects=[withStroke(linewidth=4, foreground="w")])
             for y in set(range(len(ROWS))) - set(ends):
-                ax.text(0.02, y, "no number", color=GREY, fontsize=11, va="center",
+                ax.text(0.02, y, words.get(y, "no number"), color=GREY, fontsize=11, va="center",
                         transform=ax.get_yaxis_transform())
             for y in (5.5, 7.5):                                # the table's groups, by bits of activations
                 ax.axhline(y, color=GREY, linewidth=0.8)
@@ -182,6 +194,16 @@ def qil_table2(ours: pd.DataFrame, *, footnote: str) -> Figure:
     return figure
 
 
+def _without_failed(ax: mpl.axes.Axes, rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+    """The rows that are no failed trainings; draws a cross for each that is."""
+    if "outcome" not in rows:
+        return rows
+    failed = rows[rows.outcome == FAILED]
+    if len(failed):
+        ax.plot(failed[x], failed[y], "x", color=GREY, markersize=8, markeredgewidth=2)
+    return rows[rows.outcome != FAILED]
+
+
 def _title(table: pd.DataFrame) -> str:
     if "epochs" not in table.columns:
         return "the paper: full width, all images, 200 epochs"
@@ -192,16 +214,17 @@ def _title(table: pd.DataFrame) -> str:
 def _levels(draw, table: pd.DataFrame) -> None:
     """A line for each float network, across the whole panel."""
     for name, style in LINES.items():
-        if (rows := table[table.method == name]).size:
+        if (rows := table[table.method == name]).accuracy.notna().any():
             draw(rows.accuracy.mean(), color=GREY, linestyle=style, linewidth=1.6, zorder=0, label=name)
 
 
+@unless_missing("accuracy")
 def describe_qil_table1(ours: pd.DataFrame) -> str:
     """Alternative text for :func:`qil_table1`, with the means that it shows."""
     def part(table):
-        means = table[table.method == "QIL"].groupby(["distillation", "bits"]).accuracy.mean()
-        return "; ".join([f"lambda {share:g}: " + ", ".join(f"{b} {means[share, b]:.1f}" for b in WIDTHS
-                                                            if (share, b) in means.index)
+        cells = dict(list(table[table.method == "QIL"].groupby(["distillation", "bits"])))
+        return "; ".join([f"lambda {share:g}: " + ", ".join(f"{b} {number(cells[share, b])}" for b in WIDTHS
+                                                            if (share, b) in cells)
                           for share in DISTILLATION] + _floats(table))
 
     return ("Two panels with accuracy in percent by bit-width of activations and weights, a kind of mark for each "
@@ -209,12 +232,13 @@ def describe_qil_table1(ours: pd.DataFrame) -> str:
             f"another scale: {part(paper_accuracies())}.")
 
 
+@unless_missing("accuracy")
 def describe_qil_table2(ours: pd.DataFrame) -> str:
     """Alternative text for :func:`qil_table2`, with the means that it shows."""
     def part(table):
         table = _table2(table)
-        means = table.groupby(["method", "w_bits", "a_bits"]).accuracy.mean()
-        return ", ".join([f"{row[0]} {_bits(*row[1:])} {means[row]:.1f}" for row in ROWS if row in means.index] +
+        cells = dict(list(table.groupby(["method", "w_bits", "a_bits"])))
+        return ", ".join([f"{row[0]} {_bits(*row[1:])} {number(cells[row])}" for row in ROWS if row in cells] +
                          _floats(table))
 
     return ("Two panels with a row for each method and bit-width of Table 2, its accuracy in percent as a point for "
@@ -223,4 +247,4 @@ def describe_qil_table2(ours: pd.DataFrame) -> str:
 
 
 def _floats(table: pd.DataFrame) -> list[str]:
-    return [f"{name} {rows.accuracy.mean():.1f}" for name in LINES if (rows := table[table.method == name]).size]
+    return [f"{name} {number(rows)}" for name in LINES if (rows := table[table.method == name]).size]

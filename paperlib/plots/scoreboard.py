@@ -6,10 +6,11 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from ..claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
-from .style import BLUE, GREY, ORANGE, STYLE
+from ..claims import FAILED, NOT_RECORDED, NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
+from .style import BLUE, GREY, ORANGE, STYLE, YELLOW
 
-MARKS = {REPRODUCED: ("o", BLUE, BLUE), NOT_REPRODUCED: ("X", ORANGE, ORANGE), NOT_TESTABLE: ("o", "white", GREY)}
+MARKS = {REPRODUCED: ("o", BLUE, BLUE), NOT_REPRODUCED: ("X", ORANGE, ORANGE), NOT_TESTABLE: ("o", "white", GREY),
+         NOT_RECORDED: ("s", "white", GREY), FAILED: ("X", YELLOW, YELLOW)}
 
 
 def scoreboard(table: pd.DataFrame, *, footnote: str) -> Figure:
@@ -29,6 +30,8 @@ def scoreboard(table: pd.DataFrame, *, footnote: str) -> Figure:
                 ax.plot(x, y, mark, markersize=15, markerfacecolor=face, markeredgecolor=edge, markeredgewidth=1.8)
             ax.text(width, y, f"{(rows.verdict == REPRODUCED).sum()} of {len(rows)} reproduced", va="center")
         for verdict, (mark, face, edge) in MARKS.items():
+            if verdict in (NOT_RECORDED, FAILED) and verdict not in set(table.verdict):
+                continue
             ax.plot([], [], mark, markersize=12, markerfacecolor=face, markeredgecolor=edge, markeredgewidth=1.8,
                     label=f"{verdict} ({(table.verdict == verdict).sum()})")
         ax.set_yticks(range(len(items)), items)

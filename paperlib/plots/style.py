@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from .. import parameters as notebook
 from .. import profiles
 from ..errors import InputError
+from ..outcomes import FAILED, NOT_RECORDED
 from ..paths import ROOT, atomic, plain_name
 from ..runs import Run
 from ..sources import PHOTOGRAPHS
@@ -28,6 +29,7 @@ from ..sources import PHOTOGRAPHS
 # Okabe and Ito's colours, told apart by colour-blind readers
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 GREY = "#666666"
+MOST = 3        # runs that a caption names, of those that are missing or failed
 SPLITS = {"val": "validation", "train": "training"}
 IMAGES = {"cifar10": "CIFAR-10", "subset": "the embedded CIFAR-10 subset", "imagenette": "Imagenette",
           "imagenet": "ImageNet"}
@@ -41,14 +43,33 @@ STYLE = {
 
 
 def histories(runs: Sequence[Run]) -> pd.DataFrame:
-    """All histories under each other, with columns ``method`` (the recipe's label) and ``seed``."""
-    return pd.concat([r.history.assign(method=r.recipe.label, seed=r.recipe.seed) for r in runs], ignore_index=True)
+    """All histories under each other, with columns ``method`` (the recipe's label, and that its runs are not recorded
+    yet or failed) and ``seed``."""
+    named: dict[str, list[str]] = {}
+    for run in runs:
+        named.setdefault(run.recipe.label, []).append(run.outcome)
+    named = {label: ": ".join([label, *sorted(set(outcomes) - {""})]) for label, outcomes in named.items()}
+    return pd.concat([r.history.assign(method=named[r.recipe.label], seed=r.recipe.seed) for r in runs],
+                     ignore_index=True)
 
 
 def caption(runs: Sequence[Run], profile: str) -> str:
-    """What a picture must always say of itself: profile, data, networks and number of seeds."""
+    """What a picture must always say of itself: profile, data, networks and number of seeds; what is not trained here,
+    what is not recorded yet, and what failed."""
     if not runs:
         return f"profile {profile}: nothing is trained"
+    every, runs = runs, [run for run in runs if not run.absent]
+    lines = [_scales_of(runs, profile)] if runs else [f"profile {profile}"]
+    missing = list(dict.fromkeys(run.recipe.label for run in every if run.absent))
+    failed = [f"{r.recipe.label}, {r.recipe.model}, seed {r.recipe.seed}: {r.failures[0]}" for r in runs if r.failures]
+    for word, names in ((NOT_RECORDED, missing), (FAILED, failed)):
+        if names:
+            more = f"; and {len(names) - MOST} more" if len(names) > MOST else ""
+            lines += textwrap.wrap(f"{word}: {'; '.join(names[:MOST])}{more}", 110)
+    return "\n".join(lines)
+
+
+def _scales_of(runs: Sequence[Run], profile: str) -> str:
     scales: dict[tuple, list[Run]] = {}
     for run in runs:
         r = run.recipe
@@ -76,7 +97,11 @@ def _scale(runs: Sequence[Run]) -> str:
 
 
 def mean_and_spread(values: pd.Series) -> str:
-    """"66.5 ± 0.8 (n=3)": mean, s.d. if there are several, number of seeds."""
+    """"66.5 ± 0.8 (n=3)": mean, s.d. if there are several, number of seeds; NaN is
+    not recorded yet."""
+    values = values.dropna()
+    if values.empty:
+        return NOT_RECORDED
     spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
     return f"{values.mean():.1f}{spread} (n={len(values)})"
 
@@ -109,7 +134,7 @@ def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Seque
         "runs": [{"run": r.key, "label": r.recipe.label, "seed": r.recipe.seed, "data": r.recipe.data,
                   "train_images": r.recipe.train_images, "test_images": r.recipe.test_images,
                   "pixels": r.recipe.input_size, "seconds": round(r.seconds), "environment": r.environment}
-                 for r in runs]}
+                 for r in runs if not r.absent]}
     with atomic(folder / f"{item}.json") as temp:
         temp.write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
     if tried:

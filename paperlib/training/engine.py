@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..instability import Aiwq
 from ..quantizers import Quantizer
 from . import freezing
+from .collapse import collapsed
 from .evaluation import Source, evaluate
 from .interrupt import Stop, Stopped
 from .losses import distillation
@@ -69,7 +70,8 @@ class Trainer:
 
     ``history`` is a list of rows (epoch, step, split, metric, value); splits are "train" (running mean over the
     epoch, augmented, dropout on), "val" and, after the last epoch, "val_ema" (the moving average of the weights);
-    "quantizer" has the parameters of :func:`quantizer_parameters`, if the phase tracks them.
+    "quantizer" has the parameters of :func:`quantizer_parameters`, if the phase tracks them; "collapsed" names, after
+    the last epoch, the quantizers that have collapsed (collapse.py), each with the value 1.
     Epoch 0 is the network before any step.  ``seed`` and the epoch's number, counted from ``first_epoch``, fix dropout
     and the order of the data, so that an epoch does not depend on how the ones before it were reached.
 
@@ -150,6 +152,12 @@ class Trainer:
     def _tracked(self) -> list[list]:
         return self._rows("quantizer", quantizer_parameters(self.net)) if self.phase.track else []
 
+    def _collapsed(self) -> list[list]:
+        if self.phase.scheme is None:
+            return []
+        images, _ = next(iter(self.test_batches.epoch()))
+        return self._rows("collapsed", dict.fromkeys(collapsed(self.net, images), 1.0))
+
     def _check(self, loss: float, when: str, limit: float = math.inf) -> None:
         if math.isfinite(loss) and loss <= limit:
             return
@@ -166,7 +174,7 @@ class Trainer:
         self._check(val["loss"], f"after epoch {self.epoch + 1}")
         rows += self._rows("val", val)
         if self.epoch + 1 == self.phase.epochs:
-            rows += self._rows("val_ema", evaluate(self.ema, self.test_batches, stop))
+            rows += self._rows("val_ema", evaluate(self.ema, self.test_batches, stop)) + self._collapsed()
         self.history += rows + self._tracked()
         self.epoch, self.step, self.sums = self.epoch + 1, 0, torch.zeros_like(self.sums)
 
