@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -501,6 +502,7 @@ def test_photographs_are_tested_as_they_are_trained(made, mode, size, monkeypatc
         pixels = v2.functional.center_crop(v2.functional.resize(pixels, 256, interpolation=mode), 224)
         assert label == k and torch.allclose(one, normalised(v2.functional.resize(pixels, size, interpolation=mode)),
                                              atol=1e-5)
-    told = plots.caption([Run(recipe, *[None] * 2, key="", seconds=0, environment={})], "imagenette")
-    assert f"20 training and 20 test images of Imagenette at {size} x {size} pixels" in told
+    run = Run(recipe, pd.DataFrame(), pd.DataFrame(), key="made up", seconds=0.0, environment={})
+    assert (f"20 training and 20 test images of Imagenette at {size} x {size} pixels"
+            in plots.caption([run], "imagenette"))
     sources._photographs.cache_clear()
