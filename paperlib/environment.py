@@ -37,6 +37,13 @@ def checks() -> Iterator[Check]:
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU (none is needed)"
     yield True, f"{os.cpu_count()} CPU cores, {gpu}", ""
+    from . import building, kernels
+
+    try:
+        kernels.load()
+        yield True, "fast loops in C", ""
+    except building.Unavailable as reason:
+        yield True, f"no fast loops in C (none are needed): {reason}", ""
     from jupyter_client.kernelspec import KernelSpecManager
 
     yield ("python3" in KernelSpecManager().find_kernel_specs(), "Jupyter kernel 'python3'",

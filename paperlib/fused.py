@@ -50,8 +50,8 @@ WORTH = 2**18    # numbers in an input from which on it pays to recompute a quan
 
 
 def fits(before: Before, z: Tensor) -> bool:
-    """Single or double precision, without autocast, and large enough; torch.compile fuses the plain form itself."""
-    return (z.dtype.itemsize >= 4 and not torch.compiler.is_compiling()
+    """Single or double precision, without autocast, and large enough; not where torch writes down the plain form."""
+    return (z.dtype.itemsize >= 4 and not kernels.recording()
             and not torch.is_autocast_enabled(z.device.type) and (before.norm is not None or z.numel() >= WORTH))
 
 

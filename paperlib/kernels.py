@@ -1,19 +1,16 @@
 """Loops over whole tensors: in torch, which runs everywhere, and in C where a compiler is at hand.
 
 The C form (paperlib/kernels.c) goes over memory once where torch goes three or four times.  It quantizes to the same
-bits; loops with batch norm in them and sums agree up to rounding.  It is built with the machine's own compiler at first
-use, in about a second, and kept in the user's cache folder; ``PAPERLIB_C=0`` in the environment does without.
+bits; loops with batch norm in them and sums agree up to rounding.  It is built at first use, in about a second
+(paperlib/building.py); ``PAPERLIB_C=0`` in the environment does without.
 """
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import os
-import platform
-import shutil
-import subprocess
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .paths import atomic
+from . import building
 
 aten = torch.ops.aten
 
@@ -140,50 +137,32 @@ class _Shape(ctypes.Structure):
         "images", "height", "width", "in_channels", "out_height", "out_width", "out_channels", "stride_y", "stride_x")]
 
 
-# no -ffast-math: infinities and NaN go through as they do in torch.  OpenMP is the one that torch has loaded.
-_FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
-          "-fassociative-math", "-ffp-contract=off"]
-
-
-def _build() -> Path:
-    """The compiled kernels.c of this machine.  OSError or CalledProcessError where that can't be."""
-    if os.environ.get("PAPERLIB_C") == "0":
-        raise OSError("not wanted")
-    source, compiler = Path(__file__).with_suffix(".c"), shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        raise OSError("no C compiler")
-    cpu = Path("/proc/cpuinfo").read_text() if platform.system() == "Linux" else platform.processor()
-    features = next((line for line in cpu.splitlines() if line.startswith(("flags", "Features"))), cpu)
-    key = hashlib.sha256("\0".join([source.read_text(), features, *_FLAGS]).encode()).hexdigest()[:16]
-    library = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "paperlib" / f"kernels-{key}.so"
-    if not library.exists():
-        with atomic(library) as temp:
-            parts = temp.with_suffix(".o")
-            try:        # not linked against OpenMP: a second copy of it would fight with torch's for the cores
-                subprocess.run([compiler, *_FLAGS, "-c", source, "-o", parts], check=True, capture_output=True)
-                subprocess.run([compiler, "-shared", parts, "-o", temp], check=True, capture_output=True)
-            finally:
-                parts.unlink(missing_ok=True)
-    return library
+def load() -> ctypes.CDLL:
+    """kernels.c, built and loaded; :class:`building.Unavailable` says why it can't be."""
+    pointer, long = ctypes.c_void_p, ctypes.c_long
+    arguments = {
+        "codes": [long, long, pointer, _Chain, pointer],
+        "masked": [long, long, pointer, pointer, _Chain, pointer, pointer, pointer],
+        "combine": [long, long, *[pointer] * 5],
+        "fake_quantize": [long, pointer, Uniform, pointer],
+        "fake_quantize_backward": [long, pointer, pointer, Uniform, pointer, pointer],
+        "corrected_moments": [_Shape, pointer, pointer, long, *[pointer] * 7]}
+    c = building.load(Path(__file__).with_suffix(".c"), arguments)
+    for name, types in arguments.items():
+        function = getattr(c, name)
+        function.argtypes, function.restype = types, None
+    return c
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """kernels.c, built and loaded; None without a compiler that can."""
+    """kernels.c, built and loaded; None, with a warning that says why, where that can't be."""
     try:
-        c = ctypes.CDLL(str(_build()))
-    except (OSError, subprocess.CalledProcessError):
+        return load()
+    except building.Unavailable as reason:
+        if os.environ.get("PAPERLIB_C") != "0":     # not as wanted
+            warnings.warn(f"the loops in C are off, and torch does their work, slower: {reason}", stacklevel=2)
         return None
-    pointer, long = ctypes.c_void_p, ctypes.c_long
-    c.codes.argtypes = [long, long, pointer, _Chain, pointer]
-    c.masked.argtypes = [long, long, pointer, pointer, _Chain, pointer, pointer, pointer]
-    c.combine.argtypes = [long, long, *[pointer] * 5]
-    c.fake_quantize.argtypes = [long, pointer, Uniform, pointer]
-    c.fake_quantize_backward.argtypes = [long, pointer, pointer, Uniform, pointer, pointer]
-    c.corrected_moments.argtypes = [_Shape, pointer, pointer, long, *[pointer] * 7]
-    for function in (c.codes, c.masked, c.combine, c.fake_quantize, c.fake_quantize_backward, c.corrected_moments):
-        function.restype = None
-    return c
 
 
 def recording() -> bool:
