@@ -145,7 +145,8 @@ def test_seeds_that_are_not_on_the_shelf_are_left_out(shelf):
 def test_an_absent_run_stands_where_a_name_has_none_for_the_seeds_that_others_have(shelf):
     finished(seed=0).record()
     finished(seed=2).record()
-    wanted = {b: [dataclasses.replace(finished(seed=s, bits=b).recipe, recorded=True) for s in range(3)] for b in (4, 3)}
+    wanted = {bits: [dataclasses.replace(finished(seed=s, bits=bits).recipe, recorded=True) for s in range(3)]
+              for bits in (4, 3)}
     found = runs.obtain_each(wanted)
     assert [[(r.recipe.seed, r.absent) for r in group] for group in found.values()] == [
         [(0, False), (2, False)], [(0, True), (2, True)]]

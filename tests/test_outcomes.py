@@ -62,7 +62,8 @@ def unrecorded(group):
 def test_no_verdict_from_what_is_missing_or_failed():
     guess, gone = found(QIL=10.5), found()
     gone["QIL"] = unrecorded(gone["QIL"])
-    for runs, word, shown in ((guess, claims.FAILED, "failed training"), (gone, claims.NOT_RECORDED, "not recorded yet")):
+    for runs, word, shown in ((guess, claims.FAILED, "failed training"),
+                              (gone, claims.NOT_RECORDED, "not recorded yet")):
         verdict = claims.beats_previous_methods(runs)
         assert verdict.verdict == word == shown and verdict.summary() == ""
         assert verdict.table().n.tolist() == [0] and claims.comparisons([verdict])["mean"].tolist() == [shown]

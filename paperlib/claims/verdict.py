@@ -76,7 +76,7 @@ def comparisons(verdicts: Sequence[Verdict], digits: int = 2) -> pd.DataFrame:
     """The comparisons of several verdicts, to be read: rounded, and where there is no mean, why."""
     tables = []
     for verdict in verdicts:
-        table, words = verdict.table().round(digits), verdict.differences.groupby("comparison", sort=False).outcome.max()
+        table, words = verdict.table().round(digits), verdict.differences.groupby("comparison").outcome.max()
         table["mean"] = table["mean"].astype(object).where(table["mean"].notna(), table.comparison.map(words))
         tables.append(table)
     return pd.concat(tables, ignore_index=True)

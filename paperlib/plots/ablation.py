@@ -22,8 +22,8 @@ def ladder(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> pd.DataFrame:
     :func:`paperlib.items.ablation_photographs`.
 
     Columns bits, row, quantized ("at once" or "step by step"), epochs (float network and all), seed, accuracy, averaged
-    (with averaged weights), chance (accuracy of guessing, %), outcome (Run.outcome).  Of each bit-width, only seeds that
-    all of its rows have.
+    (with averaged weights), chance (accuracy of guessing, %), outcome (Run.outcome).  Of each bit-width, only seeds
+    that all of its rows have.
     """
     rows = []
     for bits, by_row in found.items():

@@ -86,8 +86,9 @@ def four_quantizers(history: pd.DataFrame, *, bits: int, classes: int, footnote:
 
 def describe_four_quantizers(history: pd.DataFrame, *, bits: int, classes: int) -> str:
     """Alternative text for :func:`four_quantizers`, with the end values that the lines reach."""
-    ends = "; ".join(f"{row['phase']}, {row['method']}" + (f": {row['val loss']:.2f}" if row.notna()["val loss"] else "")
-                     for _, row in end_values(history).iterrows())
+    last = end_values(history)
+    told = last["val loss"].map(": {:.2f}".format).where(last["val loss"].notna(), "")
+    ends = "; ".join(last.phase + ", " + last.method + told)
     return (f"Two panels of validation loss by epoch, on the left while activations are trained at {bits} bits, on the "
             f"right while weights are trained at {bits} bits as well, a line for each method. They end at: {ends}. "
             f"Guessing would give {math.log(classes):.2f}.")

@@ -86,7 +86,8 @@ def describe_qil_photographs(ours: pd.DataFrame) -> str:
         for network in table.network.unique():
             here = table[table.network == network]
             full = here[here.bits == 32].accuracy.iloc[0]
-            lines = [f"with lambda {share:g} " + ", ".join(f"{number(mine)} at {b} bits" for b, mine in line.groupby("bits"))
+            lines = [f"with lambda {share:g} " + ", ".join(f"{number(mine)} at {b} bits"
+                                                           for b, mine in line.groupby("bits"))
                      for share, line in here[here.bits < 32].sort_values("bits").groupby("distillation")]
             parts.append(f"{network}: {full:.1f} in float, {'; '.join(lines)}")
         return ". ".join(parts)

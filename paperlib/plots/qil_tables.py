@@ -84,8 +84,8 @@ def qil_by_bits(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def qil_losses(table: pd.DataFrame) -> pd.DataFrame:
-    """By how many points Table 1's networks that did not fail are below float ones of the same seed: columns against (FLOAT or LONGER),
-    distillation, bits, seed, loss."""
+    """By how many points Table 1's networks that did not fail are below float ones of the same seed: columns against
+    (FLOAT or LONGER), distillation, bits, seed, loss."""
     rows = table[(table.method == "QIL") & table.bits.isin(WIDTHS) & (table.outcome == "")]
     parts = []
     for name in LINES:
@@ -126,7 +126,8 @@ def _table2(table: pd.DataFrame) -> pd.DataFrame:
 @unless_missing("accuracy")
 def qil_table1(ours: pd.DataFrame, *, footnote: str) -> Figure:
     """QIL, Table 1 as a picture: accuracy by bit-width for each lambda, ours on the left, the paper's on the right, on
-    a scale of its own.  Crosses are failed trainings, no results.  Large marks are means over seeds, small ones single seeds; lines are float networks."""
+    a scale of its own.  Crosses are failed trainings, no results.  Large marks are means over seeds, small ones single
+    seeds; lines are float networks."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(11, 5.4))
         for ax, table in zip(axes, (ours, paper_accuracies())):
