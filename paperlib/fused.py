@@ -199,6 +199,8 @@ def conv(layer: nn.Module, before: Before, z: Tensor, weight: Tensor) -> Tensor:
 
     ``weight`` is the quantized one.
     """
+    if not (z.is_contiguous() or z.is_contiguous(memory_format=torch.channels_last)):
+        z = z.contiguous()      # the loops go along memory, which others may share or skip
     bn, q = before.norm, layer.input_quantizer
     q.observe(z)
     q._require_calibrated()
