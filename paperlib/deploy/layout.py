@@ -1,7 +1,6 @@
 """The header of a packed file and the network that it describes, each from the other (pack.py)."""
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from .. import models
 from ..errors import InputError
 from ..layers import QuantConv2d, QuantLinear
+from ..models.copying import copied
 from ..models.identity import attach, quantized_blocks
 from ..models.ranges import input_floors
 from ..quantizers import Quantizer
@@ -92,7 +92,7 @@ def fitted(net: nn.Module, header: dict, device: str) -> nn.Module:
     """The float ``net`` or its folded form as the header has it; the parts' numbers are missing."""
     with torch.device(device):
         try:
-            return _assembled(copy.deepcopy(net), header)
+            return _assembled(copied(net), header)
         except InputError as error:
             try:
                 return _assembled(models.fold(net), header)
