@@ -129,8 +129,11 @@ class Link:
     def obtain(self, report) -> None:
         """Train this phase unless it is done; the phases before it must be.  One process at a time does it.
 
-        Under torchrun all processes call this, do it together, and share the folder; process 0 writes.
+        Under torchrun all processes call this, do it together, and share the folder; process 0 writes.  InputError if
+        the code has been edited since it was imported: its key would be another.
         """
+        if not self.done:
+            demand_unchanged(numerics)
         lock = None
         try:
             if distributed.rank() == 0:
@@ -141,7 +144,6 @@ class Link:
             raise unwritable(self.folder, error) from error
         try:
             if not distributed.agreed(self.done):
-                demand_unchanged(numerics)
                 with trainers.conditions(self.recipe):
                     self._train(report if lock else lambda **event: None, writes=lock is not None)
             distributed.barrier()
