@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import warnings
 
 from . import __version__, profiles
 from .errors import InputError
@@ -123,6 +124,8 @@ def runs_(args) -> None:
     else:
         with pd.option_context("display.width", None):
             print(table.to_string(index=False, na_rep=""))
+    for fault in table.attrs["damaged"]:
+        print(f"damaged: {fault}", file=sys.stderr)
 
 
 def export(args) -> None:
@@ -130,7 +133,7 @@ def export(args) -> None:
 
     from . import cost, deploy, runs
 
-    net, recipe = runs.trained(args.run)
+    net, recipe = runs.trained(args.run, any_code=args.any_code)
     path = Path(args.out or f"{args.run}.{EXPORTS[args.to]}")
     if args.to == "packed":
         deploy.pack(net, path, build=recipe.build())
@@ -262,6 +265,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--to", choices=tuple(EXPORTS), required=True,
                      help="packed: n-bit codes, for paperlib.deploy.load; onnx: for any runtime; integer: .npz")
     sub.add_argument("--out", metavar="FILE", help="default: RUN with the suffix of the format, here")
+    sub.add_argument("--any-code", action="store_true", help="also what other code than today's trained")
     sub.add_argument("--carrier", choices=("int8", "int4"), default="int8",
                      help="onnx: the type of codes of up to 4 bits (default: %(default)s)")
     sub.add_argument("--fraction", type=int, default=20, metavar="BITS",
@@ -294,4 +298,5 @@ def _stop(number, frame):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _stop)        # what Ctrl-C does
+    warnings.formatwarning = lambda message, *place, **line: f"warning: {message}\n"
     sys.exit(main())

@@ -16,6 +16,7 @@ from .inputs import first_test_images, look_at_inputs
 from .intervals import steps
 from .quantizers.qil import QIL
 from .runs import Run
+from .tables import named
 
 BINS = 64
 COLUMNS = ["phase", "epoch", "layer", "role", "bits", "c", "d", "m", "M"]
@@ -44,6 +45,7 @@ def bounds(run: Run) -> pd.DataFrame:
     return table.astype({"phase": str, "layer": str})[COLUMNS]
 
 
+@named("interval_pruning")
 def interval_pruning(run: Run) -> pd.DataFrame:
     """What the intervals of the last network do, columns layer, role, bits, c, d, values and the shares that follow.
 
@@ -72,6 +74,7 @@ def interval_pruning(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@named("interval_histograms")
 def interval_histograms(run: Run) -> pd.DataFrame:
     """The values that each quantizer of the last network sees, and those of the float network in the same layer.
 

@@ -16,7 +16,7 @@ from PIL import Image
 from paperlib.downloads import PLACES, ROUTES, say, user_file, workshop
 from paperlib.errors import InputError
 from paperlib.images import SIZES, Images, brief, verified
-from paperlib.paths import ROOT, atomic, data_dir
+from paperlib.paths import ROOT, atomic, data_dir, shipped
 
 SUBSET = ROOT / "data" / "cifar10-subset"
 
@@ -103,7 +103,7 @@ def load_subset() -> tuple[Images, Images]:
     """(train, test) of 5 000 and 1 000 images from `data/cifar10-subset`, checked; InputError if damaged."""
     cure = "restore it with `git checkout data/cifar10-subset`"
     try:
-        with open(SUBSET / "labels.csv", newline="") as file:
+        with open(shipped(SUBSET) / "labels.csv", newline="") as file:
             rows = list(csv.DictReader(file))
         pair = []
         for split in ("train", "test"):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from . import models
 from .models.quantize import kind
 from .runs import Run
+from .tables import named
 
 KEPT, FOLDED = "batch norm kept", "folded"
 
@@ -18,6 +19,7 @@ def name_of(cell: tuple[int, bool, bool]) -> str:
     return name if bits == 32 else f"{name}, per {'channel' if per_channel else 'tensor'}"
 
 
+@named("weight_ranges")
 def weight_ranges(run: Run) -> pd.DataFrame:
     """:func:`ranges` of the run's float network."""
     return ranges(run.model("float"))

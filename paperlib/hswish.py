@@ -16,6 +16,7 @@ from .models.quantize import kind
 from .models.ranges import HARDSWISH_MIN, input_floors
 from .quantizers import Quantizer
 from .runs import Run
+from .tables import named
 
 BINS = 48           # of a histogram, from -3/8 to the 99.9th percentile
 SAMPLE = 2**18      # how many values of a layer, drawn at random, grids are fitted to
@@ -35,6 +36,7 @@ def layers(net: nn.Module) -> dict[str, str]:
     return {name: k for name, k in kinds.items() if k != "se"}
 
 
+@named("hswish_histograms")
 def hswish_histograms(run: Run) -> pd.DataFrame:
     """The input of each such layer of the last network: columns layer, left (edge of a bin), share (of values).
 
@@ -49,6 +51,7 @@ def hswish_histograms(run: Run) -> pd.DataFrame:
     return _collect(run, run.model(), look)
 
 
+@named("hswish_levels")
 def hswish_levels(run: Run) -> pd.DataFrame:
     """The trained levels of each such layer's input quantizer: columns layer, level, before, share.
 
@@ -66,6 +69,7 @@ def hswish_levels(run: Run) -> pd.DataFrame:
     return _collect(run, run.model(), look)
 
 
+@named("hswish_layers")
 def hswish_layers(run: Run) -> pd.DataFrame:
     """What reaches each such layer of the last network and what its quantizer makes of it, one row each.
 
@@ -86,6 +90,7 @@ def hswish_layers(run: Run) -> pd.DataFrame:
     return _collect(run, run.model(), look)
 
 
+@named("hswish_grids")
 def hswish_grids(run: Run) -> pd.DataFrame:
     """Even grids on the float network's own values, each with the step that has the least squared error.
 

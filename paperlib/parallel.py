@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -20,8 +21,8 @@ from .errors import InputError
 from .paths import environment
 from .photofiles import cores
 from .recipes import Recipe
-from .store import Link
-from .training.progress import Progress
+from .store import OUT_OF_MEMORY, Link
+from .training.progress import Progress, tell
 
 MEMORY, ON_PHOTOGRAPHS = 2 * 2**30, 3 * 2**30      # bytes that a training with one thread takes on a CPU, and a bit
 LIMIT = Path("/sys/fs/cgroup/memory.max")       # what a container may take
@@ -107,10 +108,13 @@ def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
                 if "error" in event:
                     raise InputError(event["error"])
                 progress(**event)
-            if process.wait() != 0:
-                cause = "; killed, perhaps for want of memory: give fewer --workers" if process.returncode == -9 else ""
-                raise RuntimeError(f"training {recipe.label!r} ended with exit code {process.returncode}; "
-                                   f"its last finished epoch is kept{cause}")
+            if code := process.wait():
+                told = f"training {recipe.label!r}, seed {recipe.seed}, "
+                kept = "what its last finished epoch left is kept, and the same command goes on from there"
+                if code < 0:
+                    raise InputError(f"{told}was killed by signal {-code}"
+                                     f"{OUT_OF_MEMORY if code == -signal.SIGKILL else ''}; {kept}")
+                raise RuntimeError(f"{told}ended with exit code {code}; {kept}")
 
     pool, running, errors = ThreadPoolExecutor(workers), {}, {}
     with Progress(total=sum(stretch.epochs for stretch in missing.values())) as progress:
@@ -138,7 +142,7 @@ def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
                     key, epochs = running.pop(done)
                     if error := done.exception():
                         errors[key] = error
-                        progress.tell(f"failed, the others go on: {error}")
+                        tell(f"failed, the others go on: {error}")
                     progress.finish(key, epochs)
                 each()
         finally:

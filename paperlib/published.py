@@ -6,7 +6,7 @@ import functools
 import pandas as pd
 
 from .errors import InputError
-from .paths import ROOT
+from .paths import ROOT, shipped
 
 FILE = ROOT / "data" / "published.csv"
 PROFIT, QIL = "2008.04693", "1808.05779v1"
@@ -16,7 +16,7 @@ CONFIDENCES = {"seed": "printed in the paper's own text", "quoted": "printed by 
 
 @functools.cache
 def _all() -> pd.DataFrame:
-    table = pd.read_csv(FILE, keep_default_na=False, na_values={"w_bits": "", "a_bits": "", "value": ""})
+    table = pd.read_csv(shipped(FILE), keep_default_na=False, na_values={"w_bits": "", "a_bits": "", "value": ""})
     table = table.astype({"w_bits": "Int64", "a_bits": "Int64"})
     unknown = sorted(set(table.confidence) - set(CONFIDENCES))
     if unknown or table.value.isna().any() or (table.source == "").any():

@@ -1,29 +1,29 @@
 """Runs: ``obtain(recipe)`` returns the run of a recipe and trains only what has not been trained before."""
 from __future__ import annotations
 
-import functools
-import hashlib
+import dataclasses
 import json
-import re
-import shutil
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
 from torch import nn
 
-from . import deploy, distributed, models, outcomes, parallel
+from . import deploy, distributed, models, outcomes, parallel, paths, recorded, tables
 from .errors import InputError
-from .paths import atomic, plain_name, recorded_dir, runs_dir
+from .inventory import listing
+from .paths import plain_name
+from .provenance import code_version
 from .recipes import Recipe
+from .recorded import PACKED
 from .sources import resolve, splits
 from .store import Link
 from .training.progress import Progress
 
-PACKED = "network.packed"
+__all__ = ["PACKED", "Run", "is_recorded", "listing", "obtain", "obtain_all", "obtain_each", "prepare", "recorded_at",
+           "trained"]
 AS_IT_IS = models.Scheme(w_bits=32, a_bits=32, negative_padding=False)     # a float network in a quantized one's form
-TABLES = ("history", "layers", "instability", "steps")      # of a run; recorded ones have those that are not empty
 
 
 class Run:
@@ -90,28 +90,26 @@ class Run:
         return rows.set_index("epoch")["value"]
 
     def find(self, look: Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
-        """The table that ``look`` makes of this run's networks, made once; a recorded run brings it along.
+        """The table that ``look`` makes of this run's networks, made once; a recorded run brings it along, under the
+        name that ``tables.named`` gave it.
 
         InputError if a recorded run does not.
         """
-        name = look.__name__
+        name = tables.name(look)
         if self.absent:
             raise _not_there(self.recipe)
-        if name not in self._found and self.folder is not None:
-            file = self.folder / f"{name}.csv"
-            if not file.exists():
+        if name not in self._found:
+            table = look(self) if self.folder is None else recorded.table(self.folder, name)
+            if table is None:
                 raise InputError(f"the recorded run {self.folder.name} has no table {name!r}, and no weights to make "
                                  "it from: use profile='laptop', which trains them")
-            self._found[name] = pd.read_csv(file)
-        elif name not in self._found:
-            self._found[name] = look(self)
+            self._found[name] = table
         return self._found[name]
 
     @property
     def name(self) -> str:
         """What its folder in data/recorded/ is called."""
-        r, label = self.recipe, "-".join(re.findall(r"[a-z0-9]+", self.recipe.label.lower()))
-        return f"{label}_{r.model}_{r.seed}_{hashlib.sha256(_plain(r).encode()).hexdigest()[:6]}"
+        return recorded.usual_name(self.recipe)
 
     def record(self, name: str | None = None, *, packed: bool = False) -> Path:
         """Keep the tables and provenance for readers, in data/recorded/<name>/, with all that was found before.
@@ -121,43 +119,46 @@ class Run:
         InputError if the folder is another recipe's.
         """
         there = recorded_at(self.recipe)
-        folder = recorded_dir() / plain_name(name or (there.name if there else self.name), "a recorded run")
-        if (file := folder / "run.json").exists():
-            info = json.loads(file.read_text(encoding="utf-8"))
-            if _plain(Recipe.from_dict({"label": "", **info["recipe"]})) != _plain(self.recipe):
-                raise InputError(f"{folder} holds another run: choose another name")
-            if info["key"] != self.key:
-                shutil.rmtree(folder)
-        tables = {file: getattr(self, file) for file in TABLES}
-        for file, table in (tables | self._found).items():
-            if table.empty and file not in ("history", "layers"):
-                continue
-            large = file == "steps"
-            with atomic(folder / f"{file}.csv{'.gz' if large else ''}") as temp:
-                table.to_csv(temp, index=False, lineterminator="\n", float_format="%.4g" if large else "%.6g",
+        name = name or (there.name if there else self.name)
+        with recorded.replaced(name, self.recipe, self.key) as folder:
+            for file, table in ({file: getattr(self, file) for file in tables.OF_EVERY_RUN} | self._found).items():
+                if table.empty and file not in recorded.COLUMNS:
+                    continue
+                large = file == "steps"
+                table.to_csv(folder / f"{file}.csv{'.gz' if large else ''}", index=False, lineterminator="\n",
+                             float_format="%.4g" if large else "%.6g",
                              compression={"method": "gzip", "mtime": 1} if large else None)
-        if packed:
-            net = self.model() if len(self.layers) else models.quantize(self.model(), AS_IT_IS)
-            deploy.pack(net, folder / PACKED, build=self.recipe.build())
-        with atomic(folder / "run.json") as temp:
-            temp.write_text(json.dumps({"label": self.recipe.label, "key": self.key, "seconds": round(self.seconds),
-                                        "environment": self.environment, "recipe": self.recipe.identity()},
-                                       indent=1) + "\n", encoding="utf-8")
-        return folder
+            if packed:
+                net = self.model() if len(self.layers) else models.quantize(self.model(), AS_IT_IS)
+                deploy.pack(net, folder / PACKED, build=self.recipe.build())
+            told = {"label": self.recipe.label, "key": self.key, "seconds": round(self.seconds),
+                    "environment": self.environment, "recipe": self.recipe.identity()}
+            with open(folder / "run.json", "w", encoding="utf-8") as file:
+                json.dump(told, file, indent=1)
+                file.write("\n")
+        return paths.recorded_dir() / name
 
 
-def trained(name: str) -> tuple[nn.Module, Recipe]:
+def trained(name: str, *, any_code: bool = False) -> tuple[nn.Module, Recipe]:
     """A trained network and its recipe: of the phase whose key begins so, or of the recorded run of that name.
 
-    InputError if there is none.
+    InputError if there is none, or if other code than today's trained it, which may compute other numbers from the
+    same weights; ``any_code``: a warning instead, as for recorded runs.
     """
-    file = recorded_dir() / plain_name(name or "none", "a run") / "run.json"
-    if name and file.exists():
-        info = json.loads(file.read_text(encoding="utf-8"))
-        recipe = Recipe.from_dict({"label": info["label"], **info["recipe"], "recorded": True})
-        return _recorded(recipe).model(), recipe
-    link = Link.at(name)
-    return link.network(), link.recipe
+    if name and (folder := paths.recorded_dir() / plain_name(name, "a run")).is_dir():
+        recipe = dataclasses.replace(recorded.read(name).recipe, recorded=True)
+        run = _read(folder, recipe)
+        net, same, cure, any_code = run.model(), run.key == Link.chain(recipe)[-1].key, "train its recipe anew", True
+    else:
+        link = Link.at(name)
+        net, recipe, same = link.network(), link.recipe, link.info.code == code_version()
+        cure = "train its recipe anew, check out the code that trained it, or take it as it is (--any-code)"
+    if not same:
+        fault = f"{name} was trained by other code than today's, so its numbers may come out otherwise: {cure}"
+        if not any_code:
+            raise InputError(fault)
+        warnings.warn(fault, stacklevel=2)
+    return net, recipe
 
 
 def obtain(recipe: Recipe, *, progress: Callable[..., None] | None = None) -> Run:
@@ -192,7 +193,7 @@ def obtain(recipe: Recipe, *, progress: Callable[..., None] | None = None) -> Ru
                joined([link.instability for link in links], ["layer", "aiwq"]),
                joined([link.steps for link in links], ["iteration", "layer", "metric", "value"]),
                key=last.key, seconds=sum(link.final["seconds"] for link in links),
-               environment=last.info["environment"])
+               environment=last.info.environment)
 
 
 def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list[Run]:
@@ -261,13 +262,23 @@ def _check(links: list[Link]) -> None:
 
 
 def _recorded(recipe: Recipe) -> Run:
-    folder = recorded_at(recipe)
-    if folder is None:
+    folders = recorded.places(recipe)
+    if not folders and (paths.recorded_dir() / (name := recorded.usual_name(recipe))).is_dir():
+        recorded.read(name)     # says what is wrong there
+    if not folders:
         raise _not_there(recipe)
-    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    tables = [next(map(pd.read_csv, sorted(folder.glob(f"{name}.csv*"))), None) for name in TABLES]
-    return Run(recipe, *tables, key=info["key"], seconds=info["seconds"], environment=info["environment"],
-               folder=folder)
+    if len(folders) > 1:
+        raise InputError(f"data/recorded/{' and data/recorded/'.join(f.name for f in folders)} hold runs of one recipe, "
+                         f"{recipe.label!r}, seed {recipe.seed}: delete all but one")
+    return _read(folders[0], recipe)
+
+
+def _read(folder: Path, recipe: Recipe) -> Run:
+    told = recorded.read(folder.name)
+    run = Run(recipe, *(recorded.table(folder, name) for name in tables.OF_EVERY_RUN), key=told.key,
+              seconds=told.seconds, environment=told.environment, folder=folder)
+    # a run that was replaced meanwhile is read once more
+    return run if recorded.read(folder.name) == told else _read(folder, recipe)
 
 
 def _not_there(recipe: Recipe) -> InputError:
@@ -277,51 +288,9 @@ def _not_there(recipe: Recipe) -> InputError:
 
 def recorded_at(recipe: Recipe) -> Path | None:
     """The folder in data/recorded/ with this recipe's run, if it is there."""
-    folder = recorded_dir()
-    return _shelf(folder, folder.stat().st_mtime_ns).get(_plain(recipe)) if folder.is_dir() else None
-
-
-@functools.cache
-def _shelf(folder: Path, changed: int) -> dict[str, Path]:
-    """{what a recipe is known by: its folder}, of all recorded runs."""
-    shelf = {}
-    for file in sorted(folder.glob("*/run.json")):
-        recipe = json.loads(file.read_text(encoding="utf-8"))["recipe"]
-        # settings younger than the run get their defaults
-        shelf.setdefault(_plain(Recipe.from_dict({"label": "", **recipe})), file.parent)
-    return shelf
-
-
-def _plain(recipe: Recipe) -> str:
-    return json.dumps(recipe.identity(), sort_keys=True)
+    return next(iter(recorded.places(recipe)), None)
 
 
 def is_recorded(recipe: Recipe) -> bool:
     """Whether data/recorded/ has this recipe's run."""
     return recorded_at(recipe) is not None
-
-
-def listing() -> pd.DataFrame:
-    """All phases in the store, one row each: key, phase, status, seed, time, accuracy, size and so on."""
-    rows = []
-    for folder in sorted(filter(Path.is_dir, runs_dir().glob("*")), key=lambda f: f.stat().st_mtime):
-        file = folder / "link.json"
-        info = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        recipe = info.get("recipe", {"phases": [{}]})
-        status = "done" if (folder / "final.pt").exists() else "training" if _locked(folder) else "interrupted"
-        rows.append({"phase run": folder.name, "status": status, "model": recipe.get("model"),
-                     "phase": recipe["phases"][-1].get("name"), "after": info.get("previous"),
-                     "seed": recipe.get("seed", ""), "accuracy": info.get("accuracy"), "seconds": info.get("seconds"),
-                     "images/s": info.get("images_per_s"), "peak MB": info.get("peak_memory_mb"),
-                     "finished": info.get("finished"),
-                     "MB": round(sum(f.stat().st_size for f in folder.iterdir()) / 1e6, 1)})
-    return pd.DataFrame(rows)
-
-
-def _locked(folder: Path) -> bool:
-    """Whether some process is at work there just now."""
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True

@@ -6,6 +6,7 @@ beginning, and an interrupted phase goes on after its last finished epoch.
 """
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import glob
@@ -15,21 +16,27 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock
+import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
-from . import distributed, models, trainers
+from . import descriptions, distributed, models, trainers
 from .codehash import numerics
 from .errors import InputError
 from .instability import STEP_COLUMNS
-from .paths import atomic, runs_dir, unwritable
+from .paths import atomic, clear, runs_dir, unwritable
 from .provenance import code_version, demand_unchanged, environment, peak_memory
 from .recipes import Recipe
-from .training import checkpoint
+from .training import checkpoint, resuming
 from .training.engine import Diverged
+from .training.progress import tell
 
 FINAL = ("net", "ema", "history", "seconds", "aiwq")
 HISTORY_COLUMNS = ["phase", "epoch", "step", "split", "metric", "value"]
+OUT_OF_MEMORY = ", perhaps for want of memory: train fewer at a time (--workers), or a smaller profile or batch"
+PATIENCE = 2        # seconds of silence while another process holds a phase
+
+
 @dataclasses.dataclass(frozen=True)
 class Link:
     """Phase ``index`` of a resolved ``recipe``, with all that comes before it."""
@@ -51,8 +58,7 @@ class Link:
         if len(folders) != 1 or not key:
             raise InputError(f"{len(folders)} finished phases in {runs_dir()} have a key that begins with {key!r}: "
                              "`python -m paperlib runs` lists them all")
-        info = json.loads((folders[0] / "link.json").read_text(encoding="utf-8"))
-        recipe = Recipe.from_dict({"label": "", **info["recipe"]})
+        recipe = _description(folders[0]).recipe
         link = cls(recipe, len(recipe.phases) - 1)
         link.__dict__["key"] = folders[0].name      # not the key that today's code would give
         return link
@@ -83,14 +89,21 @@ class Link:
         return (self.folder / "final.pt").exists()
 
     @property
-    def info(self) -> dict:
+    def info(self) -> descriptions.Description:
         """What ``link.json`` says: recipe, code version, environment, time, images per second."""
-        return json.loads((self.folder / "link.json").read_text(encoding="utf-8"))
+        return _description(self.folder)
 
     @functools.cached_property
     def final(self) -> dict:
         """net, ema (state dicts), history, aiwq and seconds, as the phase left them."""
-        return checkpoint.load(self.folder / "final.pt", keys=FINAL)
+        state = checkpoint.load(file := self.folder / "final.pt", keys=FINAL)
+        try:
+            resuming.check_history(state["history"], self.phase.epochs)
+        except checkpoint.ERRORS as error:
+            raise checkpoint.damaged(file, error) from error
+        with contextlib.suppress(OSError):
+            (self.folder / "last.pt").unlink(missing_ok=True)       # a kill just after final.pt has left it
+        return state
 
     @property
     def history(self) -> pd.DataFrame:
@@ -139,7 +152,7 @@ class Link:
             if distributed.rank() == 0:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 lock = FileLock(self.folder / ".lock")
-                lock.acquire()      # where another process trains this very phase, wait and use its result
+                self._await(lock)       # where another process trains this very phase, wait and use its result
         except (OSError, NotImplementedError) as error:
             raise unwritable(self.folder, error) from error
         try:
@@ -147,9 +160,21 @@ class Link:
                 with trainers.conditions(self.recipe):
                     self._train(report if lock else lambda **event: None, writes=lock is not None)
             distributed.barrier()
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+                raise
+            raise InputError(f"phase {self.phase.name!r} of {self.recipe.label!r} broke off{OUT_OF_MEMORY}") from error
         finally:
             if lock is not None:
                 lock.release()
+
+    def _await(self, lock: FileLock) -> None:
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            tell(f"waiting for another process, which trains phase {self.phase.name!r} of {self.recipe.label!r}, seed "
+                 f"{self.recipe.seed}, in {self.folder}")
+            lock.acquire()
 
     def _train(self, report, *, writes: bool) -> None:
         recipe, phase, last = self.recipe, self.phase, self.folder / "last.pt"
@@ -157,12 +182,11 @@ class Link:
         config = {"key": self.key, "previous": before[-1].key if before else None, "code": code_version(),
                   "recipe": self.identity, "environment": environment()}
         if writes:
-            for stray in self.folder.glob(".[0-9]*"):       # what a killed process was writing
-                stray.unlink()
+            clear(self.folder)
             self._write("link.json", config)
         trainer = trainers.trainer(recipe, phase, before)
         if last.exists():
-            trainer.load(checkpoint.load(last, keys=tuple(trainer.state())))
+            resuming.resume(trainer, last)
         progress = functools.partial(
             report, key=Link.chain(recipe)[-1].key, run=f"{recipe.label}, seed {recipe.seed}", phase=phase.name,
             epochs_before=trainers.epochs(before), epochs=sum(p.epochs for p in recipe.phases))
@@ -195,6 +219,10 @@ class Link:
     def _write(self, name: str, content: dict) -> None:
         with atomic(self.folder / name) as temp:
             temp.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _description(folder: Path) -> descriptions.Description:
+    return descriptions.read(folder / "link.json", checkpoint.cure(folder))
 
 
 @functools.cache

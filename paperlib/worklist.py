@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import items, profiles, runs, shelf
+from . import items, profiles, runs, shelf, tables
 from .errors import InputError
 from .recipes import Recipe
 from .sources import resolve, splits
@@ -31,7 +31,7 @@ class Task:
     def recorded(self) -> bool:
         """Whether data/recorded/ has all of it."""
         folder = runs.recorded_at(self.recipe)
-        files = [f"{look.__name__}.csv" for look in self.tables] + [runs.PACKED] * self.packed
+        files = [f"{tables.name(look)}.csv" for look in self.tables] + [runs.PACKED] * self.packed
         return folder is not None and all((folder / file).exists() for file in files)
 
     @property

@@ -6,7 +6,7 @@ import json
 import pandas as pd
 import pytest
 
-from paperlib import data, models, recipes, runs, sources
+from paperlib import data, models, paths, recipes, runs, sources
 from paperlib.claims import (
     NOT_REPRODUCED,
     NOT_TESTABLE,
@@ -251,7 +251,7 @@ def test_without_all_of_cifar10_the_recipe_names_the_subset(monkeypatch):
 
 
 def test_recorded_run_is_found_by_its_recipe(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "recorded_dir", lambda: tmp_path)
+    monkeypatch.setattr(paths, "recorded_dir", lambda: tmp_path)
     made, wanted = run("duq", 1), smoke(profile="recorded", seed=1)
     net = models.quantize(models.build("mobilenet_v3_large", width=0.1), models.Scheme())
     made.recipe, made.layers = dataclasses.replace(wanted, recorded=False, label="another"), models.plan(net)

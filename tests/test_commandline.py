@@ -186,7 +186,7 @@ def test_export(paperlib, folder, tmp_path, monkeypatch):
     assert torch.equal(deploy.load(tmp_path / "net.packed")(images), net(images))
     assert deploy.predictions({"torch": net, "onnx": deploy.runner(tmp_path / "net.onnx")},
                               [(images, torch.zeros(2, dtype=torch.long))]).logit_difference.max() < 1e-3
-    monkeypatch.setattr(runs, "recorded_dir", lambda: tmp_path / "shelf")
+    monkeypatch.setattr(paths, "recorded_dir", lambda: tmp_path / "shelf")
     shelf = run.record(packed=True)
     carried, found = runs.trained(shelf.name)
     assert torch.equal(carried(images), net(images)) and found.recorded and run.record() == shelf

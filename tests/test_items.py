@@ -4,7 +4,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from paperlib import items, notebooks, profiles, recipes, runs
+from paperlib import items, notebooks, paths, profiles, recipes, runs, tables
 from paperlib.errors import InputError
 from paperlib.runs import Run
 
@@ -86,7 +86,7 @@ HISTORY = pd.DataFrame([("float", 1, 8, "val", "loss", 0.5)], columns=["phase", 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """An empty data/recorded/."""
-    monkeypatch.setattr(runs, "recorded_dir", lambda: tmp_path / "recorded")
+    monkeypatch.setattr(paths, "recorded_dir", lambda: tmp_path / "recorded")
     return tmp_path / "recorded"
 
 
@@ -96,6 +96,7 @@ def finished(seed=0, **options):
                seconds=1.0, environment={})
 
 
+@tables.named("test_sizes")
 def sizes(run):
     return pd.DataFrame({"size": [run.recipe.seed + 0.5]})
 
@@ -109,8 +110,8 @@ def test_a_recorded_run_brings_its_tables_along(shelf):
     pd.testing.assert_frame_equal(again.find(sizes), run.find(sizes))
     pd.testing.assert_frame_equal(again.history, HISTORY)
     assert again.steps.iteration.tolist() == [1, 2] and again.folder == folder
-    with pytest.raises(InputError, match="has no table 'test_a_recorded_run_brings_its_tables_along', and no weights"):
-        again.find(test_a_recorded_run_brings_its_tables_along)
+    with pytest.raises(InputError, match="has no table 'test_others', and no weights"):
+        again.find(tables.named("test_others")(lambda run: None))
 
 
 def test_recording_again_gives_equal_bytes(shelf):
@@ -120,12 +121,14 @@ def test_recording_again_gives_equal_bytes(shelf):
         return {file.name: file.read_bytes() for file in run.record().iterdir()}
 
     first = record()
-    assert first == record() and set(first) == {"history.csv", "layers.csv", "run.json", "sizes.csv", "steps.csv.gz"}
+    assert first == record() and set(first) == {"history.csv", "layers.csv", "run.json", "steps.csv.gz",
+                                                  "test_sizes.csv"}
 
 
 def test_a_table_is_made_once():
     calls, run = [], finished()
 
+    @tables.named("test_look")
     def look(run):
         calls.append(run)
         return HISTORY

@@ -223,9 +223,15 @@ def test_data_that_are_not_there_stop_before_any_worker_starts(monkeypatch):
 
 def test_worker_that_dies_is_reported(monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **b: Fake([], code=-11))
-    with pytest.raises(InputError, match="2 trainings failed:\ntraining 'DuQ.* ended with exit code -11"):
+    with pytest.raises(InputError, match="2 trainings failed:\ntraining 'DuQ.* was killed by signal 11; what"):
         runs.obtain_all([tiny(), tiny(seed=1)], workers=2)
-    with pytest.raises(RuntimeError, match="ended with exit code -11"):
+    with pytest.raises(InputError, match="was killed by signal 11; what its last finished epoch left is kept"):
+        parallel.train([tiny()], 1)
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **b: Fake([], code=-9))
+    with pytest.raises(InputError, match="signal 9, perhaps for want of memory: train fewer at a time"):
+        parallel.train([tiny()], 1)
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **b: Fake([], code=1))
+    with pytest.raises(RuntimeError, match="ended with exit code 1"):
         parallel.train([tiny()], 1)
 
 
@@ -271,7 +277,7 @@ def test_damaged_file_costs_one_phase(kept, finished):
 
 
 def test_float_network_alone_can_be_recorded(kept, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "recorded_dir", lambda: tmp_path)
+    monkeypatch.setattr(paths, "recorded_dir", lambda: tmp_path)
     run = runs.obtain(tiny(phases=tiny().phases[:1]))
     run.record("float")
     same_table(runs.obtain(dataclasses.replace(run.recipe, recorded=True)).history, run.history, rtol=1e-5)

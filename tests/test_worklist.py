@@ -6,7 +6,7 @@ import time
 import pandas as pd
 import pytest
 
-from paperlib import items, parallel, runs, shelf, worklist
+from paperlib import items, parallel, paths, runs, shelf, tables, worklist
 from paperlib.errors import InputError
 from paperlib.recipes import weights_alone
 
@@ -17,11 +17,11 @@ SMOKE = "smoke"
 def own_shelf_and_store(tmp_path, monkeypatch):
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
     (tmp_path / "recorded").mkdir()
-    for module in (runs, shelf):
-        monkeypatch.setattr(module, "recorded_dir", lambda: tmp_path / "recorded")
+    monkeypatch.setattr(paths, "recorded_dir", lambda: tmp_path / "recorded")
     return tmp_path
 
 
+@tables.named("test_listed_sizes")
 def sizes(run):
     return pd.DataFrame({"size": [run.recipe.seed]})
 
@@ -71,16 +71,16 @@ def test_from_nothing_to_all_and_not_twice(grid, own_shelf_and_store, one_thread
                            "all runs": {"to do": 2, "epochs left": 3}}       # the float network is shared
     worklist.work(tasks, workers=1, say=heard.append)
     assert told(tasks) == {"one": {"recorded": 1}, "two": {"recorded": 2}, "all runs": {"recorded": 2}}
-    folders = sorted((own_shelf_and_store / "recorded").iterdir())
+    folders = sorted((own_shelf_and_store / "recorded").glob("[!.]*"))
     index = folders.pop(folders.index(own_shelf_and_store / "recorded" / "index.csv"))
     assert len(heard) == len(folders) == 2
     assert pd.read_csv(index).run.tolist() == [folder.name for folder in folders]
     for folder in folders:
-        assert {"history.csv", "run.json", "sizes.csv", runs.PACKED} <= {f.name for f in folder.iterdir()}
+        assert {"history.csv", "run.json", "test_listed_sizes.csv", runs.PACKED} <= {f.name for f in folder.iterdir()}
     worklist.work(tasks, workers=1, say=heard.append)
     assert len(heard) == 2
     worklist.work(tasks, workers=1, again=True, say=heard.append)
-    assert len(heard) == 4 and len(list((own_shelf_and_store / "recorded").glob("*/"))) == 2
+    assert len(heard) == 4 and len(list((own_shelf_and_store / "recorded").glob("*/run.json"))) == 2
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_what_fails_leaves_the_others_alone(grid, monkeypatch, one_thread):
     with pytest.raises(InputError, match="seed 0 went wrong\nseed 1 went wrong"):
         worklist.work(tasks, workers=1, say=heard.append)
     assert told(tasks)["all runs"] == {"recorded": 2, "to do": 2, "epochs left": 2} and len(heard) == 2
-    assert len(pd.read_csv(runs.recorded_dir() / "index.csv")) == 2
+    assert len(pd.read_csv(paths.recorded_dir() / "index.csv")) == 2
 
 
 @pytest.mark.slow
@@ -159,14 +159,14 @@ def test_a_run_is_recorded_as_soon_as_it_is_whole(grid, monkeypatch, one_thread)
     monkeypatch.setattr(runs, "obtain", breaks_off_at_3_bits)
     with pytest.raises(KeyboardInterrupt):
         worklist.work(tasks, workers=1, say=lambda text: None)
-    assert len(pd.read_csv(runs.recorded_dir() / "index.csv")) == 1
+    assert len(pd.read_csv(paths.recorded_dir() / "index.csv")) == 1
 
 
 @pytest.mark.slow
 def test_what_other_code_recorded_is_told_of_and_replaced_whole(grid, monkeypatch, one_thread):
     task = worklist.tasks(SMOKE, ["one"], seeds=1)[0]
     worklist.work([task], workers=1, say=lambda text: None)
-    [file] = runs.recorded_dir().glob("*/run.json")
+    [file] = paths.recorded_dir().glob("*/run.json")
     assert "of older code" not in told([task])["one"]
     info = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(json.dumps({**info, "key": "older"}), encoding="utf-8")
@@ -180,7 +180,7 @@ def test_a_folder_is_not_taken_from_another_run(grid, own_shelf_and_store):
     folder = own_shelf_and_store / "recorded" / "mine"
     folder.mkdir()
     recipes = [task.recipe for task in worklist.tasks(SMOKE, ["two"], seeds=1)]
-    told = {"label": "x", "key": "k", "recipe": recipes[0].identity()}
+    told = {"label": "x", "key": "k", "seconds": 1, "environment": {}, "recipe": recipes[0].identity()}
     (folder / "run.json").write_text(json.dumps(told, default=dataclasses.asdict), encoding="utf-8")
     run = runs.Run(recipes[1], pd.DataFrame(), pd.DataFrame(), key="k", seconds=0.0, environment={})
     with pytest.raises(InputError, match="mine holds another run"):

@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from .. import profiles
+from .. import checked, profiles
 from ..errors import InputError
-from ..models import Scheme
-from ..training.phases import PRETRAINED, Freeze, Phase
+from ..training.phases import PRETRAINED, Phase
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -102,9 +101,8 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, d: dict) -> Recipe:
-        kinds = {"scheme": Scheme, "freeze": Freeze}
-        phases = [Phase(**{**p, **{k: kind(**p[k]) for k, kind in kinds.items() if p.get(k)}}) for p in d["phases"]]
-        return cls(**{**d, "phases": tuple(phases)})
+        """The recipe that :meth:`to_dict` gave; InputError names a field that is missing, unknown or of another type."""
+        return checked.build(cls, d)
 
 
 def _frozen(phase: Phase) -> str:

@@ -1,9 +1,9 @@
 """Saving and loading state, so that a file is either whole or not there, and nothing executes on load."""
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
-import zipfile
 from pathlib import Path
 
 import torch
@@ -11,28 +11,43 @@ import torch
 from ..errors import InputError
 from ..paths import atomic
 
+MARK = b"SHA-256:"      # of all before it; with 32 bytes of digest the last thing in a file
+ERRORS = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError,
+          IndexError)
+
 
 def save(state: dict, path: Path) -> None:
     """Write ``state`` (tensors, numbers, strings, lists, dicts) to ``path`` atomically; InputError on a full disk."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
+    buffer.write(MARK + hashlib.sha256(buffer.getbuffer()).digest())
     with atomic(path) as temp:
         temp.write_bytes(buffer.getbuffer())        # torch itself would report a full disk in its own, unclear way
 
 
 def load(path: Path, *, keys: tuple[str, ...] = ()) -> dict:
-    """Read what :func:`save` wrote, onto the CPU.  InputError if the file is damaged or lacks one of ``keys``."""
+    """Read what :func:`save` wrote, onto the CPU.  InputError if a single bit differs or one of ``keys`` is lacking."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:       # torch does not look at the checksums
-                raise ValueError("a checksum differs")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()     # torch does not look at checksums, and those of a zip file cover half of it
+        end = len(content) - len(MARK) - 32
+        if end < 0 or content[end:] != MARK + hashlib.sha256(memoryview(content)[:end]).digest():
+            raise ValueError("its SHA-256 is not the one at its end")
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or not set(keys) <= set(state):
             raise ValueError("it holds something else")
     except (FileNotFoundError, PermissionError):
         raise       # nothing is wrong with the file
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise InputError(f"{path} is damaged ({reason}): delete the folder {path.parent} and run the same command "
-                         "again; only this phase is trained anew") from error
+    except ERRORS as error:
+        raise damaged(path, error) from error
     return state
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """The InputError for a file that cannot be used, with the cure."""
+    reason = " ".join(str(error).split())[:80] or type(error).__name__
+    return InputError(f"{path} is damaged ({reason}): {cure(path.parent)}")
+
+
+def cure(folder: Path) -> str:
+    """What mends a phase in the store."""
+    return f"delete the folder {folder} and run the same command again; only this phase is trained anew"

@@ -53,10 +53,6 @@ class Progress:
         if self._all:
             self._all.update(epochs)
 
-    def tell(self, text: str) -> None:
-        """A line above the bars."""
-        tqdm.write(text, file=sys.stderr)
-
     def _tick(self) -> None:
         while not self._closed.wait(1):
             with self._lock:
@@ -72,3 +68,8 @@ class Progress:
         with self._lock:
             for bar in [*self.bars.values(), *filter(None, [self._all])]:
                 bar.close()
+
+
+def tell(text: str) -> None:
+    """A line above the bars, on the standard error."""
+    tqdm.write(text, file=sys.stderr)
