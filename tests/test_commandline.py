@@ -199,12 +199,16 @@ def test_export(paperlib, folder, tmp_path, monkeypatch):
         assert code == 2 and f"begins with {key!r}: `python -m paperlib runs` lists them all" in errors
 
 
-def test_a_run_trained_by_other_code_is_found_by_its_key(folder, monkeypatch):
+def test_a_run_trained_by_other_code_is_found_by_its_key(paperlib, folder, monkeypatch):
     run = runs.obtain(recipes.weights_alone(4, model="mobilenet_v2", profile=profiles.changed(
         "smoke", **{**SETTINGS, "round_epochs": 0, "float_epochs": 0})), progress=lambda **event: None)
     weights = run.model().state_dict()
-    monkeypatch.setattr("paperlib.store.code_version", lambda: "younger")
-    net, found = runs.trained(run.key)
+    for module in ("store", "runs"):
+        monkeypatch.setattr(f"paperlib.{module}.code_version", lambda: "younger")
+    code, _, errors = paperlib("export", run.key, "--to", "packed", "--out", str(folder / "x.packed"))
+    assert code == 2 and "was trained by other code than today's" in errors and not (folder / "x.packed").exists()
+    with pytest.warns(UserWarning, match="other code than today's, so its numbers may come out otherwise"):
+        net, found = runs.trained(run.key, any_code=True)
     assert found.identity() == run.recipe.identity() and Link.at(run.key).key == run.key
     assert all(torch.equal(a, b) for a, b in zip(weights.values(), net.state_dict().values()) if torch.is_tensor(a))
 
