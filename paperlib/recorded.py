@@ -49,10 +49,10 @@ def known_by(recipe: Recipe) -> str:
     return json.dumps(recipe.identity(), sort_keys=True)
 
 
-def usual_name(recipe: Recipe) -> str:
-    """What the folder of this recipe's run is called unless told otherwise."""
+def usual_place(recipe: Recipe) -> Path:
+    """The folder for this recipe's run, unless it is told another name."""
     label = "-".join(re.findall(r"[a-z0-9]+", recipe.label.lower()))
-    return f"{label}_{recipe.model}_{recipe.seed}_{hashlib.sha256(known_by(recipe).encode()).hexdigest()[:6]}"
+    return paths.recorded_dir() / f"{label}_{recipe.model}_{recipe.seed}_{hashlib.sha256(known_by(recipe).encode()).hexdigest()[:6]}"
 
 
 def table(folder: Path, name: str) -> pd.DataFrame | None:

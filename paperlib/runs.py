@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -10,135 +9,20 @@ from pathlib import Path
 import pandas as pd
 from torch import nn
 
-from . import deploy, distributed, models, outcomes, parallel, paths, recorded, tables
+from . import distributed, models, parallel, paths, recorded
 from .errors import InputError
 from .inventory import listing
 from .paths import plain_name
 from .provenance import code_version
 from .recipes import Recipe
 from .recorded import PACKED
+from .run import Run, not_there
 from .sources import resolve, splits
 from .store import Link
 from .training.progress import Progress
 
 __all__ = ["PACKED", "Run", "is_recorded", "listing", "obtain", "obtain_all", "obtain_each", "prepare", "recorded_at",
            "trained"]
-AS_IT_IS = models.Scheme(w_bits=32, a_bits=32, negative_padding=False)     # a float network in a quantized one's form
-
-
-class Run:
-    """A finished run.
-
-    ``recipe`` as it was run; ``history``: DataFrame with columns phase, epoch, step, split, metric, value;
-    ``layers``: the plan of the final network, one row per layer; ``instability``: AIWQ by phase and layer, of the
-    phases that measured it; ``steps``: its history with columns phase, iteration, layer, metric, value, if kept;
-    ``key``: the hash that names the run; ``seconds``: training time; ``environment``: machine and versions;
-    ``folder``: where a recorded run lies.  ``absent``: one that is not recorded yet; its history has no numbers (NaN).
-    ``failures``: why it is no result (outcomes.py), a sentence each.  ``outcome``: "", "not recorded yet" or "failed
-    training".
-    """
-
-    def __init__(self, recipe: Recipe, history: pd.DataFrame, layers: pd.DataFrame,
-                 instability: pd.DataFrame | None = None, steps: pd.DataFrame | None = None, *, key: str,
-                 seconds: float, environment: dict, folder: Path | None = None):
-        self.recipe, self.history, self.layers = recipe, history, layers
-        self.instability, self.steps = (pd.DataFrame() if t is None else t for t in (instability, steps))
-        self.key, self.seconds, self.environment, self.folder = key, seconds, environment, folder
-        self._found: dict[str, pd.DataFrame] = {}
-
-    @classmethod
-    def unrecorded(cls, recipe: Recipe) -> Run:
-        """In the place of a recorded run that is not there yet."""
-        return cls(recipe, outcomes.unrecorded(recipe), pd.DataFrame(columns=["layer"]),
-                   pd.DataFrame(columns=["layer", "aiwq"], dtype=float), key="", seconds=0.0, environment={})
-
-    @property
-    def absent(self) -> bool:
-        return not self.key
-
-    @functools.cached_property
-    def failures(self) -> list[str]:
-        return outcomes.failures(self)
-
-    @property
-    def outcome(self) -> str:
-        return outcomes.NOT_RECORDED if self.absent else outcomes.FAILED if self.failures else ""
-
-    def model(self, phase: str | None = None, *, averaged: bool = False) -> nn.Module:
-        """The network after the last phase, or after the named one; ``averaged``: the moving average of its weights.
-
-        Some recorded runs bring their last network along, packed (deploy.pack); InputError for others.
-        """
-        if self.absent:
-            raise _not_there(self.recipe)
-        if self.folder is not None:
-            if phase or averaged or not (self.folder / PACKED).exists():
-                raise InputError(f"the recorded run {self.folder.name} does not carry these weights: use "
-                                 "profile='laptop', which trains them")
-            return deploy.load(self.folder / PACKED)
-        links = {link.phase.name: link for link in Link.chain(self.recipe)}
-        if phase is not None and phase not in links:
-            raise InputError(f"no phase {phase!r} in this run: choose from {', '.join(links)}")
-        return links[phase or self.recipe.phases[-1].name].network(averaged=averaged)
-
-    def values(self, phase: str, split: str, metric: str = "loss") -> pd.Series:
-        """One curve: the metric by epoch."""
-        h = self.history
-        rows = h[(h.phase == phase) & (h.split == split) & (h.metric == metric)]
-        if rows.empty:
-            raise InputError(f"this run has no {split} {metric} in a phase {phase!r}")
-        return rows.set_index("epoch")["value"]
-
-    def find(self, look: Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
-        """The table that ``look`` makes of this run's networks, made once; a recorded run brings it along, under the
-        name that ``tables.named`` gave it.
-
-        InputError if a recorded run does not.
-        """
-        name = tables.name(look)
-        if self.absent:
-            raise _not_there(self.recipe)
-        if name not in self._found:
-            table = look(self) if self.folder is None else recorded.table(self.folder, name)
-            if table is None:
-                raise InputError(f"the recorded run {self.folder.name} has no table {name!r}, and no weights to make "
-                                 "it from: use profile='laptop', which trains them")
-            self._found[name] = table
-        return self._found[name]
-
-    @property
-    def name(self) -> str:
-        """What its folder in data/recorded/ is called."""
-        return recorded.usual_name(self.recipe)
-
-    def record(self, name: str | None = None, *, packed: bool = False) -> Path:
-        """Keep the tables and provenance for readers, in data/recorded/<name>/, with all that was found before.
-
-        A run of this recipe that lies there is replaced, with all that was made of it if other code trained it.  A new
-        one is called :attr:`name` unless told otherwise.  ``packed``: the network after the last phase as well.
-        InputError if the folder is another recipe's.
-        """
-        there = recorded_at(self.recipe)
-        name = name or (there.name if there else self.name)
-        with recorded.replaced(name, self.recipe, self.key) as folder:
-            for file, table in ({file: getattr(self, file) for file in tables.OF_EVERY_RUN} | self._found).items():
-                if table.empty and file not in recorded.COLUMNS:
-                    continue
-                large = file == "steps"
-                table.to_csv(folder / f"{file}.csv{'.gz' if large else ''}", index=False, lineterminator="\n",
-                             float_format="%.4g" if large else "%.6g",
-                             compression={"method": "gzip", "mtime": 1} if large else None)
-            if packed:
-                net = self.model() if len(self.layers) else models.quantize(self.model(), AS_IT_IS)
-                deploy.pack(net, folder / PACKED, build=self.recipe.build())
-            told = {"label": self.recipe.label, "key": self.key, "seconds": round(self.seconds),
-                    "environment": self.environment, "recipe": self.recipe.identity()}
-            with open(folder / "run.json", "w", encoding="utf-8") as file:
-                json.dump(told, file, indent=1)
-                file.write("\n")
-        return paths.recorded_dir() / name
-
-
 def trained(name: str, *, any_code: bool = False) -> tuple[nn.Module, Recipe]:
     """A trained network and its recipe: of the phase whose key begins so, or of the recorded run of that name.
 
@@ -147,7 +31,7 @@ def trained(name: str, *, any_code: bool = False) -> tuple[nn.Module, Recipe]:
     """
     if name and (folder := paths.recorded_dir() / plain_name(name, "a run")).is_dir():
         recipe = dataclasses.replace(recorded.read(name).recipe, recorded=True)
-        run = _read(folder, recipe)
+        run = Run.read(folder, recipe)
         net, same, cure, any_code = run.model(), run.key == Link.chain(recipe)[-1].key, "train its recipe anew", True
     else:
         link = Link.at(name)
@@ -263,34 +147,19 @@ def _check(links: list[Link]) -> None:
 
 def _recorded(recipe: Recipe) -> Run:
     folders = recorded.places(recipe)
-    if not folders and (paths.recorded_dir() / (name := recorded.usual_name(recipe))).is_dir():
-        recorded.read(name)     # says what is wrong there
-    if not folders:
-        raise _not_there(recipe)
     if len(folders) > 1:
         raise InputError(f"data/recorded/{' and data/recorded/'.join(f.name for f in folders)} hold runs of one recipe, "
                          f"{recipe.label!r}, seed {recipe.seed}: delete all but one")
-    return _read(folders[0], recipe)
-
-
-def _read(folder: Path, recipe: Recipe) -> Run:
-    told = recorded.read(folder.name)
-    run = Run(recipe, *(recorded.table(folder, name) for name in tables.OF_EVERY_RUN), key=told.key,
-              seconds=told.seconds, environment=told.environment, folder=folder)
-    # a run that was replaced meanwhile is read once more
-    return run if recorded.read(folder.name) == told else _read(folder, recipe)
-
-
-def _not_there(recipe: Recipe) -> InputError:
-    return InputError(f"no recorded run of {recipe.label!r}, seed {recipe.seed}, with these settings: train it with "
-                      "another profile, such as laptop")
+    if not folders and not is_recorded(recipe):
+        raise not_there(recipe)
+    return Run.read(*folders or [recorded.usual_place(recipe)], recipe)
 
 
 def recorded_at(recipe: Recipe) -> Path | None:
-    """The folder in data/recorded/ with this recipe's run, if it is there."""
+    """The folder in data/recorded/ with this recipe's run, if it is there and can be read."""
     return next(iter(recorded.places(recipe)), None)
 
 
 def is_recorded(recipe: Recipe) -> bool:
-    """Whether data/recorded/ has this recipe's run."""
-    return recorded_at(recipe) is not None
+    """Whether data/recorded/ has this recipe's run, be it damaged."""
+    return recorded_at(recipe) is not None or recorded.usual_place(recipe).is_dir()

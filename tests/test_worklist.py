@@ -6,7 +6,7 @@ import time
 import pandas as pd
 import pytest
 
-from paperlib import items, parallel, paths, runs, shelf, tables, worklist
+from paperlib import items, parallel, paths, runs, tables, worklist
 from paperlib.errors import InputError
 from paperlib.recipes import weights_alone
 
