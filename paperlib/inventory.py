@@ -41,7 +41,8 @@ def _row(folder: Path) -> dict:
         names = {file.name for file in folder.iterdir()}
         size = sum(file.lstat().st_size for file in folder.iterdir())
     except OSError as error:
-        raise InputError(f"{folder} cannot be read ({error.strerror}): make it readable, or {checkpoint.cure(folder)}") from error
+        raise InputError(f"{folder} cannot be read ({error.strerror}): make it readable, or "
+                         f"{checkpoint.cure(folder)}") from error
     done = "final.pt" in names
     row = {"status": "done" if done else "training" if _locked(folder) else "interrupted", "model": None, "phase": None,
            "after": None, "seed": "", "accuracy": None, "seconds": None, "images/s": None, "peak MB": None,

@@ -52,7 +52,8 @@ def known_by(recipe: Recipe) -> str:
 def usual_place(recipe: Recipe) -> Path:
     """The folder for this recipe's run, unless it is told another name."""
     label = "-".join(re.findall(r"[a-z0-9]+", recipe.label.lower()))
-    return paths.recorded_dir() / f"{label}_{recipe.model}_{recipe.seed}_{hashlib.sha256(known_by(recipe).encode()).hexdigest()[:6]}"
+    digest = hashlib.sha256(known_by(recipe).encode()).hexdigest()
+    return paths.recorded_dir() / f"{label}_{recipe.model}_{recipe.seed}_{digest[:6]}"
 
 
 def table(folder: Path, name: str) -> pd.DataFrame | None:

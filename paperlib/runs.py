@@ -148,8 +148,9 @@ def _check(links: list[Link]) -> None:
 def _recorded(recipe: Recipe) -> Run:
     folders = recorded.places(recipe)
     if len(folders) > 1:
-        raise InputError(f"data/recorded/{' and data/recorded/'.join(f.name for f in folders)} hold runs of one recipe, "
-                         f"{recipe.label!r}, seed {recipe.seed}: delete all but one")
+        names = " and data/recorded/".join(folder.name for folder in folders)
+        raise InputError(f"data/recorded/{names} hold runs of one recipe, {recipe.label!r}, seed {recipe.seed}: "
+                         "delete all but one")
     if not folders and not is_recorded(recipe):
         raise not_there(recipe)
     return Run.read(*folders or [recorded.usual_place(recipe)], recipe)

@@ -20,8 +20,8 @@ def named(name: str) -> Callable[[Callable], Callable]:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise InputError(f"a table cannot be called {name!r}: use lower-case letters, digits and underscores")
         if name in OF_EVERY_RUN or _makers.setdefault(name, maker) != maker:       # a module may be loaded again
-            raise InputError(f"two tables cannot both be called {name!r}, and {_makers.get(name, 'every run')} has one: "
-                             "choose another name")
+            raise InputError(f"two tables cannot both be called {name!r}, and {_makers.get(name, 'every run')} has "
+                             "one: choose another name")
         make.table = name
         return make
     return register

@@ -86,7 +86,8 @@ assert runs.listing().empty
 
 
 def test_without_its_repository_the_library_asks_for_a_clone_where_it_needs_one(tmp_path):
-    shutil.copytree(paths.ROOT / "paperlib", tmp_path / "site" / "paperlib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(paths.ROOT / "paperlib", tmp_path / "site" / "paperlib",
+                    ignore=shutil.ignore_patterns("__pycache__"))
     env = {k: v for k, v in os.environ.items() if not k.startswith("PAPERLIB_")}
     done = subprocess.run([sys.executable, "-c", WHEEL, tmp_path / "net.packed"], cwd=tmp_path, text=True,
                           capture_output=True, env={**env, "PYTHONPATH": str(tmp_path / "site")})

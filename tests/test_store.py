@@ -38,8 +38,8 @@ def link(seed=0, epochs=0):
 def laid(seed=0, **changes):
     """The folder of a phase that is done, as far as its files tell."""
     made = link(seed)
-    info = {"key": made.key, "previous": None, "code": "c", "recipe": made.identity, "environment": {}, "accuracy": 10.0,
-            "seconds": 1.5, "images_per_s": None, "peak_memory_mb": 99, "finished": "2024-01-01 00:00:00"}
+    info = {"key": made.key, "previous": None, "code": "c", "recipe": made.identity, "environment": {},
+            "accuracy": 10.0, "seconds": 1.5, "images_per_s": None, "peak_memory_mb": 99, "finished": "2024-01-01 00:00:00"}
     made._write("link.json", json.loads(json.dumps({**info, **changes}, default=str)))
     checkpoint.save({**DONE, **changes.get("state", {})}, made.folder / "final.pt")
     return made.folder
@@ -54,17 +54,20 @@ def in_recipe(**settings):
 
 
 DAMAGED = {
-    "empty": b"", "half": b'{"key": "', "null": b"null", "number": b"5", "list": b"[]", "text": b'"x"', "binary": b"\xff\0",
+    "empty": b"", "half": b'{"key": "', "null": b"null", "number": b"5", "list": b"[]", "text": b'"x"',
+    "binary": b"\xff\0",
     "deep": b"[" * 100_000, "number too long": b'{"key": ' + b"9" * 5000 + b"}", "no recipe": b'{"key": "k"}',
     "a key as number": lambda info: {**info, "key": 5}, "no environment": lambda info: {**info, "environment": None},
-    "previous as list": lambda info: {**info, "previous": []}, "accuracy as text": lambda info: {**info, "accuracy": "9"},
+    "previous as list": lambda info: {**info, "previous": []},
+    "accuracy as text": lambda info: {**info, "accuracy": "9"},
     "seconds infinite": lambda info: {**info, "seconds": float("inf")},
     "finished as dict": lambda info: {**info, "finished": {}}, "lines in a name": in_recipe(model="a\nb"),
     "recipe as list": lambda info: {**info, "recipe": []}, "unknown field": in_recipe(sparsity=0.5),
     "no phases": in_recipe(phases=[]), "phases as dict": in_recipe(phases={}), "phase as text": in_recipe(phases=["x"]),
     "phase without epochs": in_recipe(phases=[{"name": "x", "lr": 0.1}]),
     "unknown method": in_recipe(phases=[{"name": "x", "epochs": 1, "lr": 0.1, "scheme": {"weight": "of tomorrow"}}]),
-    "seed as list": in_recipe(seed=[0]), "true for a number": in_recipe(seed=True), "width as text": in_recipe(width="1")}
+    "seed as list": in_recipe(seed=[0]), "true for a number": in_recipe(seed=True),
+    "width as text": in_recipe(width="1")}
 
 
 @pytest.mark.parametrize("how", DAMAGED)
@@ -129,19 +132,20 @@ def test_no_flipped_bit_is_loaded(tmp_path):
 def small():
     """(a new trainer of a phase of two epochs with two steps each, the state after the first)."""
     train, test = (images.stratified(40) for images in load_subset())
+    batches = Batches(train, 20, train=True), Batches(test, 40, train=False)
 
     def trainer():
         torch.manual_seed(0)
         net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
-        return Trainer(net, Phase("x", 2, lr=0.001), Batches(train, 20, train=True), Batches(test, 40, train=False), seed=0)
+        return Trainer(net, Phase("x", 2, lr=0.001), *batches, seed=0)
 
     states, one = [], trainer()
     one.run(save=lambda state: states.append(copy.deepcopy(state)))
     return trainer, states
 
 
-WRONG = {"epoch 99": {"epoch": 99}, "epoch -5": {"epoch": -5}, "epoch of another": {"epoch": 2}, "no epoch": {"epoch": None},
-         "epoch as text": {"epoch": "1"}, "no history": {"history": []}, "step 3": {"step": 3}, "step -1": {"step": -1},
+WRONG = {"epoch 99": {"epoch": 99}, "epoch -5": {"epoch": -5}, "epoch of another": {"epoch": 2},
+         "no epoch": {"epoch": None}, "epoch as text": {"epoch": "1"}, "no history": {"history": []}, "step 3": {"step": 3}, "step -1": {"step": -1},
          "step 1": {"step": 1}, "history of text": {"history": "abc"}, "rows of two": {"history": [[0, 0]]},
          "seconds": {"seconds": float("nan")}, "sums": {"sums": torch.zeros(3)}, "schedule": {"schedule": {}},
          "optimizer": {"optimizer": {}}, "another network": {"net": {"w": torch.zeros(1)}}, "aiwq": {"schedule": None}}
@@ -196,7 +200,8 @@ def test_who_waits_for_another_process_says_so(monkeypatch, capsys):
     held.wait()
     link(0).obtain(None)
     other.join()
-    assert f"waiting for another process, which trains phase 'float' of {link(0).recipe.label!r}, seed 0, in {folder}" in (
+    label = link(0).recipe.label
+    assert f"waiting for another process, which trains phase 'float' of {label!r}, seed 0, in {folder}" in (
         capsys.readouterr().err)
     link(0).obtain(None)
     assert capsys.readouterr().err == ""
