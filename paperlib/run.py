@@ -25,8 +25,8 @@ class Run:
     ``layers``: the plan of the final network, one row per layer; ``instability``: AIWQ by phase and layer, of the
     phases that measured it; ``steps``: its history with columns phase, iteration, layer, metric, value, if kept;
     ``key``: the hash that names the run; ``seconds``: training time; ``environment``: machine and versions;
-    ``folder``: where a recorded run lies.  ``absent``: a run that is not recorded yet; its history has no numbers
-    (NaN).  ``failures``: why it is no result (outcomes.py), a sentence each.  ``outcome``: "", "not recorded yet" or "failed
+    ``folder``: where a recorded run lies.  ``absent``: one that is not recorded yet; its history has no numbers (NaN).
+    ``failures``: why it is no result (outcomes.py), a sentence each.  ``outcome``: "", "not recorded yet" or "failed
     training".
     """
 
