@@ -48,16 +48,11 @@ from .pact_vs_duq import describe_four_quantizers, describe_pact_vs_duq, end_val
 from .qil_intervals import (
     describe_interval_bounds,
     describe_interval_distributions,
-    describe_pruned_by_bits,
     interval_bounds,
     interval_distributions,
     interval_motion,
     interval_values,
-    intervals_in_words,
     last_bounds,
-    pruned_by_bits,
-    pruned_shares,
-    pruned_table,
 )
 from .qil_photographs import (
     describe_qil_photographs,
@@ -66,6 +61,7 @@ from .qil_photographs import (
     photographs_table,
     qil_photographs,
 )
+from .qil_pruning import describe_pruned_by_bits, intervals_in_words, pruned_by_bits, pruned_shares, pruned_table
 from .qil_quantizer import (
     describe_qil_activations,
     describe_qil_gradients,
