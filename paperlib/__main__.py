@@ -242,7 +242,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--first-seed", type=int, default=0, metavar="N", help="default: %(default)s")
     workers(sub)
     sub.add_argument("--show", action="store_true", help="print the phases and train nothing")
-    sub.add_argument("--record", type=_name, metavar="NAME", help="keep the results in data/recorded/, in a folder that begins so")
+    sub.add_argument("--record", type=_name, metavar="NAME",
+                     help="keep the results in data/recorded/, in a folder that begins so")
     sub = command("prepare", prepare, "train all that the figures need, whatever they share once, on all cores")
     sub.add_argument("item", nargs="*", help="name of a notebook, without .ipynb (default: all of them)")
     profile(sub, "laptop")

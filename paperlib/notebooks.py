@@ -16,6 +16,7 @@ from pathlib import Path
 import nbformat
 import papermill
 from filelock import FileLock
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from . import codehash
@@ -75,6 +76,9 @@ def execute(name: str, given: dict) -> nbformat.NotebookNode:
         if error.ename == InputError.__name__:
             raise InputError(f"notebook {name!r}, cell {error.exec_count}: {message}") from None
         raise
+    except DeadKernelError:
+        raise InputError(f"the process of notebook {name!r} was killed, perhaps for want of memory: close other "
+                         "programs, or choose a smaller profile; what was trained is kept") from None
 
 
 def _terminal() -> os.terminal_size:

@@ -23,6 +23,8 @@ from .training.progress import Progress
 
 __all__ = ["PACKED", "Run", "is_recorded", "listing", "obtain", "obtain_all", "obtain_each", "prepare", "recorded_at",
            "trained"]
+
+
 def trained(name: str, *, any_code: bool = False) -> tuple[nn.Module, Recipe]:
     """A trained network and its recipe: of the phase whose key begins so, or of the recorded run of that name.
 

@@ -38,6 +38,16 @@ def test_an_error_in_a_notebook_arrives_as_its_own_line(tmp_path, monkeypatch):
     assert "\n" not in str(info.value)
 
 
+def test_a_kernel_that_is_killed_is_one_line(tmp_path, monkeypatch, capfd):
+    cells = [nbformat.v4.new_code_cell('profile: str = "smoke"  # how large', metadata={"tags": ["parameters"]}),
+             nbformat.v4.new_code_cell("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "dying.ipynb")
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    with pytest.raises(InputError, match="notebook 'dying' was killed, perhaps for want of memory: close other") as info:
+        notebooks.execute("dying", {})
+    assert "\n" not in str(info.value) and "Traceback" not in capfd.readouterr().err
+
+
 def test_a_figure_leaves_its_files_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PAPERLIB_FIGURES", "paper")       # not from notebooks/, where kernels start
