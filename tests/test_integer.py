@@ -15,9 +15,14 @@ from paperlib.deploy import compare, export_program, integers
 from paperlib.deploy import integer as module
 from paperlib.deploy.compare import predictions
 from paperlib.deploy.fold import doubled, spacing
-from paperlib.deploy.integer import Factor, IntegerNet, thresholds
+from paperlib.deploy import fixed as fixed_module
+from paperlib.deploy.fixed import thresholds
+from paperlib.deploy.fixed_rules import RULES, Factor, average
+from paperlib.deploy.integer import IntegerNet
 from paperlib.errors import InputError
 from paperlib.models import Scheme
+from paperlib.models.graph import trace
+from paperlib.models.operations import operation
 
 NETWORKS = {
     "v1, PACT and SAWB": ("mobilenet_v1", Scheme("sawb", "pact", 2, 2)),
@@ -133,8 +138,8 @@ def test_logits(net):
 @pytest.mark.parametrize("how", NETWORKS)
 def test_fixed_point_holds_integers_alone(how, monkeypatch):
     fixed, seen = IntegerNet(network(*NETWORKS[how]), "fixed"), []
-    run = module._Fixed.run_node
-    monkeypatch.setattr(module._Fixed, "run_node",
+    run = fixed_module.Fixed.run_node
+    monkeypatch.setattr(fixed_module.Fixed, "run_node",
                         lambda self, node: seen.append((node.op, run(self, node))) or seen[-1][1])
     logits = fixed(IMAGES)
     inner = [value for op, value in seen if op not in ("placeholder", "output")]
@@ -189,11 +194,13 @@ def test_pooling_and_activations_of_integers():
     x = torch.randint(-2**20, 2**20, (2, 3, 7, 5))
     for size in (1, (3, 2), (7, 5), 9):
         exact = F.adaptive_avg_pool2d(x.double(), size)
-        assert ((module._average(x, size) - exact).abs() <= 0.5 + 1e-9).all()
-    program = type("Program", (), {"one": 2**16})()
+        assert ((average(x, size) - exact).abs() <= 0.5 + 1e-9).all()
+    net = nn.Sequential(nn.Conv2d(1, 1, 1))
+    program = IntegerNet(models.calibrate(models.quantize(net, Scheme()), IMAGES[:, :1]), "fixed", 16).program
     real = x.double() / 2**16
     for layer in (nn.Hardswish(), nn.Hardsigmoid(), nn.ReLU(), nn.ReLU6(), nn.Hardtanh(), nn.MaxPool2d(2)):
-        fixed = module._MODULES[type(layer)](program, layer, x)
+        found = operation(next(iter(trace(nn.Sequential(layer)).find_nodes(op="call_module", target="0"))), {"0": layer})
+        fixed = RULES[found.name](program, x, **found.settings)
         assert fixed.dtype == torch.int64
         assert ((fixed - layer(real) * 2**16).abs() <= 0.5 + 1e-6).all(), layer
 
@@ -239,6 +246,7 @@ def run_program(file, codes):
             x = (x.sum((-2, -1), keepdims=True) + n // 2) // n
         elif step["op"] == "max":
             (n, _), (s, _) = step["kernel"], step["stride"]
+            x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in step["padding"])], constant_values=-2**31)
             x = np.lib.stride_tricks.sliding_window_view(x, (n, n), (2, 3))[:, :, ::s, ::s].max((-2, -1))
         elif step["op"] == "flatten":
             x = x.reshape(len(x), -1)

@@ -2,43 +2,20 @@
 from __future__ import annotations
 
 import operator
-from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.fx.passes.shape_prop import ShapeProp
-from torch.nn.modules.utils import _pair
 
 from ..errors import InputError
-from ..models.ranges import _changes_its_input, trace
+from ..models.graph import is_plain, norms_behind
+from ..models.operations import operation
 from ..quantizers import Quantizer
-from .fold import IntegerLayer, integers, norm_behind, norm_terms, spacing
+from .fold import IntegerLayer, image_graph, integers, norm_terms, spacing
+from .operators import KEPT, KNOWN, Codes, clip_of, emit
 from .rounding import room_of, rounding
-
-_OPERATIONS = {
-    "relu": (nn.ReLU, F.relu, torch.relu, "relu"), "relu6": (nn.ReLU6, F.relu6), "hardtanh": (nn.Hardtanh,),
-    "HardSwish": (nn.Hardswish, F.hardswish), "HardSigmoid": (nn.Hardsigmoid, F.hardsigmoid),
-    "Sigmoid": (nn.Sigmoid, torch.sigmoid, "sigmoid"), "adaptive": (nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d),
-    "max_pool": (nn.MaxPool2d,), "flatten": (nn.Flatten, torch.flatten, "flatten"),
-    "same": (nn.Identity, nn.Dropout, F.dropout, "contiguous"), "norm": (nn.BatchNorm1d, nn.BatchNorm2d),
-    "Add": (operator.add, operator.iadd, torch.add, "add", "add_"),
-    "Mul": (operator.mul, operator.imul, torch.mul, "mul", "mul_")}
-_NAMES = {target: name for name, targets in _OPERATIONS.items() for target in targets}
-_LIMITS = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0)}
-
-
-def _limits(kind: str, module: nn.Module | None) -> tuple[float, float]:
-    return _LIMITS.get(kind) or (module.min_val, module.max_val)
-
-
-class _Codes(NamedTuple):
-    """A tensor that holds the codes of the quantizer that comes next."""
-
-    name: str
-
 
 def _zero(quantizer: Quantizer) -> int:
     """What stands for code 0: all codes are carried by uint8, since ORT's QLinearConv wants one type on both sides."""
@@ -50,12 +27,18 @@ class Writer:
 
     def __init__(self, net: nn.Module, size: tuple[int, ...], carrier: str):
         self.nodes, self.constants, self.carrier, self.integer, self.codes = [], {}, carrier, [], {}
-        self.graph, self.modules = trace(net), dict(net.named_modules(remove_duplicate=False))
+        self.net, self.graph, self.modules = net, image_graph(net), dict(net.named_modules(remove_duplicate=False))
+        self.operations = {node: operation(node, self.modules) for node in self.graph.nodes}
         self.layers = integers(net) if any(isinstance(m, Quantizer) for m in net.modules()) else {}
-        self.folded = {layer.norm for layer in self.layers.values()}
+        self.norms = norms_behind(net, self.graph)
+        self.folded = set(self.norms.values())
+        result = next(node for node in self.graph.nodes if node.op == "output").args[0]
+        if not isinstance(result, torch.fx.Node):
+            raise InputError(f"forward returns a {type(result).__name__}, and a file has one output, the logits: put the "
+                             "network into a module whose forward returns them alone")
         try:
             with torch.no_grad():
-                ShapeProp(torch.fx.GraphModule(net, self.graph)).propagate(torch.zeros(1, *size).double())
+                ShapeProp(torch.fx.GraphModule(net, self.graph)).propagate(torch.zeros(2, *size).double())
         except RuntimeError as error:
             raise InputError(f"{type(net).__name__} cannot take images of shape {'x'.join(map(str, size))}: give "
                              "input_size as the network needs it") from error
@@ -88,9 +71,9 @@ class Writer:
             return codes
         return self.add("Clip", codes, *(self.constant(code + zero, np.uint8) for code in (low, top)))
 
-    def encode(self, x: str | _Codes, quantizer: Quantizer, name: str) -> str:
+    def encode(self, x: str | Codes, quantizer: Quantizer, name: str) -> str:
         """The codes of ``x``, clipped, for the layer or block ``name``."""
-        self.codes[name] = codes = x.name if isinstance(x, _Codes) else self.round(x, quantizer, name)
+        self.codes[name] = codes = x.name if isinstance(x, Codes) else self.round(x, quantizer, name)
         return codes
 
     def round(self, x: str, quantizer: Quantizer, name: str) -> str:
@@ -117,23 +100,25 @@ class Writer:
         low, top = -np.inf, np.inf
         while len(node.users) == 1:
             node = next(iter(node.users))
-            kind, module = self.kind(node), self.modules.get(node.target) if node.op == "call_module" else None
-            if kind == "layer":
-                quantizer = getattr(module, "input_quantizer", None)
+            found, limits = self.operations[node], clip_of(self.operations[node])
+            if found and found.name == "layer":
+                quantizer = getattr(self.modules[node.target], "input_quantizer", None)
                 if quantizer is None or quantizer.placed() is None or type(quantizer).gain is not Quantizer.gain:
                     return None
                 low, top = quantizer.codes(torch.tensor([low, top]).double()).int().tolist()
                 return quantizer, low, top
-            if kind in _LIMITS or kind == "hardtanh":
-                least, most = _limits(kind, module)
-                low, top = (min(max(v, least), most) for v in (low, top))
-            elif kind not in ("same", "max_pool", "flatten") and node.target not in self.folded:
+            if limits:
+                low, top = (min(max(v, limits[0]), limits[1]) for v in (low, top))
+            elif node.target not in self.folded and (found is None or found.name not in KEPT):
                 return None
         return None
 
     # -- layers --------------------------------------------------------------------------------------------------
-    def layer(self, node: torch.fx.Node, x: str | _Codes) -> str | _Codes:
+    def layer(self, node: torch.fx.Node, x: str | Codes) -> str | Codes:
         name, layer = node.target, self.modules[node.target]
+        if not is_plain(layer):
+            raise InputError(f"{name}: {type(layer).__name__} may have a forward of its own, which the file would drop: "
+                             "put a plain nn.Conv2d or nn.Linear in its place")
         is_conv, shape = isinstance(layer, nn.Conv2d), {}
         if is_conv:
             if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
@@ -163,13 +148,13 @@ class Writer:
         return self.add("Add", y, self.constant(bias.view(-1, *[1] * 2 * is_conv), np.float32)) if ahead else y
 
     def integer_conv(self, found: IntegerLayer, quantizer: Quantizer, low: int, top: int, weight: np.ndarray, room: int,
-                     bias: np.ndarray, scale: np.ndarray, codes: str, shape: dict) -> _Codes:
+                     bias: np.ndarray, scale: np.ndarray, codes: str, shape: dict) -> Codes:
         one, zeros = self.constant(1, np.float32), np.zeros(len(scale))
         y = self.add("QLinearConv", codes, one, self.zero(found.layer.input_quantizer), self.int8(weight, room),
                      self.constant(scale, np.float32), self.constant(zeros, np.int8), one, self.zero(quantizer),
                      self.constant(bias, np.int32), **shape)
         self.integer.append(found.name)
-        return _Codes(self.clip(y, quantizer, low, top))
+        return Codes(self.clip(y, quantizer, low, top))
 
     def pointwise(self, layer: nn.Module, found: IntegerLayer) -> bool:
         """Whether it is a 1x1 convolution from many channels to few: MatMulInteger pays there, ConvInteger nowhere."""
@@ -211,82 +196,62 @@ class Writer:
     def real(self, node: torch.fx.Node, layer: nn.Module, pad: float) -> tuple[str, Tensor]:
         """Weight and bias of a layer of which input or weight is float, with the batch norm behind it."""
         weight = layer.quantized_weight() if hasattr(layer, "quantized_weight") else layer.weight
-        norm = norm_behind(node, self.modules)
-        self.folded.add(norm)
-        gain, shift = norm_terms(self.modules.get(norm), len(weight))
+        gain, shift = norm_terms(self.modules.get(self.norms.get(node.target)), len(weight))
         weight = weight * gain.reshape(-1, *[1] * (weight.dim() - 1))
         bias = shift + gain * (0 if layer.bias is None else layer.bias) + pad * weight.flatten(1).sum(1)
         return self.constant(weight, np.float32), bias
 
-    # -- everything else -----------------------------------------------------------------------------------------
-    def kind(self, node: torch.fx.Node) -> str | None:
-        if node.op != "call_module":
-            return _NAMES.get(node.target)
-        module = self.modules[node.target]
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            return "layer"
-        return "quantizer" if isinstance(module, Quantizer) else _NAMES.get(type(module))
-
-    def call(self, node: torch.fx.Node, inputs: list) -> str | _Codes:
-        """What a node of the network's graph becomes."""
-        kind, module = self.kind(node), self.modules.get(node.target) if node.op == "call_module" else None
-        x, name = inputs[0] if inputs else None, str(node.target)
-        if kind is None or not set(node.kwargs) <= {"inplace", "p", "training", "start_dim", "end_dim"}:
-            what = getattr(node.target, "__name__", name) if module is None else f"{name} ({type(module).__name__})"
-            known = ", ".join(t.__name__ for targets in _OPERATIONS.values() for t in targets if isinstance(t, type))
-            raise InputError(f"{what} has no counterpart in ONNX here: replace it by layers, sums, products, {known}")
-        if kind == "layer":
-            return self.layer(node, x)
-        if kind == "quantizer":
-            step, origin = (float(value) for value in spacing(module, name))
-            return self.decode(self.encode(x, module, name), module, step, origin)
-        if kind == "same" or node.target in self.folded or isinstance(x, _Codes) and kind in (*_LIMITS, "hardtanh"):
-            return x
-        before, after = (n.meta["tensor_meta"].shape for n in (node.args[0], node))
-        if kind in _LIMITS or kind == "hardtanh":
-            least, most = _limits(kind, module)
-            return self.add("Relu", x) if kind == "relu" else self.add(
-                "Clip", x, self.constant(least, np.float32), self.constant(most, np.float32))
-        if kind in ("max_pool", "flatten"):
-            if kind == "flatten" and after != (1, before.numel()):
-                raise InputError(f"{name}: only flattening all but the first dimension can be exported: start at 1")
-            y = self.add("Flatten", getattr(x, "name", x), axis=1) if kind == "flatten" else self.max_pool(module, x)
-            return _Codes(y) if isinstance(x, _Codes) else y
-        if kind == "adaptive":
-            if tuple(before[2:]) == (1, 1):
-                return self.add("Expand", x, self.constant([1, 1, *after[2:]], np.int64))
-            kernel = [a // b for a, b in zip(before[2:], after[2:])]
-            if any(a % b for a, b in zip(before[2:], after[2:])):
-                raise InputError(f"{name}: pooling {tuple(before[2:])} to {tuple(after[2:])} has windows of several "
-                                 "sizes, which ONNX has no operator for: choose an input_size that divides evenly")
-            return x if max(kernel) == 1 else self.add("GlobalAveragePool", x) if max(after[2:]) == 1 else \
-                self.add("AveragePool", x, kernel_shape=kernel, strides=kernel)
-        if kind == "norm":
-            ones = torch.ones_like(module.running_var)
-            values = (module.weight if module.affine else ones, module.bias if module.affine else 0 * ones,
-                      module.running_mean, module.running_var)
-            return self.add("BatchNormalization", x, *(self.constant(v.detach(), np.float32) for v in values),
-                            epsilon=module.eps)
-        return self.add(kind, *inputs, **({"alpha": 1 / 6, "beta": 0.5} if kind == "HardSigmoid" else {}))
-
-    def max_pool(self, module: nn.MaxPool2d, x: str | _Codes) -> str:
-        return self.add("MaxPool", getattr(x, "name", x), kernel_shape=_pair(module.kernel_size),
-                        strides=_pair(module.stride), pads=_pair(module.padding) * 2, dilations=_pair(module.dilation),
-                        ceil_mode=int(module.ceil_mode))
-
     def write(self) -> None:
         """All nodes, from ``images`` to ``logits``."""
-        made: dict[torch.fx.Node, str | _Codes] = {}
+        made: dict[torch.fx.Node, str | Codes | None] = {}
+
+        def name_of(x):
+            name = made[x] if isinstance(x, torch.fx.Node) else self.constant(x, np.float32)
+            if name is None:
+                raise InputError(f"forward computes with {x.name}, a size, which cannot be exported: write the number")
+            return name
+
         for node in self.graph.nodes:
+            if "clobbers" in node.meta:
+                raise InputError(f"{node.name} changes numbers in place that {node.meta['clobbers'].name} has as well, "
+                                 "which cannot be exported: leave out inplace=True")
             if node.op == "placeholder":
                 made[node] = "images"
             elif node.op == "output":
-                self.nodes.append(helper.make_node("Identity", [made[node.args[0]]], ["logits"], name="logits"))
+                self.nodes.append(helper.make_node("Add", [made[node.args[0]], self.not_finite(node)], ["logits"],
+                                                   name="logits"))
             elif node.op == "get_attr":
-                raise InputError(f"{node.target} is used outside of a layer, which cannot be exported: keep it in one")
+                value = operator.attrgetter(node.target)(self.net)
+                if not value.is_floating_point():
+                    raise InputError(f"{node.target} holds whole numbers, which cannot be exported: make it float")
+                made[node] = self.constant(value.detach(), np.float32)
             else:
-                made[node] = self.call(node, [made[a] if isinstance(a, torch.fx.Node) else
-                                              self.constant(a, np.float32) for a in node.args
-                                              if isinstance(a, (torch.fx.Node, float, int))])
-                if _changes_its_input(node, self.modules):
-                    made[node.args[0]] = made[node]
+                made[node] = self.call(node, name_of)
+
+    def not_finite(self, output: torch.fx.Node) -> str:
+        """For each image 0, or NaN if it has a value that is not finite: rounding to codes would hide it."""
+        zero = self.add("Flatten", self.add("Mul", "images", self.constant(0, np.float32)), axis=1)
+        zero = self.add("ReduceSum", zero, self.constant([1], np.int64), keepdims=0)
+        axes = list(range(1, len(output.args[0].meta["tensor_meta"].shape)))
+        return self.add("Unsqueeze", zero, self.constant(axes, np.int64)) if axes else zero
+
+    def call(self, node: torch.fx.Node, name_of) -> str | Codes | None:
+        """What a node of the network's graph becomes."""
+        found = self.operations[node]
+        if "tensor_meta" not in node.meta:      # a size
+            return None
+        if found is None or found.name not in KNOWN:
+            module = self.modules.get(node.target) if node.op == "call_module" else None
+            name = str(node.target)
+            what = getattr(node.target, "__name__", name) if module is None else f"{name} ({type(module).__name__})"
+            raise InputError(f"{what} has no counterpart in ONNX here: replace it by layers or {', '.join(sorted(KNOWN))}")
+        inputs = [name_of(x) for x in found.inputs]
+        if found.name == "layer":
+            return self.layer(node, *inputs)
+        if found.name == "quantizer":
+            module = self.modules[node.target]
+            step, origin = (float(value) for value in spacing(module, node.target))
+            return self.decode(self.encode(*inputs, module, node.target), module, step, origin)
+        if node.target in self.folded:
+            return inputs[0]
+        return emit(self, node, found, inputs)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..layers import QuantConv2d, QuantLinear
 from ..models.fuse import unfuse
-from ..models.ranges import trace
+from ..models.graph import norms_behind, trace
 from ..quantizers import Quantizer
 from .stored import Stored
 
@@ -56,11 +56,16 @@ class IntegerLayer:
         return (-1, 1, 1) if isinstance(self.layer, nn.Conv2d) else (-1,)
 
     def accumulate(self, codes: Tensor) -> Tensor:
-        """The sums of products, int32, of integer codes (N, ...)."""
-        layer, codes, weight = self.layer, codes.int(), self.weight.int()
+        """The sums of products, int32, of integer codes (N, ...).
+
+        They are added up in float64, since torch has no dilated convolution of integers, and none on a GPU; that is
+        exact, as every sum is a whole number below 2**53.
+        """
+        layer, codes, weight = self.layer, codes.double(), self.weight.double()
         if isinstance(layer, nn.Linear):
-            return codes @ weight.T
-        return nn.functional.conv2d(codes, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+            return (codes @ weight.T).int()
+        return nn.functional.conv2d(codes, weight, None, layer.stride, layer.padding, layer.dilation,
+                                    layer.groups).int()
 
     def offset(self, codes: Tensor) -> Tensor:
         """What is added to the scaled sums: float64, (out, 1, 1), (out,) or (out, height, width)."""
@@ -92,23 +97,26 @@ def integers(net: nn.Module) -> dict[str, IntegerLayer]:
     """
     net = doubled(net)
     graph, modules = trace(net), dict(net.named_modules(remove_duplicate=False))
-    found: dict[str, IntegerLayer] = {}
+    norms, found = norms_behind(net, graph), {}
     for node in graph.nodes:
         layer = modules.get(node.target) if node.op == "call_module" else None
         if not isinstance(layer, (QuantConv2d, QuantLinear)) or not layer.input_quantizer or not layer.weight_quantizer:
             continue
         if node.target in found:
             raise InputError(f"{node.target} is called more than once: integers need a layer of its own for each call")
-        norm = norm_behind(node, modules)
+        norm = norms.get(node.target)
         found[node.target] = _integers(node.target, layer, norm, modules.get(norm))
     return found
 
 
-def norm_behind(node: torch.fx.Node, modules: dict) -> str | None:
-    """The name of the batch norm that alone takes what the layer of ``node`` gives."""
-    after = next(iter(node.users)) if len(node.users) == 1 else node
-    is_norm = after.op == "call_module" and isinstance(modules[after.target], nn.modules.batchnorm._BatchNorm)
-    return after.target if is_norm else None
+def image_graph(net: nn.Module) -> torch.fx.Graph:
+    """The graph of a network that takes images and nothing else; InputError for others."""
+    graph = trace(net)
+    names = [node.name for node in graph.nodes if node.op == "placeholder"]
+    if len(names) != 1:
+        raise InputError(f"{type(net).__name__}.forward takes {len(names)} tensors ({', '.join(names)}), and can be "
+                         "deployed with images alone: give the others a default, or make them attributes")
+    return graph
 
 
 @torch.no_grad()
@@ -130,6 +138,8 @@ def _integers(name: str, layer: nn.Module, norm_name: str | None, norm: nn.Modul
         raise InputError(f"{name}: {type(quantizer).__name__} multiplies the output by a factor that it takes from the "
                          "input, which no scale per channel can do: use another method")
     step, origin = (value.item() for value in spacing(quantizer, name))
+    if not layer.weight.isfinite().all():
+        raise InputError(f"the weight of {name} is not finite: train again, with a lower learning rate")
     codes = layer.weight_quantizer.encode(layer.weight).double()
     weight_step, weight_origin = spacing(layer.weight_quantizer, name)
     halves = (2 * weight_origin / weight_step).round()          # codes of +-1/2, +-3/2 ... are doubled

@@ -42,7 +42,8 @@ def to_onnx(net: nn.Module, path: str | PathLike, *, input_size: int | tuple[int
 
     ``carrier``: "int8" stores weights in 8 bits; "int4" those of up to 4 bits in 4, and a runtime widens them when it
     loads the file.  Activations are carried by uint8, with 128 for code 0 where a quantizer has both signs.  InputError
-    for an operation that has no counterpart here, and for quantizers whose levels are not evenly spaced.
+    for an operation that has no counterpart here, for a network with other inputs or outputs than these, and for
+    quantizers whose levels are not evenly spaced.  An image with a value that is not finite has NaN as its logits.
     """
     if carrier not in ("int8", "int4"):
         raise InputError(f"carrier must be 'int8' or 'int4', got {carrier!r}")

@@ -15,33 +15,33 @@ The ops: ``codes``: ``code_min`` plus how many of the thresholds are at most the
 same of single codes, without a weight.  ``clip``: to ``low`` and ``high`` (null: none).  ``multiply``:
 (a * b + 2**(fraction - 1)) >> fraction.  With c = clip(x + 3, 0, 6), where 3 and 6 are in units of 2**-fraction,
 ``hardsigmoid`` is c / 6 and ``hardswish`` x * c / (6 * 2**fraction), rounded half up.  ``average``: to ``size``
-windows as torch's adaptive pooling, rounded half up.  ``max``: pooling with ``kernel`` and ``stride``.  ``add``,
-``flatten`` (all but the first axis).
+windows as torch's adaptive pooling, rounded half up.  ``max``: pooling with ``kernel``, ``stride`` and ``padding``, which is
+less than every number.  ``add``, ``flatten`` (all but the first axis).
 """
 from __future__ import annotations
 
 import json
-import operator
 import os
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.fx
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from ..errors import InputError
 from ..paths import atomic
+from ..models.operations import MOVES, Operation
 from ..quantizers import Quantizer
+from .fixed import thresholds
+from .fixed_rules import Factor, clip_ends
 from .fold import spacing
-from .integer import Factor, IntegerNet, thresholds
+from .integer import IntegerNet
 
-_SAME = (nn.Dropout, nn.Identity)
-_PLAIN = {nn.Hardswish: "hardswish", nn.Hardsigmoid: "hardsigmoid", nn.Flatten: "flatten",
-          operator.add: "add", operator.iadd: "add", torch.add: "add", torch.flatten: "flatten",
-          operator.mul: "multiply", operator.imul: "multiply", torch.mul: "multiply"}
+_SAME = {"identity", "dropout", "contiguous", "clone", "detach"}
+_CLIPS = {"relu": (0, None), "relu6": (0, 6), "hardtanh": ("min_val", "max_val"), "clamp": ("min", "max"),
+          "clamp_min": ("min", None), "clamp_max": (None, "max")}
 
 
 @torch.no_grad()
@@ -52,8 +52,10 @@ def export(net: nn.Module, path: str | os.PathLike, *, input_size: int, fraction
     the integer network refuses, and for a first layer whose quantizer is not evenly spaced.
     """
     fixed = IntegerNet(net, "fixed", fraction)
-    codes = fixed.codes(torch.zeros(1, 3, input_size, input_size))
-    writer = _Writer(fixed, {name: c.shape[1:] for name, c in codes.items()})
+    shapes: dict[torch.fx.Node, torch.Size] = {}
+    fixed.program.look = lambda node, result: shapes.update({node: getattr(result, "shape", None)})
+    fixed(torch.zeros(2, 3, input_size, input_size))
+    writer = _Writer(fixed, shapes)
     writer.run("codes")
     head = {"fraction": fraction, "input": writer.input, "steps": writer.steps}
     program = np.frombuffer(json.dumps(head, indent=1).encode(), np.uint8)
@@ -65,7 +67,7 @@ def export(net: nn.Module, path: str | os.PathLike, *, input_size: int, fraction
 class _Writer(torch.fx.Interpreter):
     """Goes through the graph with the names of results in their places, and notes the steps."""
 
-    def __init__(self, fixed: IntegerNet, shapes: dict[str, torch.Size]):
+    def __init__(self, fixed: IntegerNet, shapes: dict[torch.fx.Node, torch.Size]):
         super().__init__(fixed.program.module)
         self.extra_traceback = False        # errors stay as they are
         self.program, self.shapes, self.first = fixed.program, shapes, fixed.quantizers[0]
@@ -79,34 +81,66 @@ class _Writer(torch.fx.Interpreter):
         self.arrays |= {f"{name}.{key}": _smallest(array) for key, array in (arrays or {}).items()}
         return name
 
-    def call_module(self, target, args, kwargs):
-        module = self.fetch_attr(target)
-        if target in self.program.norms or isinstance(module, _SAME):
-            return args[0]
-        if target in self.program.layers:
-            return self.layer(target, self.codes(target, module.input_quantizer, args[0]))
-        if isinstance(module, Quantizer):
-            step, origin = spacing(module, target)
-            factor = Factor(step.view(1) * self.program.one)
-            return self.step("numbers", self.codes(target, module, args[0]), arrays={
-                "multiplier": factor.multiplier, "shift": factor.shift, "bias": self.program.fixed(origin.view(1))})
-        if isinstance(module, nn.AdaptiveAvgPool2d):
-            return self.step("average", args[0], size=_pair(module.output_size))
-        if isinstance(module, nn.MaxPool2d):
-            return self.step("max", args[0], kernel=_pair(module.kernel_size), stride=_pair(module.stride))
-        if isinstance(module, (nn.ReLU, nn.ReLU6, nn.Hardtanh)):
-            low, high = (0, None) if isinstance(module, nn.ReLU) else (
-                round(end * self.program.one) for end in (module.min_val, module.max_val))
-            return self.step("clip", args[0], low=low, high=high)
-        return self.step(_PLAIN[type(module)], args[0])
+    def run_node(self, node: torch.fx.Node):
+        found = self.program.operations[node]
+        if node.op.startswith("call") and self.shapes.get(node) is None or node.op == "get_attr":
+            return None         # a size, several tensors, a constant
+        if found is None:
+            return super().run_node(node)
+        x, *others = (self.env[i] if isinstance(i, torch.fx.Node) else i for i in found.inputs)
+        if node.target in self.program.norms:
+            return x
+        if found.name in ("layer", "quantizer"):
+            module = self.fetch_attr(node.target)
+            codes = self.codes(node.target, getattr(module, "input_quantizer", module), x)
+            if found.name == "layer":
+                return self.layer(node, codes)
+            step, origin = spacing(module, node.target)
+            return self.times(codes, step * self.program.one, origin)
+        y = None if {"codes", None} & {x, *others} else self.between(node, found, x, *others)
+        if y is None:
+            raise InputError(f"{node.target if node.op == 'call_module' else node.name}: {found.name} as it stands here "
+                             "has no step in a program: use IntegerNet, or to_onnx")
+        return y
 
-    def call_function(self, target, args, kwargs):
-        if target is F.adaptive_avg_pool2d:
-            return self.step("average", args[0], size=_pair(args[1]))
-        return self.step(_PLAIN[target], *(a for a in args if isinstance(a, str)))
+    def between(self, node: torch.fx.Node, found: Operation, x, other=None) -> str | None:
+        """The step or steps of what lies between two layers; None where the format has none."""
+        name, settings = found.name, found.settings
+        before, after = (self.shapes.get(n) for n in (found.inputs[0], node))
+        if name in _SAME or name in MOVES and before == after and name in ("view", "reshape"):
+            return x
+        if name in ("flatten", "view", "reshape"):
+            return self.step("flatten", x) if after == (before[0], before[1:].numel()) else None
+        if name in _CLIPS:
+            low, high = clip_ends(self.program.one, *(settings[end] if isinstance(end, str) else end
+                                                      for end in _CLIPS[name]))
+            return self.step("clip", x, low=low, high=high)
+        if name in ("hardswish", "hardsigmoid"):
+            return self.step(name, x)
+        if name == "adaptive_avg_pool2d" or name == "mean" and {d % 4 for d in _pair(settings["dim"])} == {2, 3}:
+            y = self.step("average", x, size=list(after[2:]) if len(after) == 4 else [1, 1])
+            return y if len(after) == 4 else self.step("flatten", y)
+        if name == "max_pool2d" and not settings["ceil_mode"] and _pair(settings["dilation"]) == (1, 1):
+            kernel, stride = settings["kernel_size"], settings["stride"] or settings["kernel_size"]
+            return self.step("max", x, kernel=_pair(kernel), stride=_pair(stride), padding=_pair(settings["padding"]))
+        if name in ("add", "sub") and settings["alpha"] == 1:
+            sign = -1 if name == "sub" else 1
+            if isinstance(x, str) and isinstance(other, str):
+                return self.step("add", x, other if sign > 0 else self.times(other, -1))
+            return self.times(x, 1, sign * other) if isinstance(x, str) else self.times(other, sign, x)
+        if name == "mul":
+            x, other = (x, other) if isinstance(x, str) else (other, x)
+            return self.step("multiply", x, other) if isinstance(other, str) else self.times(x, other)
+        if name == "div" and not isinstance(other, str) and settings["rounding_mode"] is None:
+            return self.times(x, 1 / other)
+        return self.times(x, -1) if name == "neg" else None
 
-    def call_method(self, target, args, kwargs):
-        return args[0] if target == "contiguous" else self.step("flatten", args[0])
+    def times(self, x: str, real: float | Tensor, more: float | Tensor = 0.0) -> str:
+        """real * x + more; ``more`` is in fixed point then, whatever ``x`` is."""
+        factor, bias = (torch.as_tensor(value, dtype=torch.float64).view(1) for value in (real, more))
+        factor = Factor(factor)
+        return self.step("numbers", x, arrays={"multiplier": factor.multiplier, "shift": factor.shift,
+                                               "bias": self.program.fixed(bias)})
 
     def codes(self, target: str, quantizer: Quantizer, numbers: str) -> str:
         grid = quantizer.grid
@@ -121,11 +155,12 @@ class _Writer(torch.fx.Interpreter):
                       "code_min": grid.code_min, "code_max": grid.code_max}
         return numbers
 
-    def layer(self, target: str, codes: str) -> str:
+    def layer(self, node: torch.fx.Node, codes: str) -> str:
+        target = node.target
         part, factor = self.program.layers[target], self.program.factors[target]
         bias = self.program.biases[target].view(part.spatial)
         if part.edge is not None:
-            ones = torch.ones(1, *self.shapes[target], dtype=torch.int16)
+            ones = torch.ones(1, *self.shapes[node.args[0]][1:], dtype=torch.int16)
             bias = bias + self.program.edges[target](part.accumulate(ones)[0], part.spatial)
         arrays = {"weight": part.weight, "multiplier": factor.multiplier, "shift": factor.shift, "bias": bias}
         if isinstance(part.layer, nn.Linear):

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .copying import copied, hooked
-from .ranges import trace
+from .graph import norms_behind, replace, trace
 
 
 def fold(net: nn.Module) -> nn.Module:
@@ -14,19 +14,18 @@ def fold(net: nn.Module) -> nn.Module:
     Weight and bias become gamma/sigma W and beta + gamma/sigma (b - mu), with the running statistics, so the network
     computes in evaluation mode what it did before (PROFIT, supplement, equation 2).  A range that a weight quantizer
     had does not fit the new weight: the quantizer is dropped, and ``models.quantize`` gives another (equation 3).
-    A norm stays if it or the convolution has hooks, which would see other values.
+
+    A batch norm that cannot be folded stays: one that is called twice or behind a convolution that is, one that keeps
+    no running statistics, one whose convolution's output has other uses, one with hooks, or whose convolution has them,
+    as these would see other values.
     """
     net = copied(net)
-    modules = dict(net.named_modules(remove_duplicate=False))
-    for node in trace(net).nodes:
-        norm, before = modules.get(node.target) if node.op == "call_module" else None, node.args[:1]
-        if not isinstance(norm, nn.BatchNorm2d) or before[0].op != "call_module" or len(before[0].users) != 1:
-            continue
-        conv = modules[before[0].target]
+    for layer, place in norms_behind(net, trace(net)).items():
+        conv, norm = net.get_submodule(layer), net.get_submodule(place)
         if isinstance(conv, nn.Conv2d) and "weight" in conv._parameters and not hooked(conv) and not hooked(norm):
             conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, norm.running_mean, norm.running_var,
                                                           norm.eps, norm.weight, norm.bias)
             if hasattr(conv, "weight_quantizer"):
                 conv.weight_quantizer = None
-            net.set_submodule(node.target, nn.Identity())
+            replace(net, norm, nn.Identity())
     return net

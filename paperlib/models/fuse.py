@@ -9,7 +9,7 @@ from torch import nn
 from .. import fused
 from ..layers import QuantConv2d
 from .copying import copied, hooked
-from .ranges import trace
+from .graph import replace, trace, unwrapped
 
 
 class Deferred(nn.BatchNorm2d):
@@ -48,14 +48,14 @@ def fuse(net: nn.Module) -> nn.Module:
             continue
         previous = node.args[0]
         activation = only(previous, *fused.ACTIVATIONS)
-        norm = only(previous.args[0] if activation else previous, nn.BatchNorm2d)
+        norm = only((previous.args or [None])[0] if activation else previous, nn.BatchNorm2d)
         if norm is None or norm.running_mean is None or norm.weight is None or hooked(layer):
             norm = activation = None
         layer.before = fused.Before(norm, type(activation) if activation else None)
         if norm is not None:
             norm.__class__ = Deferred
         if activation:
-            net.set_submodule(previous.target, _PassedOn(activation))
+            replace(net, activation, _PassedOn(activation))
     return net
 
 
@@ -71,13 +71,14 @@ class _PassedOn(nn.Module):
 
 
 def unfuse(net: nn.Module) -> nn.Module:
-    """A copy of the network in which every module does its own work again."""
-    net = copied(net)
+    """A copy of the network in which every module does its own work again, without wrappers (DataParallel,
+    DistributedDataParallel, torch.compile) around it."""
+    net = copied(unwrapped(net))
     for name, module in list(net.named_modules()):
         if isinstance(module, Deferred):
             module.__class__ = nn.BatchNorm2d
         elif isinstance(module, _PassedOn):
-            net.set_submodule(name, module.activation)
+            replace(net, module, module.activation)
         elif isinstance(module, QuantConv2d):
             module.before = None
     return net

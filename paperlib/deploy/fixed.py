@@ -1,0 +1,125 @@
+"""The same graph with fixed-point numbers: int64 tensors that stay within 32 bits, in units of 2**-fraction."""
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+
+import torch
+import torch.fx
+from torch import Tensor
+
+from ..errors import InputError
+from ..models.operations import operation
+from ..quantizers import Quantizer
+from .fixed_rules import KNOWN, RULES, Factor, Refused
+from .floating import Floating
+from .fold import IntegerLayer, spacing
+
+LIMIT = 2**31       # everything fits int32 but the products of two such numbers
+
+
+class Fixed(Floating):
+    """Runs the graph.  What is float until then, the image and constants, becomes fixed-point where it is used."""
+
+    def __init__(self, graph: torch.fx.GraphModule, layers: dict[str, IntegerLayer], fraction: int):
+        super().__init__(graph, layers)
+        self.fraction, self.one = fraction, 1 << fraction
+        modules = dict(graph.named_modules(remove_duplicate=False))
+        self.operations = {node: operation(node, modules) for node in graph.graph.nodes}
+        self.check(graph.graph)
+        self.factors = {name: Factor(layer.scale * self.one) for name, layer in layers.items()}
+        self.biases = {name: self.fixed(layer.bias) for name, layer in layers.items()}
+        self.edges = {name: Factor(layer.edge * self.one) for name, layer in layers.items() if layer.edge is not None}
+        self.tables: dict[str, Tensor] = {}
+        self.look: Callable[[torch.fx.Node, object], None] = lambda node, result: None      # at each result
+
+    def check(self, graph: torch.fx.Graph) -> None:
+        """InputError for a network that this cannot compute, by the name of what is in the way."""
+        layers = [node.target for node, found in self.operations.items() if found and found.name == "layer"]
+        left = [name for name in layers if name not in self.layers]
+        if left:
+            raise InputError(f"{', '.join(left[:3])}{' ...' if left[3:] else ''} stayed in float (models.plan shows the "
+                             "bits of each layer), so integers alone cannot compute this network: quantize every layer, "
+                             "or use rescale='float'")
+        for node, found in self.operations.items():
+            name, what = node.name, getattr(node.target, "__name__", node.target)
+            if node.op == "call_module":
+                what = f"{node.target}: {type(self.fetch_attr(node.target)).__name__}"
+            if node.op == "get_attr" and not self.fetch_attr(node.target).is_floating_point() and any(
+                    user.target is not operator.getitem or user.args[0] is node for user in node.users):
+                raise InputError(f"{node.target} holds whole numbers, which would be taken for fixed-point ones: "
+                                 "make it float, or use rescale='float'")
+            if node.op.startswith("call") and (found is None or found.name not in KNOWN):
+                raise InputError(f"{what} has no form in integers: use rescale='float'")
+            if "clobbers" in node.meta:
+                raise InputError(f"{what} ({name}) changes numbers in place that {node.meta['clobbers'].name} "
+                                 "has as well: leave out inplace=True, or use rescale='float'")
+            if node.op == "output" and not isinstance(node.args[0], torch.fx.Node):
+                raise InputError(f"forward returns a {type(node.args[0]).__name__}, and integers are computed for one "
+                                 "tensor: return the logits alone, or use rescale='float'")
+
+    def fixed(self, x: Tensor) -> Tensor:
+        x = (x.double() * self.one).round()
+        if not (x.abs() < LIMIT).all():
+            raise InputError(f"{x.abs().max() / self.one:.3g} needs more than 32 bits with {self.fraction} bits behind "
+                             "the point: use a smaller fraction")
+        return x.long()
+
+    def number(self, x: Tensor | float) -> Tensor:
+        """In fixed point: numbers of the program as they are, the image and constants scaled."""
+        x = torch.as_tensor(x, dtype=None if isinstance(x, Tensor) else torch.float64)
+        return self.fixed(x) if x.is_floating_point() else x
+
+    def run_node(self, node: torch.fx.Node):
+        found = self.operations[node]
+        if found is None or found.name not in RULES or node.target in self.norms:
+            result = super().run_node(node)
+        else:
+            inputs, settings = self.map_nodes_to_values((found.inputs, found.settings), node)
+            if not any(isinstance(x, (Tensor, tuple, list)) for x in inputs):       # sizes
+                return super().run_node(node)
+            try:
+                result = RULES[found.name](self, *inputs, **settings)
+            except Refused as error:
+                raise InputError(f"{node.target if node.op == 'call_module' else node.name}: {found.name} {error}: use "
+                                 "rescale='float'") from None
+        if isinstance(result, Tensor) and result.dtype == torch.int64 and result.numel() and (
+                result.abs().max() >= LIMIT):
+            raise InputError(f"a number at {node.name} needs more than 32 bits with {self.fraction} bits behind the "
+                             "point: use a smaller fraction")
+        self.look(node, result)
+        return result
+
+    def output(self, target, args, kwargs):
+        return self.number(super().output(target, args, kwargs)).double() / self.one
+
+    def encode(self, target: str, quantizer: Quantizer, x: Tensor) -> Tensor:
+        if x.is_floating_point():       # the image itself
+            return super().encode(target, quantizer, x)
+        if target not in self.tables:
+            self.tables[target] = thresholds(quantizer, self.fraction)
+        codes = torch.bucketize(x.contiguous(), self.tables[target], right=True)
+        return codes.add_(quantizer.grid.code_min).to(torch.int16)
+
+    def decode(self, target: str, quantizer: Quantizer, codes: Tensor) -> Tensor:
+        step, origin = spacing(quantizer, target)
+        return Factor(step.view(1) * self.one)(codes, (1,)) + self.fixed(origin)
+
+    def scaled(self, target: str, layer: IntegerLayer, codes: Tensor) -> Tensor:
+        output = self.factors[target](layer.accumulate(codes), layer.spatial) + self.biases[target].view(layer.spatial)
+        if target in self.edges:
+            output += self.edges[target](layer.accumulate(torch.ones_like(codes[:1])), layer.spatial)
+        return output
+
+
+def thresholds(quantizer: Quantizer, fraction: int) -> Tensor:
+    """For each code but the least: the least integer n whose real number n * 2**-fraction gets that code or a higher
+    one, int64, by bisection; 2**31 where none does."""
+    wanted = torch.arange(quantizer.grid.code_min + 1, quantizer.grid.code_max + 1)
+    low, high = torch.full_like(wanted, -LIMIT), torch.full_like(wanted, LIMIT)
+    while (low < high).any():
+        middle = (low + high) >> 1
+        reached = quantizer.encode(middle.double() * 2.0**-fraction) >= wanted
+        low, high = torch.where(reached, low, middle + 1), torch.where(reached, middle, high)
+        low = torch.minimum(low, high)
+    return low
