@@ -12,6 +12,7 @@ from .errors import InputError
 from .layers import QuantConv2d, QuantLinear
 from .models import unfuse
 from .models.identity import quantized_blocks
+from .models.gates import gate_layers
 from .models.quantize import kind
 from .models.scheme import FLOAT
 from .quantizers import Quantizer
@@ -37,6 +38,7 @@ def table(net: nn.Module, input_size: int | tuple[int, int, int]) -> pd.DataFram
     """
     shape = (3, input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     macs, rows, seen, uncounted = _macs(net, shape), [], set(), []
+    gates = gate_layers(net)
     first = next((name for name in macs if isinstance(net.get_submodule(name), nn.Conv2d)), None)
     for name, module in net.named_modules():
         own = [p for p in module.parameters(recurse=False) if id(p) not in seen]
@@ -48,7 +50,7 @@ def table(net: nn.Module, input_size: int | tuple[int, int, int]) -> pd.DataFram
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             a, w = _bits(module)
             products, count = module.weight[0].numel(), macs.get(name, 0)
-            row |= {"kind": kind(net, name, first=name == first), "macs": count,
+            row |= {"kind": kind(net, name, name == first, gates), "macs": count,
                     "bops": count * (a * w + a + w + math.log2(products)),
                     "weight_bytes": sum(p.numel() for p in own if p is module.weight) * w / 8}
         elif isinstance(module, _NORMS):

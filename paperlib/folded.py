@@ -5,6 +5,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from . import models
+from .models.gates import gate_layers
 from .models.quantize import kind
 from .runs import Run
 from .tables import named
@@ -33,7 +34,7 @@ def ranges(net: nn.Module) -> pd.DataFrame:
     max|w|: what a single range costs the usual channel); zeroed (share of output channels whose own max|w| is under
     1/14 of the layer's, half a step of 15 levels over its range: with one range for all, these channels become 0).
     """
-    folded, rows = models.fold(net), []
+    folded, gates, rows = models.fold(net), gate_layers(net), []
     first = next(name for name, m in net.named_modules() if isinstance(m, nn.Conv2d))
     for name, layer in net.named_modules():
         if not isinstance(layer, nn.Conv2d):
@@ -42,7 +43,7 @@ def ranges(net: nn.Module) -> pd.DataFrame:
         if other.weight.equal(layer.weight):
             continue
         for weights, weight in ((KEPT, layer.weight), (FOLDED, other.weight)):
-            rows.append({"layer": name, "kind": kind(net, name, name == first), "weights": weights, **_range(weight)})
+            rows.append({"layer": name, "kind": kind(net, name, name == first, gates), "weights": weights, **_range(weight)})
     return pd.DataFrame(rows)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from . import quantizers
 from .inputs import first_test_images, look_at_inputs
+from .models.gates import gate_layers
 from .models.quantize import kind
 from .models.ranges import HARDSWISH_MIN, input_floors
 from .quantizers import Quantizer
@@ -31,7 +32,8 @@ def layers(net: nn.Module) -> dict[str, str]:
     The greatest known lower bound of such an input is -3/8: between h-swish and the layer there is nothing, an average
     pool or the product with squeeze-and-excite's gate.  Layers inside squeeze-and-excite, with 8 bits, are left out.
     """
-    kinds = {name: kind(net, name, first=False) for name, floor in input_floors(net).layers.items()
+    gates = gate_layers(net)
+    kinds = {name: kind(net, name, False, gates) for name, floor in input_floors(net).layers.items()
              if floor == HARDSWISH_MIN}
     return {name: k for name, k in kinds.items() if k != "se"}
 

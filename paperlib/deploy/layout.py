@@ -12,12 +12,15 @@ from .. import models
 from ..errors import InputError
 from ..layers import QuantConv2d, QuantLinear
 from ..models.copying import copied
+from ..models.graph import unwrapped
 from ..models.identity import attach, quantized_blocks
 from ..models.ranges import input_floors
 from ..quantizers import Quantizer
 from .stored import FITS, Stored, canonical, demand, described, finite, rebuilt
 
-NUMBERS = {"float32": "<f4", "int64": "<i8", "int32": "<i4", "uint8": "|u1"}     # what is stored as it is
+# what is stored as it is
+NUMBERS = {"float32": "<f4", "int64": "<i8", "int32": "<i4", "int16": "<i2", "int8": "|i1", "uint8": "|u1",
+           "bool": "|b1"}
 KINDS = ("first", "conv", "depthwise", "expand", "project", "se", "linear")
 
 
@@ -63,8 +66,10 @@ def header_of(net: nn.Module, build: dict | None) -> dict:
     parts, offset = [], 0
     for layer, part, tensor, quantizer in tensors(net):
         kind, bits = str(tensor.dtype).removeprefix("torch."), 8 * tensor.element_size()
+        cure = ("call net.float() first" if tensor.is_floating_point() else
+                "register it with persistent=False, or as a type that is stored")
         demand(kind == "float32" or kind in NUMBERS and quantizer is None,
-                f"{_join(layer, part)} is {kind}, and a packed network is in float32: call net.float() first")
+               f"{_join(layer, part)} is {kind}, and a packed file stores {', '.join(NUMBERS)}: {cure}")
         if quantizer is not None:
             kind, bits = "codes", quantizer.bits
         size = size_of(tensor.shape, bits)
@@ -92,7 +97,7 @@ def fitted(net: nn.Module, header: dict, device: str) -> nn.Module:
     """The float ``net`` or its folded form as the header has it; the parts' numbers are missing."""
     with torch.device(device):
         try:
-            return _assembled(copied(net), header)
+            return _assembled(copied(unwrapped(net)), header)
         except InputError as error:
             try:
                 return _assembled(models.fold(net), header)
@@ -150,6 +155,7 @@ def filled(net: nn.Module, header: dict, data: bytes, start: int) -> nn.Module:
                         f"{name} has a code beyond its {quantizer.grid.n_levels} levels: pack the network again")
                 codes[name] = torch.from_numpy(code.astype(np.int16)).view(tensor.shape) + quantizer.grid.code_min
                 continue
+            demand(kind != "bool" or (raw < 2).all(), f"{name} has a truth value beside 0 and 1: pack the network again")
             numbers = raw.view(NUMBERS[kind]).astype(NUMBERS[kind].replace("<", "="))
             tensor.copy_(torch.from_numpy(numbers).view(tensor.shape))
         for name, code in codes.items():

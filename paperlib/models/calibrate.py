@@ -84,7 +84,7 @@ def calibrate(net: nn.Module, x: Tensor, method: str | None = None, *, only_new:
               for _, block in blocks]
     hooks += [s.norm.register_forward_pre_hook(s.see) for s in statistics]
     try:
-        net.eval()(x)
+        unwrapped(net).eval()(x)
     except Exception as error:
         for module, state in before.items():
             module.load_state_dict(state)

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .copying import copied, hooked
-from .graph import norms_behind, replace, trace
+from .graph import norms_behind, replace, trace, unwrapped
 
 
 def fold(net: nn.Module) -> nn.Module:
@@ -19,7 +19,7 @@ def fold(net: nn.Module) -> nn.Module:
     no running statistics, one whose convolution's output has other uses, one with hooks, or whose convolution has them,
     as these would see other values.
     """
-    net = copied(net)
+    net = copied(unwrapped(net))
     for layer, place in norms_behind(net, trace(net)).items():
         conv, norm = net.get_submodule(layer), net.get_submodule(place)
         if isinstance(conv, nn.Conv2d) and "weight" in conv._parameters and not hooked(conv) and not hooked(norm):

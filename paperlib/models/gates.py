@@ -1,10 +1,10 @@
 """Squeeze-and-excite, found by what it does: layers between a global pool and a product with a feature map."""
 from __future__ import annotations
 
-import torch
 import torch.fx
 from torch import nn
 
+from ..errors import InputError
 from .graph import trace
 from .operations import Operation, operation
 
@@ -14,8 +14,11 @@ _REDUCTIONS = ("mean", "amax", "amin", "sum")
 
 def gate_layers(net: nn.Module) -> set[str]:
     """The names of the layers in ``net`` whose result, computed from nothing but global pools, is multiplied onto a
-    feature map that is not."""
-    graph, modules = trace(net), dict(net.named_modules(remove_duplicate=False))
+    feature map that is not; none in a network that cannot be traced."""
+    try:
+        graph, modules = trace(net), dict(net.named_modules(remove_duplicate=False))
+    except InputError:
+        return set()
     behind: dict[torch.fx.Node, set[str] | None] = {}       # layers since the pools; None: not from pools alone
     gates: set[str] = set()
     for node in graph.nodes:

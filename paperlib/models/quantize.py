@@ -14,15 +14,17 @@ from ..layers import QuantConv2d, QuantLinear
 from .fold import fold
 from .fuse import unfuse
 from .identity import attach, detach, quantized_blocks
+from .gates import gate_layers
+from .graph import unwrapped
 from .ranges import input_floors
 from .scheme import FLOAT, Scheme
 
 
-def kind(net: nn.Module, name: str, first: bool) -> str:
-    """What part a Conv2d or Linear plays; ``first``: whether it is the first that is called."""
-    layer, parts = net.get_submodule(name), name.split(".")
-    parents = [net.get_submodule(".".join(parts[:i])) for i in range(1, len(parts))]
-    if any("squeeze" in type(p).__name__.lower() for p in parents):
+def kind(net: nn.Module, name: str, first: bool, gates: set[str]) -> str:
+    """What part a Conv2d or Linear plays; ``first``: whether it is the first that is called; ``gates``: those in
+    squeeze-and-excite, as :func:`paperlib.models.gates.gate_layers` finds them."""
+    layer = net.get_submodule(name)
+    if name in gates:
         return "se"
     if isinstance(layer, nn.Linear):
         return "linear"
@@ -82,7 +84,7 @@ def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
     if scheme.fold_norms:
         net = fold(net)
     identities = {name: detach(block) for name, block in list(quantized_blocks(net))}
-    floors = input_floors(net)
+    floors, gates = input_floors(net), gate_layers(net)
     if not floors.layers:
         raise InputError(f"{type(net).__name__} has no Conv2d or Linear layer: there is nothing to quantize "
                          "(a layer by itself: put it into nn.Sequential)")
@@ -104,7 +106,7 @@ def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
                 raise InputError(f"{name}: {error}") from None
             for place in names[old]:
                 net.set_submodule(place, layer)
-        layer.kind = kind(net, name, first=name == first)
+        layer.kind = kind(net, name, name == first, gates)
         a_bits, w_bits = scheme.input_bits(layer.kind), scheme.w_bits
         if name == first and not scheme.quantize_first or name == floors.last and not scheme.quantize_last:
             a_bits = w_bits = FLOAT
@@ -137,6 +139,7 @@ def plan(net: nn.Module) -> pd.DataFrame:
     def describe(q):
         return (FLOAT, "float", None) if q is None else (q.bits, type(q).__name__, q.grid.n_levels)
 
+    net = unwrapped(net)
     rows, layers, blocks = [], dict(quantized_layers(net)), dict(quantized_blocks(net))
     for name, module in net.named_modules():
         if name in blocks:
