@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import InputError
 from ..quantizers import Quantizer
+from .graph import unwrapped
 from .identity import quantized_blocks
 from .quantize import quantized_layers
 
