@@ -254,6 +254,7 @@ def test_two_inputs_and_own_layers_are_named(tmp_path):
 
 def test_wrappers_are_taken_off(tmp_path):
     float_net = Net(COMPUTED["the mean"]).eval()
+    del float_net.c
     net = trained(COMPUTED["the mean"])
     for wrap in (nn.DataParallel, torch.compile, lambda n: nn.DataParallel(torch.compile(n))):
         assert list(models.plan(models.quantize(wrap(float_net), Scheme())).layer) == ["a", "b", "l"]
