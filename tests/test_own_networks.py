@@ -4,15 +4,12 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import nn
 
 from paperlib import models
 from paperlib.deploy import IntegerNet, compare, export_program, integers, load, pack, runner, to_onnx
 from paperlib.errors import InputError
 from paperlib.models import Scheme
-from paperlib.models.gates import gate_layers
-from paperlib.models.ranges import input_floors
 from test_integer import run_program
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -53,7 +50,8 @@ COMPUTED = {
     "subtracted": lambda n, x: n.b(n.a(x) - 0.3), "subtracted from": lambda n, x: n.b(1 - n.a(x)),
     "divided": lambda n, x: n.b(n.a(x) / 3), "divided by method": lambda n, x: n.b(n.a(x).div(255.0)),
     "a large factor": lambda n, x: n.b(n.a(x) * 300), "minus": lambda n, x: n.b(-n.a(x)),
-    "a buffer": lambda n, x: n.b(n.a(x) * n.k), "a buffer on the left": lambda n, x: n.b(n.k - n.a(x)), "divided by a buffer": lambda n, x: n.b(n.a(x) / n.k),
+    "a buffer": lambda n, x: n.b(n.a(x) * n.k), "a buffer on the left": lambda n, x: n.b(n.k - n.a(x)),
+    "divided by a buffer": lambda n, x: n.b(n.a(x) / n.k),
     "a parameter": lambda n, x: n.b(n.w + n.a(x)), "twice itself": lambda n, x: (lambda y: n.b(y + y))(n.a(x)),
     "its square": lambda n, x: (lambda y: n.b(y * y))(n.a(x)),
     "in place by method": lambda n, x: (lambda y: (y.add_(1), n.b(y))[1])(n.a(x)),
@@ -61,7 +59,8 @@ COMPUTED = {
     "a function in place": lambda n, x: (lambda y: n.b(F.relu(y, True)) + y)(n.a(x)),
     "relu_ before a skip": lambda n, x: (lambda y: n.b(y.relu_()) + y)(n.a(x)),
     "one activation twice": lambda n, x: n.c(n.r(n.b(n.r(n.a(x))))),
-    "the mean": lambda n, x: n.l(n.r(n.b(n.a(x))).mean([2, 3])), "maximum": lambda n, x: n.b(torch.maximum(n.a(x), n.k)),
+    "the mean": lambda n, x: n.l(n.r(n.b(n.a(x))).mean([2, 3])),
+    "maximum": lambda n, x: n.b(torch.maximum(n.a(x), n.k)),
     "mean of channels": lambda n, x: (lambda y: n.b(y * y.mean(1, keepdim=True)))(n.a(x)),
     "on the image": lambda n, x: n.b(n.r(n.a((x - 0.5) / 0.25))), "clamp": lambda n, x: n.b(n.a(x).clamp(-1, 1)),
     "functions": lambda n, x: n.l(torch.flatten(F.adaptive_avg_pool2d(F.hardtanh(F.max_pool2d(F.relu6(n.b(F.hardswish(
@@ -148,8 +147,7 @@ def test_only_what_can_be_folded_is(how, tmp_path):
 
 
 def test_norms_along_another_axis_and_without_statistics(tmp_path):
-    rows = lambda n, x: n.rows(n.l(n.a(x).flatten(2).transpose(1, 2)[:, :5]))        # noqa: E731  (N, 5, 8) to (N, 5, 5)
-    net = Net(rows)
+    net = Net(lambda n, x: n.rows(n.l(n.a(x).flatten(2).transpose(1, 2)[:, :5])))        # (N, 5, 8) to (N, 5, 5)
     net.rows = nn.BatchNorm1d(5)
     net.rows.running_var.uniform_(0.2, 3)
     with pytest.raises(InputError, match="l: the batch norm rows behind it counts channels along another axis"):

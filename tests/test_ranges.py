@@ -30,7 +30,8 @@ class Net(nn.Module):
 # what keeps the least value of its input, whatever that is
 KEEPING = [nn.AdaptiveAvgPool2d(2), nn.AdaptiveMaxPool2d(2), nn.AvgPool2d(2), nn.MaxPool2d(3, 2, 1), nn.Dropout2d(),
            nn.ChannelShuffle(2), nn.PixelShuffle(2), nn.PixelUnshuffle(2), nn.ReflectionPad2d(1),
-           nn.ReplicationPad2d(1), nn.Upsample(scale_factor=2), nn.UpsamplingBilinear2d(scale_factor=2), nn.ZeroPad2d(1),
+           nn.ReplicationPad2d(1), nn.Upsample(scale_factor=2), nn.UpsamplingBilinear2d(scale_factor=2),
+           nn.ZeroPad2d(1),
            lambda x: torch.cat([x, x], 1), lambda x: torch.stack([x, x], 2).flatten(1, 2),
            lambda x: F.avg_pool2d(x, 3, 1, 1), lambda x: F.adaptive_avg_pool2d(x, 3), lambda x: F.max_pool2d(x, 2),
            lambda x: F.dropout2d(x, 0.5, False), lambda x: x.permute(0, 1, 3, 2), lambda x: x.transpose(2, 3),
@@ -97,7 +98,8 @@ BEHIND_A_NORM = {"squeezenet1_1": [], "googlenet": [], "shufflenet_v2_x0_5": [
 @pytest.mark.parametrize("name", BEHIND_A_NORM)
 def test_unsigned_behind_every_relu_of_torchvisions_networks(name):
     torch.manual_seed(0)
-    net = getattr(torchvision.models, name)(**({"init_weights": False, "aux_logits": False} if name == "googlenet" else {}))
+    options = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
+    net = getattr(torchvision.models, name)(**options)
     floors, seen = input_floors(net.eval()).layers, {}
     for layer in floors:
         net.get_submodule(layer).register_forward_pre_hook(
@@ -156,7 +158,8 @@ GATES = [Gate(nn.AdaptiveAvgPool2d(1), torch.mul), Gate(nn.AdaptiveAvgPool2d((1,
          Gate(lambda x: F.adaptive_avg_pool2d(x, 1), lambda x, g: x.mul_(g)),
          Gate(lambda x: x.mean((2, 3), keepdim=True), operator.imul), Gate(lambda x: x.mean([-1, -2]), spread, True),
          Gate(lambda x: F.avg_pool2d(x, x.shape[2:]), lambda x, g: x * (1 + g)),
-         Gate(lambda x: x.view(x.size(0), 8, -1).mean(2), lambda x, g: x * g.view(x.size(0), 8, 1, 1).expand_as(x), True),
+         Gate(lambda x: x.view(x.size(0), 8, -1).mean(2),
+              lambda x, g: x * g.view(x.size(0), 8, 1, 1).expand_as(x), True),
          Gate(lambda x: F.adaptive_max_pool2d(x, 1) + F.adaptive_avg_pool2d(x, 1), lambda x, g: x + x * g)]
 NOT_GATES = [Gate(nn.Identity(), torch.mul), Gate(nn.AdaptiveAvgPool2d(1), torch.add),
              Gate(lambda x: x.mean(3, keepdim=True), torch.mul), Gate(nn.AdaptiveAvgPool2d(2), lambda x, g: g),

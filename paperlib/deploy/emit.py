@@ -34,8 +34,8 @@ class Writer:
         self.folded = set(self.norms.values())
         result = next(node for node in self.graph.nodes if node.op == "output").args[0]
         if not isinstance(result, torch.fx.Node):
-            raise InputError(f"forward returns a {type(result).__name__}, and a file has one output, the logits: put the "
-                             "network into a module whose forward returns them alone")
+            raise InputError(f"forward returns a {type(result).__name__}, and a file has one output, the logits: put "
+                             "the network into a module whose forward returns them alone")
         try:
             with torch.no_grad():
                 ShapeProp(torch.fx.GraphModule(net, self.graph)).propagate(torch.zeros(2, *size).double())
@@ -117,8 +117,8 @@ class Writer:
     def layer(self, node: torch.fx.Node, x: str | Codes) -> str | Codes:
         name, layer = node.target, self.modules[node.target]
         if not is_plain(layer):
-            raise InputError(f"{name}: {type(layer).__name__} may have a forward of its own, which the file would drop: "
-                             "put a plain nn.Conv2d or nn.Linear in its place")
+            raise InputError(f"{name}: {type(layer).__name__} may have a forward of its own, which the file would "
+                             "drop: put a plain nn.Conv2d or nn.Linear in its place")
         is_conv, shape = isinstance(layer, nn.Conv2d), {}
         if is_conv:
             if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
@@ -244,7 +244,8 @@ class Writer:
             module = self.modules.get(node.target) if node.op == "call_module" else None
             name = str(node.target)
             what = getattr(node.target, "__name__", name) if module is None else f"{name} ({type(module).__name__})"
-            raise InputError(f"{what} has no counterpart in ONNX here: replace it by layers or {', '.join(sorted(KNOWN))}")
+            raise InputError(f"{what} has no counterpart in ONNX here: replace it by layers or "
+                             f"{', '.join(sorted(KNOWN - {'layer', 'quantizer'}))}")
         inputs = [name_of(x) for x in found.inputs]
         if found.name == "layer":
             return self.layer(node, *inputs)

@@ -38,9 +38,9 @@ class Fixed(Floating):
         layers = [node.target for node, found in self.operations.items() if found and found.name == "layer"]
         left = [name for name in layers if name not in self.layers]
         if left:
-            raise InputError(f"{', '.join(left[:3])}{' ...' if left[3:] else ''} stayed in float (models.plan shows the "
-                             "bits of each layer), so integers alone cannot compute this network: quantize every layer, "
-                             "or use rescale='float'")
+            raise InputError(f"{', '.join(left[:3])}{' ...' if left[3:] else ''} stayed in float (models.plan shows "
+                             "the bits of each layer), so integers alone cannot compute this network: quantize every "
+                             "layer, or use rescale='float'")
         for node, found in self.operations.items():
             name, what = node.name, getattr(node.target, "__name__", node.target)
             if node.op == "call_module":

@@ -1,4 +1,4 @@
-"""What each operation between two layers is in fixed point: from int64 to int64, rounded once, half-way cases upwards."""
+"""What each operation between two layers is in fixed point: int64 to int64, rounded once, half-way cases upwards."""
 from __future__ import annotations
 
 import math

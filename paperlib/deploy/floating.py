@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 import torch.fx
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError
 from ..quantizers import Quantizer

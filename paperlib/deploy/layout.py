@@ -155,7 +155,7 @@ def filled(net: nn.Module, header: dict, data: bytes, start: int) -> nn.Module:
                         f"{name} has a code beyond its {quantizer.grid.n_levels} levels: pack the network again")
                 codes[name] = torch.from_numpy(code.astype(np.int16)).view(tensor.shape) + quantizer.grid.code_min
                 continue
-            demand(kind != "bool" or (raw < 2).all(), f"{name} has a truth value beside 0 and 1: pack the network again")
+            demand(kind != "bool" or (raw < 2).all(), f"{name} is neither true nor false: pack the network again")
             numbers = raw.view(NUMBERS[kind]).astype(NUMBERS[kind].replace("<", "="))
             tensor.copy_(torch.from_numpy(numbers).view(tensor.shape))
         for name, code in codes.items():

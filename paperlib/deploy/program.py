@@ -15,8 +15,8 @@ The ops: ``codes``: ``code_min`` plus how many of the thresholds are at most the
 same of single codes, without a weight.  ``clip``: to ``low`` and ``high`` (null: none).  ``multiply``:
 (a * b + 2**(fraction - 1)) >> fraction.  With c = clip(x + 3, 0, 6), where 3 and 6 are in units of 2**-fraction,
 ``hardsigmoid`` is c / 6 and ``hardswish`` x * c / (6 * 2**fraction), rounded half up.  ``average``: to ``size``
-windows as torch's adaptive pooling, rounded half up.  ``max``: pooling with ``kernel``, ``stride`` and ``padding``, which is
-less than every number.  ``add``, ``flatten`` (all but the first axis).
+windows as torch's adaptive pooling, rounded half up.  ``max``: pooling with ``kernel``, ``stride`` and
+``padding``, which is less than every number.  ``add``, ``flatten`` (all but the first axis).
 """
 from __future__ import annotations
 
@@ -99,8 +99,9 @@ class _Writer(torch.fx.Interpreter):
             return self.times(codes, step * self.program.one, origin)
         y = None if {"codes", None} & {x, *others} else self.between(node, found, x, *others)
         if y is None:
-            raise InputError(f"{node.target if node.op == 'call_module' else node.name}: {found.name} as it stands here "
-                             "has no step in a program: use IntegerNet, or to_onnx")
+            where = node.target if node.op == "call_module" else node.name
+            raise InputError(f"{where}: {found.name} as it stands here has no step in a program: use IntegerNet, or "
+                             "to_onnx")
         return y
 
     def between(self, node: torch.fx.Node, found: Operation, x, other=None) -> str | None:

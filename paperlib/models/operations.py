@@ -44,7 +44,8 @@ UNIT = {"softmax", "sigmoid", "hardsigmoid"}
 SIZES = {"size", "dim", "numel", "ndim", "shape"}
 _SAME_NAMES = {"iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div", "truediv": "div", "true_divide": "div",
                "divide": "div", "multiply": "mul", "subtract": "sub", "clip": "clamp", "concat": "cat",
-               "concatenate": "cat", "negative": "neg", "absolute": "abs", "dropout1d": "dropout", "dropout2d": "dropout", "dropout3d": "dropout", "feature_dropout": "dropout",
+               "concatenate": "cat", "negative": "neg", "absolute": "abs",
+               "dropout1d": "dropout", "dropout2d": "dropout", "dropout3d": "dropout", "feature_dropout": "dropout",
                "ifloordiv": "floordiv", "upsample": "interpolate"}
 _MODULES: dict[type, str] = {
     **{getattr(nn, name): name.lower() for name in (
