@@ -79,9 +79,11 @@ def test_every_form_computes_the_same(kind, tmp_path):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
 
 
-STRIDES = {"channels_last": lambda x: x.to(memory_format=torch.channels_last), "every other": lambda x: torch.stack(
-    [x, x], -1).flatten(-2)[..., ::2], "transposed": lambda x: x.mT.contiguous().mT, "a part of more": lambda x: torch.cat(
-    [x, x], 1)[:, :4], "expanded": lambda x: x[:1].expand(6, -1, -1, -1)}
+STRIDES = {
+    "channels_last": lambda x: x.to(memory_format=torch.channels_last),
+    "every other": lambda x: torch.stack([x, x], -1).flatten(-2)[..., ::2],
+    "transposed": lambda x: x.mT.contiguous().mT, "a part of more": lambda x: torch.cat([x, x], 1)[:, :4],
+    "expanded": lambda x: x[:1].expand(6, -1, -1, -1)}
 
 
 @pytest.mark.parametrize("form", [models.unfuse, models.fuse])

@@ -1,4 +1,4 @@
-"""The loops in C are built once and loaded only if whole and ours; where they can't be, torch works and a line says why."""
+"""The loops in C are built once and loaded only if whole and ours; where not, torch works and a line says why."""
 import os
 import re
 import subprocess
@@ -52,8 +52,9 @@ def test_built_once_and_found_again(source, cache, monkeypatch):
 
 
 @cc
-@pytest.mark.parametrize("damage", [lambda code: b"", lambda code: code[:1000], lambda code: code[:-1],
-                                    lambda code: code[:2000] + b"\1" + code[2001:], lambda code: b"\x7fELF" + bytes(99)])
+@pytest.mark.parametrize("damage", [
+    lambda code: b"", lambda code: code[:1000], lambda code: code[:-1], lambda code: b"\x7fELF" + bytes(99),
+    lambda code: code[:2000] + b"\1" + code[2001:]])
 def test_what_is_damaged_is_built_anew(source, cache, damage):
     building.load(source, ["one"])
     file = library(cache)
@@ -65,9 +66,11 @@ def test_what_is_damaged_is_built_anew(source, cache, damage):
 
 @cc
 @pytest.mark.parametrize("spoil", [
-    lambda file: file.chmod(0o722), lambda file: (file.rename("away.so"), file.symlink_to(os.path.abspath("away.so"))),
+    lambda file: file.chmod(0o722),
+    lambda file: (file.rename("away.so"), file.symlink_to(os.path.abspath("away.so"))),
     pytest.param(lambda file: os.chown(file, 12345, -1), marks=pytest.mark.skipif(
-        getattr(os, "geteuid", int)() != 0, reason="only root can give files away"))], ids=["writable", "a link", "another user's"])
+        getattr(os, "geteuid", int)() != 0, reason="only root can give files away"))],
+    ids=["writable", "a link", "another user's"])
 def test_a_library_that_others_may_have_written_is_built_anew(source, cache, spoil):
     building.load(source, ["one"])
     spoil(library(cache))

@@ -30,7 +30,8 @@ def running_sum(net):
 
 
 @pytest.mark.parametrize("spoil, message", [
-    (lambda net: prune.l1_unstructured(net[3], "weight", 0.5), r"^3 computes its weight.*prune.remove\(layer, 'weight'"),
+    (lambda net: prune.l1_unstructured(net[3], "weight", 0.5),
+     r"^3 computes its weight.*prune.remove\(layer, 'weight'"),
     (lambda net: prune.random_structured(net[7], "weight", 0.5, dim=0), r"^7 .*prune.remove"),
     (lambda net: weight_norm(net[0]), r"^0 .*remove_weight_norm\(layer, 'weight'\)"),
     (lambda net: spectral_norm(net[7]), r"^7 .*remove_spectral_norm"),

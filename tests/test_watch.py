@@ -67,9 +67,10 @@ def through_a_file(net):
     return torch.load(file, weights_only=False)
 
 
-COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda net: pickle.loads(pickle.dumps(net)), "torch.save": through_a_file,
-          "averaged": torch.optim.swa_utils.AveragedModel, "unfuse": models.unfuse, "fuse": models.fuse,
-          "quantize": lambda net: models.quantize(net, Scheme()), "a layer": lambda net: copy.deepcopy(copy.copy(net.features[0]))}
+COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda net: pickle.loads(pickle.dumps(net)),
+          "torch.save": through_a_file, "averaged": torch.optim.swa_utils.AveragedModel, "unfuse": models.unfuse,
+          "fuse": models.fuse, "quantize": lambda net: models.quantize(net, Scheme()),
+          "a layer": lambda net: copy.deepcopy(copy.copy(net.features[0]))}
 
 
 @pytest.mark.parametrize("how", COPIES)
