@@ -2,6 +2,7 @@
 import copy
 import math
 import re
+import sys
 
 import nbformat
 import pytest
@@ -55,6 +56,32 @@ def in_vain(losses):
 def by_aiwq(table):
     """AIWQ, largest first."""
     return table.aiwq.sort_values(ascending=False)
+
+
+def least_squares(x, bits):
+    """The greatest level of the grid with the least squared error."""
+    return quantizers.build("duq", role="weight", bits=bits).calibrate(x, "mse").levels()[-1]
+
+
+def by_adam(q, error, lr=0.03, rounds=30, clear=True):
+    """q after so many rounds; ``clear``: gradients are cleared before each, never, or "late", before the step."""
+    optimizer = torch.optim.Adam([q.s], lr=lr * q.s.item())
+    for _ in range(rounds):
+        if clear is True:
+            optimizer.zero_grad()
+        error().backward()
+        if clear == "late":
+            optimizer.zero_grad()
+        optimizer.step()
+    return q
+
+
+def reset(net, momentum=None):
+    """The network with batch norms that have seen nothing."""
+    for norm in (m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.reset_running_stats()
+        norm.momentum = momentum
+    return net
 
 
 # (exercise, a likely mistake, what the message must mention)
@@ -114,7 +141,7 @@ MISTAKES = [
     ("3.3", lambda momentum, share: share / momentum, "a share of what is left"),
     ("3.3", lambda momentum, share: math.ceil(math.log(1 - share) / math.log(momentum)), "share of the new batch"),
     ("3.3", lambda momentum, share: int(math.log(1 - share) / math.log(1 - momentum)), "not there yet"),
-    ("3.3", lambda momentum, share: math.log(1 - share) / math.log(1 - momentum), "so n is 22"),
+    ("3.3", lambda momentum, share: math.log(1 - share) / math.log(1 - momentum), "a whole number is asked for"),
     ("3.4", lambda qnet, batches: [m.running_mean for m in qnet.modules() if hasattr(m, "running_mean")],
      "the network itself"),
     ("3.4", lambda qnet, batches: seen(qnet.eval(), batches), "only in training mode"),
@@ -136,7 +163,7 @@ MISTAKES = [
     ("4.3", lambda table, share: 1 - share, "of the sum is left"),
     ("4.4", 1 / 3, "layers differ in size"),
     ("4.4", 21 / 64, "layers differ in size"),
-    ("4.4", 0.5, "over all weights are"),
+    ("4.4", 0.5, "of largest AIWQ"),
     # lesson 5
     ("5.1", lambda k, j, s, z, unit: s * unit * (k * j).sum(), "offset is missing"),
     ("5.1", lambda k, j, s, z, unit: s * unit * (k * j).sum() + z, "part of each input"),
@@ -164,16 +191,115 @@ MISTAKES = [
     ("5.4", lambda raw, n, least: [half + least for b in raw for half in (b & 15, b >> 4)], "cut after count"),
     ("5.5", lambda a, w: sum(bin(x & y).count("1") for i in a.tolist() for j in w.tolist() for x, y in zip(i, j)),
      "count alike"),
+    # each of these was, or would be, taken for another mistake
+    ("1.1", lambda x, bits: (x.max() - x.min()) / (2**bits - 2), "from the distance of the least to the greatest"),
+    ("1.2", lambda x, step, bits: (x / step).ceil().clamp(-3, 3).to(torch.int8), "ceil goes up"),
+    ("1.2", lambda x, step, bits: (x / step).round().clamp(-4, 4).to(torch.int8), "eight codes at most"),
+    ("1.2", lambda x, step, bits: (x / step).round().clamp(-7, 7).to(torch.int8), "codes of 4 bits"),
+    ("1.2", lambda x, step, bits: (x / step).round().clamp(0, 3).to(torch.int8), "codes below 0"),
+    ("1.3", lambda x, bits: least_squares(x, bits) / (2 ** (bits - 1) - 1), "it is the step"),
+    ("1.3", lambda x, bits: 2 * least_squares(x, bits), "two ends"),
+    ("1.3", lambda x, bits: least_squares(x, bits) / x.abs().max(), "share of the greatest weight"),
+    ("1.3", lambda x, bits: x.abs().max() / 100, "is not clipped"),
+    ("1.4", lambda span, bits: 0.375 / max(1, round(0.375 * (2**bits - 1) / span)), "that is the step"),
+    ("1.4", lambda span, bits: max(1, round(0.375 * (2**bits - 1) / span)), "that is the number of steps"),
+    ("2.1", lambda x, y: x.detach() + (y - x), "with a minus"),
+    ("2.2", lambda x, s, bits: s.detach() * rounded((x / s).clamp(-4, 3)), "where it multiplies"),
+    ("2.3", lambda q, error: by_adam(q, error, clear=False), "zero_grad\\(\\) is missing"),
+    ("2.3", lambda q, error: by_adam(q, error, clear="late"), "not in between"),
+    ("2.3", lambda q, error: by_adam(q, error, rounds=5), "take more steps"),
+    ("2.3", lambda q, error: by_adam(q, error, lr=0.5), "shorter steps"),
+    ("3.1", lambda layer: beside(layer.weight.flatten(1).square().sum(1), layer), "sum of the squares"),
+    ("3.2", lambda kl: math.sqrt(kl / 2), "on the wrong side"),
+    ("3.3", lambda momentum, share: math.ceil(math.log(share) / math.log(1 - momentum)), "the share is left"),
+    ("3.4", lambda qnet, batches: seen(reset(qnet).eval(), batches), "eval\\(\\) comes after the images"),
+    ("3.4", lambda qnet, batches: seen(reset(qnet).train(), batches), "still in training mode"),
+    ("3.4", lambda qnet, batches: seen(reset(qnet, 0.01).train(), batches).eval(), "all batches count alike"),
+    ("4.1", lambda rounds, layers: [i / rounds for i in range(rounds)], "these are shares"),
+    ("4.1", lambda rounds, layers: [round(i / (rounds - 1) * layers) for i in range(rounds)], "must still learn"),
+    ("4.2", lambda losses: in_vain(losses) / (len(losses) - 1) + max(0, losses[-1] - losses[0]) * 2
+     / (len(losses) - 1), "for a curve that rises"),
+    ("4.3", lambda table, share: table.aiwq[round(share * len(table)):].sum() / table.aiwq.sum(), "not sorted"),
+    ("4.4", 37.2, "of largest AIWQ"),
+    ("5.1", lambda k, j, s, z, unit: ((s * k + z) * j).sum(), "stands for weight_step"),
+    ("5.2", lambda weight, top: top * weight.flatten(1).sum(1).abs().max(), "every input at its greatest"),
+    ("5.4", lambda raw, n, least: [(b & 15) + least for b in raw] + [(b >> 4) + least for b in raw][:n - len(raw)],
+     "neighbours"),
     ("5.5", lambda a, w: sum(bin(x & y).count("1") << i + j for i, p in enumerate(a.tolist())
                              for j, q in enumerate(w.tolist()) for x, y in zip(p, q)), "two's complement"),
 ]
 
 
+def complaints(name, answer, tries=5):
+    """The messages of so many wrong tries in a row."""
+    messages = []
+    for _ in range(tries):
+        with pytest.raises(exercises.Wrong) as info:
+            exercises.check(name, answer)
+        messages.append(str(info.value))
+    return messages
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    """Nothing was tried before."""
+    monkeypatch.setattr(exercises, "_WRONG_TRIES", {})
+
+
 @pytest.mark.parametrize("name, answer, cue", MISTAKES)
 def test_a_mistake_is_explained(name, answer, cue):
-    with pytest.raises(AssertionError, match=cue) as info:
+    exercises._WRONG_TRIES[name] = 9        # so that all hints are given
+    told, = complaints(name, answer, tries=1)
+    assert re.search(cue, told), told
+    assert told.startswith(f"{name} asks for ") and "\n" not in told
+    assert told.count(" Hint: ") >= 2, "a hint, then a stronger one"
+
+
+def test_hints_come_one_by_one():
+    stages = complaints("1.1", lambda x, bits: 2 * x.abs().max() / (2**bits - 1))
+    assert [stage.count(" Hint: ") for stage in stages] == [0, 1, 2, 3, 3]
+    assert all(later.startswith(earlier) for earlier, later in zip(stages, stages[1:]))
+
+
+def test_an_open_exercise_keeps_the_stage_and_a_right_answer_starts_over(capsys):
+    first, second = complaints("3.2", lambda kl: kl, tries=2)
+    exercises.check("3.2", ...)
+    assert complaints("3.2", lambda kl: kl, tries=1)[0].startswith(f"{second} Hint: ")
+    exercises.check("3.2", lambda kl: math.sqrt(2 * kl))
+    assert complaints("3.2", lambda kl: kl, tries=2) == [first, second]
+    assert "Hint" not in complaints("3.3", lambda momentum, share: 5, tries=1)[0], "each exercise counts by itself"
+
+
+def test_a_wrong_answer_shows_its_message_and_nothing_else(capsys):
+    with pytest.raises(AssertionError) as info:
+        exercises.check("1.1", lambda x, bits: x.max() / 7)
+    error = info.value
+    line = f"Wrong: {error}"
+    assert error._render_traceback_() == [line] and error.__cause__ is error.__context__ is None
+    sys.excepthook(type(error), error, error.__traceback__)
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+@pytest.mark.parametrize("name", [name for name in exercises.names() if name != "4.4"])
+def test_an_error_in_the_readers_function_shows_the_readers_lines(name):
+    def answer(*args):
+        def inner():
+            assert not args, "mine"
+        inner()
+
+    with pytest.raises(AssertionError, match="mine") as info:
         exercises.check(name, answer)
-    assert len(str(info.value).split()) >= 8, "an explanation, not a verdict"
+    assert not isinstance(info.value, exercises.Wrong)
+    assert [entry.name for entry in info.traceback][1:] == ["check", "answer", "inner"]
+    assert info.traceback[1].frame.f_locals["__tracebackhide__"]
+
+
+@pytest.mark.parametrize("name", [name for name in exercises.names() if name != "4.4"])
+@pytest.mark.parametrize("answer", [lambda: 1, lambda *args: "text", lambda *args: math.nan, lambda *args: object(),
+                                    lambda *args: torch.tensor([1.0, 2.0])],
+                         ids=["no arguments", "text", "NaN", "an object", "two numbers"])
+def test_what_cannot_be_judged_is_wrong_and_not_a_traceback(name, answer):
+    assert complaints(name, answer, tries=1)[0].startswith(f"{name} asks for ")
 
 
 def test_every_exercise_has_a_mistake():
