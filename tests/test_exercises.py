@@ -200,7 +200,7 @@ MISTAKES = [
     ("1.3", lambda x, bits: least_squares(x, bits) / (2 ** (bits - 1) - 1), "it is the step"),
     ("1.3", lambda x, bits: 2 * least_squares(x, bits), "two ends"),
     ("1.3", lambda x, bits: least_squares(x, bits) / x.abs().max(), "share of the greatest weight"),
-    ("1.3", lambda x, bits: x.abs().max() / 100, "is not clipped"),
+    ("1.3", lambda x, bits: x.abs().max() / 100, "clipped to the last code"),
     ("1.4", lambda span, bits: 0.375 / max(1, round(0.375 * (2**bits - 1) / span)), "that is the step"),
     ("1.4", lambda span, bits: max(1, round(0.375 * (2**bits - 1) / span)), "that is the number of steps"),
     ("2.1", lambda x, y: x.detach() + (y - x), "with a minus"),

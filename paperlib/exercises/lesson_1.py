@@ -110,8 +110,8 @@ def range_of_least_error(best_range) -> str:
         assert not _near(top, least) and abs(top / (weight.square().mean().item() * least) - 1) > 0.02, (
             told, "it is the least error itself: return the range that has it")
         assert top > right / 4, (
-            told, "it is far too narrow, as it is if what lies beyond the range is not clipped to the last code, or the "
-            "greatest error is taken")
+            told, "it is far too narrow: is what lies beyond the range clipped to the last code, or the greatest error "
+            "taken?")
         raise AssertionError((told, "it is too wide, rounding outweighs clipping") if top > right else
                              (told, "it is too narrow, clipping outweighs rounding"))
     return f"The best range of these weights is {found[2]:.2f} at 2 bits and {found[4]:.2f} at 4."
