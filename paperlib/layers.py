@@ -29,6 +29,16 @@ class _Quantized:
         """What copies and files hold: all but ``watch``, which is for this very layer."""
         return {key: value for key, value in vars(self).items() if key != "watch"}
 
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        """As torch does; ranges that belong to another weight, since the new one came without, have to be set anew."""
+        before = self.weight.detach().clone()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        for name in ("input_quantizer", "weight_quantizer"):
+            quantizer = getattr(self, name)
+            if quantizer is not None and next(quantizer.parameters(), None) is not None and not any(
+                    key.startswith(f"{prefix}{name}.") for key in state_dict) and not before.equal(self.weight):
+                quantizer.calibrated = False
+
     def quantized_weight(self) -> Tensor:
         return self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
 

@@ -1,17 +1,24 @@
-"""Ranges for a whole network, from images."""
+"""Ranges for a whole network, from what it will see."""
 from __future__ import annotations
 
+import contextlib
 import copy
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import InputError
-from ..quantizers import Quantizer
+from ..quantizers import Quantizer, calibration
+from .batches import Inputs
 from .graph import unwrapped
 from .identity import quantized_blocks
 from .quantize import quantized_layers
+
+Visit = Callable[[Quantizer, Tensor], None]
 
 
 class Statistics:
@@ -46,59 +53,161 @@ class Statistics:
             self.norm.running_var.copy_(self.squares / (self.n - 1))
 
 
-@torch.no_grad()
-def calibrate(net: nn.Module, x: Tensor, method: str | None = None, *, only_new: bool = False,
-              **options) -> nn.Module:
-    """Give every quantizer a range from a batch of images ``x`` (N, C, H, W); returns ``net``.
+class Calibration:
+    """The passes through a network that set its ranges."""
 
-    One forward pass in evaluation mode.  Each layer sees inputs that the layers before it have already quantized.  In
-    a network with a method that changes the size of what it quantizes (``Quantizer.disturbs_norms``) batch norms
-    normalize the batch by itself, as in training, and keep its statistics: those of the float network hold no more.
+    def __init__(self, net: nn.Module, only_new: bool, method: str | None, options: dict):
+        self.net, self.method, self.options, self.heads = net, method, options, False
+        self.layers, self.blocks = quantized_layers(net), list(quantized_blocks(net))
+        self.names = {m: name for name, m in net.named_modules() if isinstance(m, Quantizer)}
+        self.open = {q for q in self.names if not (only_new and q.calibrated)}
+        self.norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+        if not any(q.disturbs_norms for q in self.names):
+            self.norms = []
 
-    ``method``: one of ``quantizers.calibration.METHODS`` with its ``options``, for all quantizers whose range data can
-    choose; by default what each quantizer's authors do.  ``only_new``: ranges that are there already stay.  On an error the network stays as it was.
-    """
-    layers, blocks = quantized_layers(net), list(quantized_blocks(net))
-    if any(getattr(layer, "before", None) for _, layer in layers):
-        raise InputError("in a fused network layers don't see their own inputs: calibrate first, then models.fuse")
-    known = [m for m in net.modules() if isinstance(m, Quantizer)]
-    norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    statistics = [Statistics(m) for m in norms if any(q.disturbs_norms for q in known)]
-    done = {q for q in known if only_new and q.calibrated}
+    def set(self, quantizer: Quantizer, data: Tensor | calibration.Counts) -> None:
+        """Give a quantizer its range."""
+        ours = quantizer.range_from is not None and self.method is not None and not (
+            quantizer.role == "weight" and self.method == "percentile")
+        layer, _, part = self.names[quantizer].rpartition(".")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                quantizer.calibrate(data, *([self.method] if ours else []), **(self.options if ours else {}))
+            except InputError as error:
+                raise InputError(f"{layer}, {part.replace('_quantizer', '')}: {error}") from None
+        for warning in said:
+            warnings.warn(f"{layer}: {warning.message}", warning.category, stacklevel=2)
 
-    def set_range(quantizer, tensor):
-        if quantizer is not None and quantizer not in done:
-            if quantizer.range_from is None:
-                quantizer.calibrate(tensor)
-            else:
-                quantizer.calibrate(tensor, method, **options)
-            done.add(quantizer)
+    def set_open(self, quantizer: Quantizer, tensor: Tensor) -> None:
+        if quantizer in self.open:
+            self.set(quantizer, tensor)
+            self.open.remove(quantizer)
 
-    def set_ranges(layer, args, kwargs):
-        set_range(layer.input_quantizer, args[0] if args else kwargs["input"])
-        set_range(layer.weight_quantizer, layer.weight)
+    def run(self, batches: Iterable[tuple[Tensor, ...]], visit: Visit,
+            norms: Iterable[_BatchNorm] = ()) -> list[_BatchNorm]:
+        """Show batches to the network: ``visit(quantizer, tensor)`` before each use, new statistics for ``norms``;
+        returns those norms that were not called."""
+        def layer_called(layer, args, kwargs):
+            x = args[0] if args else kwargs["input"]
+            for quantizer, tensor in ((layer.input_quantizer, x), (layer.weight_quantizer, layer.weight)):
+                if quantizer is not None:
+                    visit(quantizer, tensor)
 
-    modes = {module: module.training for module in net.modules()}
-    before = {module: copy.deepcopy(module.state_dict()) for module in (*known, *norms)}
-    hooks = [layer.register_forward_pre_hook(set_ranges, with_kwargs=True) for _, layer in layers]
-    hooks += [block.identity_quantizer.register_forward_pre_hook(lambda q, args: set_range(q, args[0]))
-              for _, block in blocks]
-    hooks += [s.norm.register_forward_pre_hook(s.see) for s in statistics]
-    try:
-        unwrapped(net).eval()(x)
-    except Exception as error:
-        for module, state in before.items():
-            module.load_state_dict(state)
-        if not isinstance(error, RuntimeError):
+        statistics = [Statistics(norm) for norm in norms]
+        hooks = [layer.register_forward_pre_hook(layer_called, with_kwargs=True) for _, layer in self.layers]
+        hooks += [block.identity_quantizer.register_forward_pre_hook(lambda q, args: visit(q, args[0]))
+                  for _, block in self.blocks]
+        hooks += [s.norm.register_forward_pre_hook(s.see) for s in statistics]
+        for module in self.net.modules():      # heads of training stand in an ``if self.training`` of their parent
+            module.training = self.heads and next(module.children(), None) is not None
+        try:
+            for args in batches:
+                self.show(args)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for s in statistics:
+            s.keep()
+        return [s.norm for s in statistics if not s.n]
+
+    def show(self, args: tuple[Tensor, ...]) -> None:
+        try:
+            self.net(*args)
+        except InputError:
             raise
-        raise InputError(f"{type(net).__name__} cannot take images of shape {tuple(x.shape)} "
-                         f"({' '.join(str(error).split())[:120]}): give it the size, channels and device "
-                         "it is made for") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in modes.items():
-            module.training = training
-    for s in statistics:
-        s.keep()
+        except Exception as error:
+            shapes = " and ".join(str(tuple(x.shape)) for x in args)
+            raise InputError(f"{type(self.net).__name__} cannot take images of shape {shapes} ({args[0].dtype}; "
+                             f"{' '.join(str(error).split())[:120]}): give it the size, channels and dtype it is "
+                             "made for") from error
+
+    def set_all(self, batches: Iterator[tuple[Tensor, ...]], again: Inputs) -> None:
+        """Ranges from the first batch; if there are more, counts of all of them, and then ranges from those."""
+        first, second = next(batches, None), next(batches, None)
+        if first is None:
+            raise InputError("there is no batch to calibrate with: pass at least one")
+        if second is not None and self.norms and again.once:
+            raise InputError("ranges are set first, statistics of batch norms then, and an iterator can be read only "
+                             "once: pass a list of batches or a DataLoader")
+        wanted = set(self.open)
+        with warnings.catch_warnings():
+            if second is not None:
+                warnings.simplefilter("ignore", RuntimeWarning)     # ranges are provisional
+            missed, before = self.run([first], self.set_open, self.norms), set(self.open)
+            if any(q.range_from for q in self.open):
+                self.heads = True
+                with contextlib.suppress(InputError):       # some networks want targets then
+                    self.run([first], self.set_open, missed)
+                self.heads = self.open != before
+        if second is None:
+            return
+        seen = {q: calibration.Counts() for q in wanted - self.open if q.role == "activation" and q.range_from}
+
+        def count(quantizer, tensor):
+            if quantizer in seen:
+                seen[quantizer].add(tensor)
+
+        self.run(itertools.chain([first, second], batches), count, self.norms)
+        for quantizer, counts in seen.items():
+            self.set(quantizer, counts)
+        if self.norms:
+            self.run(again, lambda quantizer, tensor: None, self.norms)
+
+    @contextlib.contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """Modes are restored in the end, ranges and statistics after an error."""
+        modes = {module: module.training for module in self.net.modules()}
+        states = {module: copy.deepcopy(module.state_dict()) for module in (*self.names, *self.norms)}
+        try:
+            yield
+        except BaseException:
+            for module, state in states.items():
+                module.load_state_dict(state)
+            raise
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+
+@torch.no_grad()
+def calibrate(net: nn.Module, data, method: str | None = None, *, only_new: bool = False, **options) -> nn.Module:
+    """Set the ranges of all quantizers from ``data``, in place and anew each time; returns ``net``.
+
+    ``data``: a batch of images (N, C, H, W), or an iterable of batches such as a DataLoader, tensors or arrays; of
+    batches (x, y) the network gets x, or as many inputs as its forward asks for (``batches.Inputs`` has the details).
+    ``method``: one of ``quantizers.calibration.METHODS`` with its ``options``, for every quantizer whose range data
+    can choose (a percentile for activations alone); by default what the authors of each quantizer do.  For a network
+    that is used without training, "mse" or "max": DuQ's and PACT's own ranges clip the largest activations, since
+    training follows.  A network in evaluation mode is warned of that.  ``only_new``: ranges that are there stay, as
+    from one phase of a training to the next.
+
+    The network runs in evaluation mode.  Each layer sees inputs that the layers before it have quantized: with several
+    batches, by ranges from the first.  Where a method changes the size of what it quantizes
+    (``Quantizer.disturbs_norms``) batch norms normalize each batch by itself, as in training, and keep the statistics
+    of all: those of the float network hold no more.  Layers that are called in training mode alone are reached in a
+    second pass; a warning lists those that are not called at all.
+
+    InputError, with the network as it was, for data that don't fit or are not finite.
+    """
+    if method is not None:
+        calibration.known(method, options)
+    elif options:
+        raise InputError(f"options belong to a method: pass method={'|'.join(calibration.METHODS)} as well")
+    if any(getattr(layer, "before", None) for _, layer in quantized_layers(net)):
+        raise InputError("in a fused network layers don't see their own inputs: calibrate first, then models.fuse")
+    inner = unwrapped(net)
+    inputs, passes = Inputs(inner, data), Calibration(inner, only_new, method, options)
+    with passes.undone_on_error():
+        passes.set_all(iter(inputs), inputs)
+    missed = [passes.names[q].rpartition(".")[0] for q in passes.open if q.range_from]
+    if missed:
+        warnings.warn(f"forward does not call {', '.join(dict.fromkeys(missed))}: no range is set there; if training "
+                      "calls them in another way, call theirs .calibrate(x)", stacklevel=3)
+    clipping = {type(q).__name__ for q in passes.names if q.role == "activation" and q.range_from
+                and q.range_from["activation"][0] == "percentile"}
+    if clipping and method is None and not only_new and not inner.training:
+        warnings.warn(f"the ranges of {' and '.join(sorted(clipping))} clip the largest activations, since training "
+                      "follows: for a network that is used as it is, calibrate with method=\"mse\" or \"max\"; for one "
+                      "that will be trained, put it into training mode first", stacklevel=3)
     return net

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from . import functional as F
-from .calibration import Sample, span
+from .calibration import Counts, Sample, span
 from .functional import Affine, Grid
 from .state import Stateful
 
@@ -109,7 +109,8 @@ class Quantizer(Stateful):
 
     # -- the public face ----------------------------------------------------------------------------------------
     @torch.no_grad()
-    def calibrate(self, data: Tensor | Iterable[Tensor], method: str | None = None, **options) -> "Quantizer":
+    def calibrate(self, data: Tensor | Iterable[Tensor] | Counts, method: str | None = None,
+                  **options) -> "Quantizer":
         """Set the range from one batch or from a stream of batches, in place; returns self.
 
         ``method``: one of ``calibration.METHODS`` with its options, e.g. ``"percentile", percent=99.9``; by default

@@ -33,8 +33,7 @@ _BITS = 20      # of a float32 that a stream keeps: sign, exponent and 11 of 23 
 class Sample:
     """Values with how often they occur (``counts``; booleans where each occurs once); rows are channels.
 
-    A tensor is kept as it is.  A stream is counted in bins of float32 numbers that agree in their first 20 bits: a
-    fixed 8 MB however long it is; zeros and the extremes are exact, all else is within 1/4096 of its value.
+    A tensor is kept as it is, a stream in :class:`Counts`.
     """
 
     values: Tensor      # (rows, n); one row without shape
@@ -47,31 +46,13 @@ class Sample:
         if not isinstance(data, Tensor):
             if shape:
                 raise InputError("a stream of batches sets one range per tensor: pass the weight itself")
-            return cls._counted(data)
+            return (data if isinstance(data, Counts) else Counts(data)).sample()
         _check(data)
         if shape and data.shape[0] != shape[0]:
             raise InputError(f"this quantizer has {shape[0]} channels, the tensor has shape {tuple(data.shape)}")
         data = data.detach().float() if data.dtype.itemsize < 4 else data.detach()
         once = torch.ones(1, 1, dtype=torch.bool, device=data.device)
         return cls(data.reshape(shape[0] if shape else 1, -1), once, shape)
-
-    @classmethod
-    def _counted(cls, batches: Iterable[Tensor]) -> "Sample":
-        counts, ends = torch.zeros(2**_BITS, dtype=torch.int64), []
-        for batch in batches:
-            _check(batch)
-            flat = batch.detach().float().cpu().flatten()
-            _check(flat)        # float64 may hold more
-            counts += torch.bincount((flat.view(torch.int32) >> 32 - _BITS) & 2**_BITS - 1, minlength=2**_BITS)
-            ends += [flat.min(), flat.max()]
-        if not ends:
-            raise InputError("cannot calibrate on an empty stream: pass at least one batch of data")
-        full = counts.nonzero().flatten()
-        middle = (full.to(torch.int32) << 32 - _BITS) + 2**(31 - _BITS)
-        values = middle.view(torch.float32)
-        values[values.abs() < 1e-37] = 0
-        values[values.argmin()], values[values.argmax()] = min(ends), max(ends)
-        return cls(values[None].to(batch.device), counts[full][None].to(batch.device, torch.float64))
 
     def above(self, offset: float | Tensor, signed: bool) -> "Sample":
         """Distances from the offset; those below it, where there should be nothing, do not count."""
@@ -92,6 +73,39 @@ class Sample:
         """The sample with values up to 1, whose squares don't overflow, and the power of two that it was divided by."""
         scale = 2.0 ** torch.frexp(self.top()).exponent.clamp(-126, 127)
         return Sample(self.values / scale[:, None], self.counts, self.shape), scale
+
+
+class Counts:
+    """Values of a stream of batches, counted in bins of float32 numbers that agree in their first 20 bits.
+
+    However long the stream, at most 16 MB, and less than 1 MB where values have some 15 magnitudes.  Zeros and the
+    extremes are exact, all else is within 1/4096 of its value.
+    """
+
+    def __init__(self, batches: Iterable[Tensor] = ()):
+        self.bins = self.counts = torch.zeros(0, dtype=torch.int64)
+        self.ends, self.device = [], None
+        for batch in batches:
+            self.add(batch)
+
+    def add(self, batch: Tensor) -> None:
+        _check(batch)
+        flat = batch.detach().float().cpu().flatten()
+        _check(flat)        # float64 may hold more
+        new = torch.bincount((flat.view(torch.int32) >> 32 - _BITS) & 2**_BITS - 1)
+        full = new.nonzero().flatten()
+        self.bins, place = torch.cat([self.bins, full]).unique(return_inverse=True)
+        self.counts = torch.zeros_like(self.bins).index_add_(0, place, torch.cat([self.counts, new[full]]))
+        ends = [*self.ends, flat.min(), flat.max()]
+        self.ends, self.device = [min(ends), max(ends)], batch.device
+
+    def sample(self) -> Sample:
+        if not self.ends:
+            raise InputError("cannot calibrate on an empty stream: pass at least one batch of data")
+        values = ((self.bins.to(torch.int32) << 32 - _BITS) + 2**(31 - _BITS)).view(torch.float32)
+        values[values.abs() < 1e-37] = 0
+        values[values.argmin()], values[values.argmax()] = self.ends
+        return Sample(values[None].to(self.device), self.counts[None].to(self.device, torch.float64))
 
 
 def _check(batch: Tensor) -> None:
@@ -132,7 +146,7 @@ def mse(sample: Sample, grid: Grid) -> Tensor:
     sample, scale = sample.unit()
     top = sample.top()
     if len(top) == 1 and top > 0 and sample.counts.dtype == torch.bool:
-        sample = Sample._counted([sample.values[sample.counts.expand_as(sample.values)]])
+        sample = Counts([sample.values[sample.counts.expand_as(sample.values)]]).sample()
     best = torch.where(top > 0, top, 1)
     low, high = best / 64, best * 1.0
     while ((high - low) > 1e-4 * best).any():
@@ -163,18 +177,23 @@ METHODS: dict[str, Callable[..., Tensor]] = {"max": maximum, "percentile": perce
                                              "sawb": sawb}
 
 
+def known(method: str, options: dict) -> None:
+    """InputError unless ``method`` is one of METHODS and takes these options."""
+    if method not in METHODS:
+        raise InputError(f"unknown calibration {method!r}: choose from {', '.join(METHODS)}")
+    taken = [name for name, p in inspect.signature(METHODS[method]).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    if unknown := sorted(set(options) - set(taken)):
+        raise InputError(f"calibration {method!r} does not take {', '.join(unknown)}; it takes "
+                         f"{', '.join(taken) or 'no options'}")
+
+
 def span(sample: Sample, grid: Grid, method: str, **options) -> Tensor:
     """The span that ``method`` finds, positive, in the sample's shape.
 
     Where no value lies above the offset (a layer whose ReLU never fires, a weight of zeros) any range will do: the
     result is 1.
     """
-    if method not in METHODS:
-        raise InputError(f"unknown calibration {method!r}: choose from {', '.join(METHODS)}")
-    known = [name for name, p in inspect.signature(METHODS[method]).parameters.items() if p.kind is p.KEYWORD_ONLY]
-    if unknown := sorted(set(options) - set(known)):
-        raise InputError(f"calibration {method!r} does not take {', '.join(unknown)}; it takes "
-                         f"{', '.join(known) or 'no options'}")
+    known(method, options)
     result = METHODS[method](sample, grid, **options)
     if not torch.isfinite(result).all():
         raise InputError(f"calibration {method!r} finds a range beyond the numbers of {result.dtype}: scale the data")
