@@ -1,4 +1,4 @@
-"""DuQ, the quantizer of PROFIT: one learned scale before rounding, another after it."""
+"""DuQ, the differentiable and unified quantizer of PROFIT: one learned scale before rounding, another after it."""
 from __future__ import annotations
 
 import torch
@@ -18,7 +18,7 @@ def inverse_softplus(y: Tensor) -> Tensor:
 
 @register("duq")
 class DuQ(Quantizer):
-    """Dual-scale quantizer.
+    """Differentiable and unified quantizer, with a scale before rounding and another after it.
 
     *Forward* (s = softplus, b = -floor, K steps, lo = 0, or -1 when signed)::
 
