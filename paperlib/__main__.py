@@ -35,27 +35,10 @@ def refresh(args) -> None:
 
 
 def train(args) -> None:
-    import dataclasses
+    from . import distributed, runs, shelf
+    from .wanted import recipes_of
 
-    from . import distributed, recipes, runs, shelf
-
-    profile = profiles.changed(args.profile, **dict(args.set or [])) if args.set else args.profile
-    wanted, model = [], {"model": args.model} if args.model else {}
-    for seed in range(args.first_seed, args.first_seed + args.seeds):
-        if args.recipe == "profit":
-            off = {name: False for name in args.without}
-            wanted += [recipes.profit(**model, w_bits=args.w_bits, a_bits=args.a_bits, profile=profile, seed=seed,
-                                      order=order, **off) for order in args.order]
-        elif args.recipe == "qil":
-            wanted.append(recipes.qil(**model, w_bits=args.w_bits, a_bits=args.a_bits, profile=profile, seed=seed,
-                                      distillation=args.distillation))
-        else:
-            wanted += [recipes.activations_then_weights(method, **model, bits=args.w_bits, profile=profile,
-                                                        seed=seed) for method in args.method]
-    changes = {"precision": args.precision, "compiled": args.compile}
-    if args.weights is not None:
-        changes["weights"] = None if args.weights == "none" else args.weights
-    wanted = [dataclasses.replace(recipe, **changes) for recipe in wanted]
+    wanted = recipes_of(args)
     if args.show:
         print(wanted[0].table().to_string(index=False))
         return
@@ -218,20 +201,20 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--recipe", choices=("profit", "qil", "activations_then_weights"), default="profit",
                      help="default: %(default)s")
     sub.add_argument("--model", metavar="NAME", help="network (default: mobilenet_v3_large; QIL: resnet18)")
-    sub.add_argument("--w-bits", type=int, default=4, metavar="N", help="of weights, 1 to 8 (default: %(default)s)")
-    sub.add_argument("--a-bits", type=int, default=4, metavar="N",
-                     help="of activations; activations_then_weights takes --w-bits for both (default: %(default)s)")
+    sub.add_argument("--w-bits", type=int, metavar="N", help="of weights, 1 to 8 (default: 4)")
+    sub.add_argument("--a-bits", type=int, metavar="N",
+                     help="of activations; activations_then_weights takes --w-bits for both (default: 4)")
     profile(sub, "laptop")
     sub.add_argument("--set", action="append", type=_setting, metavar="NAME=VALUE",
                      help="change a setting of the profile, e.g. train_images=960; may be repeated")
-    sub.add_argument("--order", nargs="+", default=["aiwq"], choices=("aiwq", "reverse", "random", "none"),
+    sub.add_argument("--order", nargs="+", choices=("aiwq", "reverse", "random", "none"),
                      help="PROFIT: which layers freeze first; none: the same schedule without freezing (default: aiwq)")
     sub.add_argument("--without", nargs="+", default=[],
                      choices=("teacher", "progressive", "bn_stages", "negative_padding"),
                      help="PROFIT: parts to leave out")
-    sub.add_argument("--distillation", type=float, default=0.0, metavar="SHARE",
-                     help="QIL: the teacher's share of the loss (default: %(default)s)")
-    sub.add_argument("--method", nargs="+", default=["duq", "pact"], metavar="NAME",
+    sub.add_argument("--distillation", type=float, metavar="SHARE",
+                     help="QIL: the teacher's share of the loss (default: 0)")
+    sub.add_argument("--method", nargs="+", metavar="NAME",
                      help="activations_then_weights: duq, duq_zeros, pact, lsq, qil (default: duq pact)")
     sub.add_argument("--weights", metavar="WEIGHTS", help="a file, a name such as IMAGENET1K_V1, or none "
                      "(default: the profile's)")

@@ -3,17 +3,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import types
 import typing
 
+from . import kinds
 from .errors import InputError
 
-_hints = functools.cache(typing.get_type_hints)
+_hints = functools.cache(functools.partial(typing.get_type_hints, include_extras=True))
 
 
 def build(kind, value, where: str = ""):
-    """``value`` as a ``kind``: a dataclass, tuple[x, ...], x | None, dict, str, bool, int or float (finite; 1 is one).
+    """``value`` as a ``kind``: a dataclass, tuple[x, ...], x | None or one of :mod:`kinds`.
 
     InputError names the field that is missing, unknown or of another type.
     """
@@ -32,10 +32,7 @@ def build(kind, value, where: str = ""):
     if typing.get_origin(kind) is tuple:
         _fits(isinstance(value, (list, tuple)), where, "no list", value)
         return tuple(build(options[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    fits = {float: lambda: type(value) in (int, float) and math.isfinite(value),
-            str: lambda: type(value) is str and value.isprintable()}.get(kind, lambda: type(value) is kind)
-    _fits(fits(), where, f"no {kind.__name__}", value)
-    return value
+    return kinds.read(where.lstrip("."), value, kind)
 
 
 def _fits(fits: bool, where: str, fault: str, value=None) -> None:

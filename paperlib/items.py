@@ -59,7 +59,7 @@ def aiwq_photographs() -> Wanted:
 
 
 # forty steps: what two CPU cores manage in a minute or two
-PHOTOGRAPHS = profiles.changed("imagenette", train_images=1280, test_images=500, batch_size=32, round_epochs=1)
+PHOTOGRAPHS = profiles.changed("imagenette", train_images=1280, test_images=500, batch_size=32)
 
 
 def loss_curves(profile: str, seeds: int = 0, w_bits: int = 4, a_bits: int = 4) -> Wanted:
@@ -141,8 +141,9 @@ FOLDING_LR = 0.004      # a network without batch norm does not bear the profile
 def folding_photographs() -> Wanted:
     """The same for the ImageNet-trained MobileNet-v2, forty steps on photographs, recorded; without the 8-bit cells."""
     cells = [(32, True, False), (4, False, False), (4, True, False), (4, True, True)]
+    scale = dataclasses.replace(PHOTOGRAPHS, round_epochs=1)
     return {(b, folded, channel): [_shipped(weights_alone(b, folded=folded, per_channel=channel, model="mobilenet_v2",
-                                                          profile=PHOTOGRAPHS, lr=1e-4))]
+                                                          profile=scale, lr=1e-4))]
             for b, folded, channel in cells}
 
 

@@ -302,7 +302,7 @@ def test_mean_squared_error_and_its_slope():
     student.requires_grad_()
     (loss := distillation(student, teacher, "mse")).backward()
     assert loss.item() == 2.5 and student.grad.tolist() == [[0.5, 0.0], [-1.5, 0.0]]
-    with pytest.raises(InputError, match="teacher_loss 'magic': choose from cross_entropy, mse"):
+    with pytest.raises(InputError, match="teacher_loss must be one of cross_entropy, mse, got 'magic'"):
         dataclasses.replace(PHASE, teacher_loss="magic")
 
 

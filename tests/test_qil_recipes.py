@@ -68,7 +68,7 @@ def test_progressive_goes_down_through_the_next_higher_widths():
 def test_a_lambda_of_one_needs_no_labels():
     phase = recipes.qil("vgg7", distillation=1, profile="laptop").phases[-1]
     assert (phase.label_weight, phase.teacher_weight) == (0, 1)
-    with pytest.raises(InputError, match="a share of the loss, from 0 to 1, got 2"):
+    with pytest.raises(InputError, match="distillation must be a number from 0 to 1, got 2"):
         recipes.qil("vgg7", distillation=2, profile="laptop")
 
 

@@ -247,5 +247,5 @@ def test_a_bar_shows_the_phase_and_a_clock_that_goes_on_before_anything_is_train
 
 
 def test_phases_that_cannot_be_are_refused():
-    with pytest.raises(InputError, match="-1 epochs: give it at least 0"):
+    with pytest.raises(InputError, match="epochs must be a whole number from 0 to 1000000, got -1"):
         dataclasses.replace(PHASE, epochs=-1)

@@ -4,7 +4,9 @@ import os
 import torch
 from torch import nn
 
+from .. import kinds
 from ..errors import InputError
+from ..kinds import Classes, Pixels, Width
 from .alexnet import alexnet
 from .calibrate import calibrate
 from .fold import fold
@@ -39,15 +41,16 @@ def build(name: str, *, num_classes: int = 10, width: float = 1.0, input_size: i
     """
     if name not in names():
         raise InputError(f"unknown model {name!r}: choose from {', '.join(names())}")
-    if not width > 0 or input_size < 32 or num_classes < 1:
-        raise InputError(f"width must be positive, input_size at least 32 and num_classes at least 1, got "
-                         f"width={width}, input_size={input_size}, num_classes={num_classes}")
-    if name in _SCALABLE:
-        net = _SCALABLE[name](num_classes=num_classes, width=width, input_size=input_size)
-    elif width == 1:
-        net = _FIXED[name](num_classes=num_classes, input_size=input_size)
-    else:
-        raise InputError(f"{name} has no width multiplier, got width={width}: leave it out")
+    num_classes, width = kinds.read("num_classes", num_classes, Classes), kinds.read("width", width, Width)
+    input_size = kinds.read("input_size", input_size, Pixels)
+    if name in _FIXED and width != 1:
+        raise InputError(f"{name} has no width multiplier, got width={width:g}: leave it out")
+    try:
+        net = (_SCALABLE[name](num_classes=num_classes, width=width, input_size=input_size) if name in _SCALABLE else
+               _FIXED[name](num_classes=num_classes, input_size=input_size))
+    except (RuntimeError, MemoryError) as error:
+        raise InputError(f"{name} with width={width:g}, input_size={input_size} and num_classes={num_classes} does not "
+                         f"fit into memory ({' '.join(str(error).split())[:80]}): choose smaller ones") from error
     if weights is not None:
         load_weights(net, name, weights)
     return net.to(memory_format=torch.channels_last)

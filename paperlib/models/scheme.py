@@ -1,10 +1,12 @@
 """Scheme: what each layer of a network gets, as plain data."""
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
-from .. import quantizers
+from .. import kinds, quantizers
 from ..errors import InputError
+from ..kinds import BitsOrFloat, Name
 
 FLOAT = 32
 
@@ -27,13 +29,13 @@ class Scheme:
     ``weight_options`` and ``activation_options`` go to the quantizers, e.g. ``{"levels": 15}`` to SAWB.
     """
 
-    weight: str = "duq"
-    activation: str = "duq"
-    w_bits: int = 4
-    a_bits: int = 4
-    first_input_bits: int = 8
-    se_bits: int = 8
-    identity_bits: int = FLOAT
+    weight: Name = "duq"
+    activation: Name = "duq"
+    w_bits: BitsOrFloat = 4
+    a_bits: BitsOrFloat = 4
+    first_input_bits: BitsOrFloat = 8
+    se_bits: BitsOrFloat = 8
+    identity_bits: BitsOrFloat = FLOAT
     quantize_first: bool = True
     quantize_last: bool = True
     negative_padding: bool = True
@@ -43,16 +45,39 @@ class Scheme:
     activation_options: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        for name in ("w_bits", "a_bits", "first_input_bits", "se_bits", "identity_bits"):
-            bits = getattr(self, name)
-            if type(bits) is not int or bits not in (*quantizers.BITS, FLOAT):
-                raise InputError(f"{name} must be a whole number from 1 to 8, or 32 for float, got {bits!r}")
-        for role, method in (("weight", self.weight), ("activation", self.activation)):
+        kinds.settle(self)
+        for role, bits in (("weight", self.w_bits), ("activation", self.a_bits)):
+            method, options = getattr(self, role), getattr(self, f"{role}_options")
             if method not in quantizers.names(role):
                 raise InputError(f"{method!r} does not quantize {role}s: "
                                  f"choose from {', '.join(quantizers.names(role))}")
+            if options:
+                _check(role, method, options, quantizers.BITS if bits == FLOAT else [bits])
 
     def input_bits(self, kind: str) -> int:
         """Bits of what reaches a layer of this kind ("first", "se", "identity", any other)."""
         special = {"first": self.first_input_bits, "se": self.se_bits, "identity": self.identity_bits}
         return FLOAT if self.a_bits == FLOAT else special.get(kind, self.a_bits)
+
+
+def _check(role: str, method: str, options: dict, widths) -> None:
+    """InputError unless ``options`` are plain data with which the method can be built in one of these widths."""
+    try:
+        if json.loads(json.dumps(options, allow_nan=False)) != options:
+            raise ValueError("they are not plain data")
+        signs = [None] if role == "weight" else [False, True]
+        reasons = [_reason(method, {"role": role, "bits": bits, "signed": signed}, options)
+                   for bits in widths for signed in signs]
+        if all(reasons):
+            raise ValueError(reasons[0])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{role}_options={options!r} do not suit {method!r} ({error}): correct them") from None
+
+
+def _reason(method: str, settings: dict, options: dict) -> str:
+    """Why the quantizer cannot be built, or nothing."""
+    try:
+        quantizers.build(method, **settings, **options)
+        return ""
+    except (TypeError, ValueError) as error:
+        return str(error)

@@ -1,14 +1,15 @@
 """What every quantizer is: a module that maps reals to a finite grid and can say so in integers."""
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
+from .. import kinds
 from ..errors import InputError
+from ..kinds import Bits, Count, Finite
 from . import functional as F
 from .calibration import Counts, Sample, span
 from .functional import Affine, Grid
@@ -47,21 +48,19 @@ class Quantizer(Stateful):
                  shape: tuple[int, ...] = ()):
         super().__init__()
         method = type(self).__name__
-        if role not in self.roles:
+        if role not in list(self.roles):
             raise InputError(f"{method} quantizes {' and '.join(self.roles)}s, not {role!r}: choose another method")
-        if isinstance(bits, bool) or not isinstance(bits, int) or bits not in BITS:
-            raise InputError(f"bits must be a whole number from 1 to 8, got {bits!r}")
+        bits, floor = kinds.read("bits", bits, Bits), kinds.read("floor", floor, Finite)
+        signed, shape = kinds.read("signed", signed, bool | None), kinds.read("shape", shape, tuple[Count, ...])
         if bits not in self.bit_widths:
             raise InputError(f"{method} has {_listed(self.bit_widths)}, not {bits}: choose another method")
         self.role, self.bits = role, bits
         self.signed = (role == "weight") if signed is None else signed
         if role == "weight" and not self.signed:
             raise InputError("weights have both signs: leave out signed=False")
-        if not math.isfinite(floor):
-            raise InputError(f"floor must be a finite number, got {floor}: inputs without one are signed=True")
         if self.signed and floor:
             raise InputError(f"a signed grid has no floor: leave out floor={floor} or signed=True")
-        self.floor, self.shape = float(floor), tuple(shape)
+        self.floor, self.shape = floor, shape
         if role == "activation" and self.shape:
             raise InputError("activations have one range per tensor: leave out shape")
         if self.shape and self.shape[0] < 1 or any(n != 1 for n in self.shape[1:]):

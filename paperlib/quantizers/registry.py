@@ -1,9 +1,9 @@
 """Names of the quantizers.  A file in this folder with a ``@register``-ed class is all that a new method needs."""
 from __future__ import annotations
 
-import math
-
+from .. import kinds
 from ..errors import InputError
+from ..kinds import Finite
 
 _METHODS: dict[str, dict[str, type]] = {}      # name -> role -> class
 
@@ -25,9 +25,9 @@ def names(role: str | None = None) -> list[str]:
 
 def find(name: str, role: str) -> type:
     """The class behind a name.  InputError for unknown names and roles."""
-    if name not in _METHODS:
+    if not isinstance(name, str) or name not in _METHODS:
         raise InputError(f"unknown quantizer {name!r}: choose from {', '.join(names())}")
-    if role not in _METHODS[name]:
+    if role not in list(_METHODS[name]):
         raise InputError(f"{name!r} quantizes {' and '.join(_METHODS[name])}s, not {role!r}: choose another method")
     return _METHODS[name][role]
 
@@ -37,9 +37,7 @@ def build(name: str, *, role: str, bits: int, signed: bool | None = None, floor:
 
     InputError for unknown names and for what the method doesn't have.
     """
-    cls = find(name, role)
-    if not math.isfinite(floor):
-        raise InputError(f"floor must be a finite number, got {floor}: inputs without one are signed=True")
+    cls, floor = find(name, role), kinds.read("floor", floor, Finite)
     try:
         return cls(role=role, bits=bits, signed=signed, floor=floor, **options)
     except TypeError as error:

@@ -3,8 +3,10 @@ from __future__ import annotations
 
 from .. import profiles
 from ..errors import InputError
+from ..kinds import Amount, Bits, BitsOrFloat, Name, Seed
 from ..models import Scheme
 from ..training.phases import Phase
+from .heeding import heeding
 from .recipe import Recipe
 
 METHODS = {
@@ -18,8 +20,10 @@ METHODS = {
 QIL_LR = 0.01       # of c and d, relative to the weights' (Jung et al., section 4); at 1 training ends up guessing
 
 
-def activations_then_weights(method: str, *, model: str = "mobilenet_v3_large", bits: int = 4,
-                             profile: str = "laptop", seed: int = 0, quantizer_lr: float | None = None) -> Recipe:
+@heeding
+def activations_then_weights(method: Name, *, model: Name = "mobilenet_v3_large", bits: Bits = 4,
+                             profile: str | profiles.Profile = "laptop", seed: Seed = 0,
+                             quantizer_lr: Amount | None = None) -> Recipe:
     """A float network, then its activations in ``bits`` bits, then its weights too (PROFIT, supplement Fig. 2).
 
     ``method``: "duq" (DuQ with negative padding), "duq_zeros" (without), "pact" (PACT with SAWB weights), "lsq" or
@@ -44,9 +48,10 @@ def activations_then_weights(method: str, *, model: str = "mobilenet_v3_large", 
         Phase("weights", scale.stage_epochs, scheme=Scheme(**{**settings, "w_bits": bits}), **stage)])
 
 
-def weights_alone(bits: int, *, model: str = "mobilenet_v3_large", profile: str | profiles.Profile = "laptop",
-                  seed: int = 0, folded: bool = False, per_channel: bool = False, measure: bool = False,
-                  lr: float | None = None) -> Recipe:
+@heeding
+def weights_alone(bits: BitsOrFloat, *, model: Name = "mobilenet_v3_large",
+                  profile: str | profiles.Profile = "laptop", seed: Seed = 0, folded: bool = False,
+                  per_channel: bool = False, measure: bool = False, lr: Amount | None = None) -> Recipe:
     """A float network, then its weights in ``bits`` bits by DuQ (32: float), with float activations throughout and the
     zero padding that the float network has learned with.
 

@@ -5,10 +5,12 @@ import dataclasses
 
 from .. import profiles
 from ..errors import InputError
+from ..kinds import Amount, BitsOrFloat, Name, Rounds, Seed
 from ..models import Scheme
 from ..training.phases import BN_ONLY, Freeze, Phase
 from ..training.phases import ORDERS as FREEZING
 from .baselines import float_phase
+from .heeding import heeding
 from .recipe import Recipe
 
 ORDERS = (*FREEZING, "none")
@@ -16,10 +18,11 @@ WIDTHS = (8, 5, 4, 3, 2)        # the paper goes 8, 5, 4
 PAPER = {"mobilenet_v2": {"lr": 0.005, "weight_decay": 4e-5}}      # others: the released script's defaults
 
 
-def profit(model: str = "mobilenet_v3_large", *, w_bits: int = 4, a_bits: int = 4,
-           profile: str | profiles.Profile = "laptop", seed: int = 0, order: str = "aiwq", rounds: int = 3,
+@heeding
+def profit(model: Name = "mobilenet_v3_large", *, w_bits: BitsOrFloat = 4, a_bits: BitsOrFloat = 4,
+           profile: str | profiles.Profile = "laptop", seed: Seed = 0, order: Name = "aiwq", rounds: Rounds = 3,
            teacher: bool = True, progressive: bool = True, bn_stages: bool = True, negative_padding: bool = True,
-           weight: str = "duq", activation: str = "duq", lr: float | None = None) -> Recipe:
+           weight: Name = "duq", activation: Name = "duq", lr: Amount | None = None) -> Recipe:
     """Park & Yoo's whole training (ECCV 2020), each part of which can be left out.
 
     float network -> the same taught by a float teacher -> activations in 8, 5, ... ``a_bits`` bits -> weights in 8, 5,
@@ -36,14 +39,12 @@ def profit(model: str = "mobilenet_v3_large", *, w_bits: int = 4, a_bits: int = 
     """
     if order not in ORDERS:
         raise InputError(f"unknown freezing order {order!r}: choose from {', '.join(ORDERS)}")
-    if rounds < 1:
-        raise InputError(f"PROFIT has at least 1 round, got {rounds}")
     if 32 in (w_bits, a_bits):
         raise InputError("PROFIT quantizes weights and activations: choose 1 to 8 bits for both")
     scale = profiles.scale(profile)
     stage = {"lr": scale.lr, "quantizer_lr": scale.quantizer_lr, "warmup_epochs": scale.warmup_epochs,
              "per_epoch": scale.warmup_epochs >= 1, "teacher": scale.teacher if teacher else None}
-    if scale.name == "imagenet":
+    if scale.paper and scale.data == "imagenet":
         stage |= PAPER.get(model, {"weight_decay": 2e-5})
     if lr is not None:
         stage["lr"] = lr

@@ -6,9 +6,11 @@ import dataclasses
 
 from .. import profiles
 from ..errors import InputError
+from ..kinds import BitsOrFloat, Name, Seed, Share
 from ..models import Scheme
 from ..training.phases import Phase
 from .baselines import QIL_LR, float_phase
+from .heeding import heeding
 from .recipe import Recipe
 
 # Jung et al. 2018, section 4: epochs of a bit-width, where the learning rate falls to a tenth, and so on
@@ -25,8 +27,9 @@ OTHERS = {"TTQ": Scheme("ttq", w_bits=2, a_bits=32), "TWN": Scheme("twn", w_bits
           "DoReFa": Scheme("dorefa", w_bits=1, a_bits=32), "XNOR": Scheme("xnor", "xnor", w_bits=1, a_bits=1)}
 
 
-def qil(model: str = "resnet18", *, w_bits: int = 4, a_bits: int = 4, distillation: float = 0.0,
-        progressive: bool | None = None, profile: str | profiles.Profile = "imagenet", seed: int = 0) -> Recipe:
+@heeding
+def qil(model: Name = "resnet18", *, w_bits: BitsOrFloat = 4, a_bits: BitsOrFloat = 4, distillation: Share = 0.0,
+        progressive: bool | None = None, profile: str | profiles.Profile = "imagenet", seed: Seed = 0) -> Recipe:
     """Jung et al.'s training (arXiv 1808.05779v1, section 4): a float network, then quantized weights and activations.
 
     The first and the last layer stay float, intervals learn at a hundredth of the learning rate; on CIFAR-10 (vgg7)
@@ -35,12 +38,10 @@ def qil(model: str = "resnet18", *, w_bits: int = 4, a_bits: int = 4, distillati
     ``progressive``: each bit-width starts from the next higher one, not from the float network; None does as the paper
     does, which says so for ImageNet alone. 32 bits are float.
 
-    With other profiles than cifar10 and imagenet the schedule is shortened to the profile's ``stage_epochs`` (for the
+    With profiles that are not the ``paper``'s the schedule is shortened to the profile's ``stage_epochs`` (for the
     float vgg7 twice its ``float_epochs``), with its batch, and vgg7 has the profile's ``vgg_width``.  InputError for
     networks that are not the paper's, and for profiles whose images are not that network's.
     """
-    if not 0 <= distillation <= 1:
-        raise InputError(f"distillation is a share of the loss, from 0 to 1, got {distillation}")
     stage = {**_stage(model, profile), "quantizer_lr": QIL_LR, "track": True, "label_weight": 1 - distillation,
              "teacher_weight": distillation, "teacher_loss": "mse", "teacher": "float" if distillation else None}
     if progressive is None:
@@ -55,7 +56,8 @@ def qil(model: str = "resnet18", *, w_bits: int = 4, a_bits: int = 4, distillati
     return _recipe(model, profile, f"QIL, {phases[-1].name}{share}", seed, phases)
 
 
-def vgg7(method: str, *, profile: str | profiles.Profile = "laptop", seed: int = 0) -> Recipe:
+@heeding
+def vgg7(method: Name, *, profile: str | profiles.Profile = "laptop", seed: Seed = 0) -> Recipe:
     """Another method on QIL's network and data, with its schedule (Jung et al., Table 2): "TTQ", "TWN", "BC", "BWN",
     "DoReFa" (1-bit weights), "XNOR" (1-bit weights and activations), or "float", as long as the others once more.
 
@@ -87,11 +89,7 @@ def _stage(model: str, profile: str | profiles.Profile) -> dict:
         images = ("CIFAR-10: choose the profile cifar10 or laptop" if model == "vgg7" else
                   "photographs: choose the profile imagenet or imagenette")
         raise InputError(f"QIL trains {model} on {images}")
-    return paper if _whole(scale) else _shortened(paper, scale.stage_epochs)
-
-
-def _whole(scale: profiles.Profile) -> bool:
-    return scale.name in ("cifar10", "imagenet")
+    return paper if scale.paper else _shortened(paper, scale.stage_epochs)
 
 
 def _shortened(schedule: dict, epochs: int) -> dict:
@@ -104,7 +102,7 @@ def _recipe(model: str, profile: str | profiles.Profile, label: str, seed: int, 
     if model not in ("vgg7", "vgg7_hardtanh"):
         recipe = Recipe.of(profile, label, model, seed, [float_phase(scale), *phases])
         return dataclasses.replace(recipe, augmentation="random_crop",
-                                   batch_size=BATCH if _whole(scale) else recipe.batch_size)
+                                   batch_size=BATCH if scale.paper else recipe.batch_size)
     schedule = _stage("vgg7", profile)
-    beginning = Phase("float", **schedule if _whole(scale) else _shortened(schedule, TWICE * scale.float_epochs))
+    beginning = Phase("float", **schedule if scale.paper else _shortened(schedule, TWICE * scale.float_epochs))
     return dataclasses.replace(Recipe.of(profile, label, model, seed, [beginning, *phases]), width=scale.vgg_width)

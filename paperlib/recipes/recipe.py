@@ -3,14 +3,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import pandas as pd
 
-from .. import checked, profiles
+from .. import checked, kinds, profiles
 from ..errors import InputError
+from ..kinds import Classes, Count, Data, Name, Pixels, Positive, Seed, Text, Threads, Width
+from ..models import names as models
+from ..models.weights import TORCHVISION
 from ..training.phases import PRETRAINED, Phase
-
-PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -23,26 +25,34 @@ class Recipe:
     "bfloat16" for autocast; ``compiled``: with torch.compile.
     """
 
-    label: str
-    model: str
-    width: float
-    data: str
-    train_images: int
-    test_images: int
-    batch_size: int
-    seed: int
-    threads: int
+    label: Text
+    model: Name
+    width: Width
+    data: Data
+    train_images: Count
+    test_images: Count
+    batch_size: Positive
+    seed: Seed
+    threads: Threads
     phases: tuple[Phase, ...]
-    num_classes: int = 10
-    input_size: int = 32
-    weights: str | None = None
-    augmentation: str | None = None
-    precision: str = "float32"
+    num_classes: Classes = 10
+    input_size: Pixels = 32
+    weights: Name | None = None
+    augmentation: Literal["random_crop", "random_resized_crop"] | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
     compiled: bool = False
     recorded: bool = False
 
     def __post_init__(self):
-        object.__setattr__(self, "width", float(self.width))        # 1 and 1.0 are the same recipe
+        kinds.settle(self)
+        if self.model not in models():
+            raise InputError(f"unknown model {self.model!r}: choose from {', '.join(models())}")
+        if self.data in ("subset", "cifar10") and (self.input_size != 32 or self.num_classes < 10 or self.augmentation):
+            raise InputError(f"{self.data} has images of 32 pixels and 10 classes, augmented in its own way: input_size="
+                             f"{self.input_size}, num_classes={self.num_classes} and augmentation={self.augmentation} "
+                             "cannot be")
+        if not self.phases:
+            raise InputError("a recipe without phases trains nothing: give it at least one Phase")
         names = [p.name for p in self.phases]
         for i, phase in enumerate(self.phases):
             if phase.scheme is None and i and self.phases[i - 1].scheme is not None:
@@ -52,6 +62,10 @@ class Recipe:
             if teacher is not None and teacher not in names[:i] and not teacher.startswith(PRETRAINED):
                 raise InputError(f"phase {phase.name!r} has teacher {teacher!r}, which is no earlier phase: "
                                  f"choose from {', '.join(names[:i]) or 'none'}, or name one as {PRETRAINED}resnet101")
+            if teacher is not None and teacher not in names[:i] and (
+                    teacher.removeprefix(PRETRAINED) not in TORCHVISION or self.num_classes != 1000):
+                raise InputError(f"phase {phase.name!r} has teacher {teacher!r}, but torchvision's know the 1000 classes "
+                                 f"of ImageNet and are, here, {', '.join(TORCHVISION)}: choose another teacher")
             measured = [p.name for p in self.phases[:i] if p.measure]
             if freeze is not None and freeze.measured_in not in (None, *measured):
                 raise InputError(f"phase {phase.name!r} freezes by the AIWQ of {freeze.measured_in!r}, which is no "
@@ -61,8 +75,6 @@ class Recipe:
                                  "w_bits=32 and a_bits=32 if nothing is to be quantized")
         if len(set(names)) < len(names):
             raise InputError(f"two phases have the same name: {', '.join(names)}")
-        if self.precision not in PRECISIONS:
-            raise InputError(f"unknown precision {self.precision!r}: choose from {', '.join(PRECISIONS)}")
 
     @classmethod
     def of(cls, profile: str | profiles.Profile, label: str, model: str, seed: int, phases: Iterable[Phase]) -> Recipe:

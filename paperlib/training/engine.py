@@ -187,8 +187,8 @@ class Trainer:
         images_before, seconds_before, pending = self.sums[3].item(), self.seconds, 0
         data = self.train_batches.epoch(self.first_epoch + self.epoch, self.step)
         for step, (x, y) in enumerate(data, self.step + 1):
-            torch.manual_seed(((self.seed * 100_003 + self.first_epoch + self.epoch) * 1_000_003 + step) * 1009
-                              + distributed.rank())       # for dropout
+            torch.manual_seed((((self.seed * 100_003 + self.first_epoch + self.epoch) * 1_000_003 + step) * 1009
+                               + distributed.rank()) % 2**63)       # for dropout
             pending = pending + self._train_step(x, y)
             if step % every and step < batches:
                 continue

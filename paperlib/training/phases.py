@@ -3,12 +3,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
+from .. import kinds
 from ..errors import InputError
+from ..kinds import Above, Amount, Epochs, Momentum, Name, Share
 from ..models import Scheme
 
-ORDERS = ("aiwq", "reverse", "random")
-TEACHER_LOSSES = ("cross_entropy", "mse")
+Order = Literal["aiwq", "reverse", "random"]
+ORDERS = get_args(Order)
 PRETRAINED = "torchvision/"     # what the name of a teacher with torchvision's weights starts with
 
 
@@ -22,20 +25,15 @@ class Freeze:
     quantizers go on training; in the paper both do.  A batch norm that does not train keeps its statistics as well.
     """
 
-    share: float = 0.0
-    order: str = "aiwq"
-    measured_in: str | None = None
-    layers: tuple[str, ...] = ()
+    share: Share = 0.0
+    order: Order = "aiwq"
+    measured_in: Name | None = None
+    layers: tuple[Name, ...] = ()
     norms: bool = True
     quantizers: bool = True
 
     def __post_init__(self):
-        object.__setattr__(self, "share", float(self.share))
-        object.__setattr__(self, "layers", tuple(self.layers))
-        if not 0 <= self.share <= 1:
-            raise InputError(f"the share of frozen layers must lie between 0 and 1, got {self.share}")
-        if self.order not in ORDERS:
-            raise InputError(f"unknown freezing order {self.order!r}: choose from {', '.join(ORDERS)}")
+        kinds.settle(self)
         if 0 < self.share < 1 and self.order != "random" and self.measured_in is None:
             raise InputError(f"freezing by {self.order} needs measured_in, the name of an earlier phase with "
                              "measure=True")
@@ -69,43 +67,37 @@ class Phase:
     ``track``: the quantizers' parameters are kept after each epoch, as rows of the history with split "quantizer".
     """
 
-    name: str
-    epochs: int
-    lr: float
+    name: Name
+    epochs: Epochs
+    lr: Amount
     scheme: Scheme | None = None
-    weight_decay: float = 4e-5
-    momentum: float = 0.9
+    weight_decay: Amount = 4e-5
+    momentum: Momentum = 0.9
     nesterov: bool = True
-    warmup_epochs: float = 3
-    milestones: tuple[float, ...] = ()
+    warmup_epochs: Amount = 3
+    milestones: tuple[Amount, ...] = ()
     per_epoch: bool = False
-    averaging_epochs: float = 2 / 3
-    bn_momentum: float | None = None
-    quantizer_lr: float = 0.01
-    linear_lr: float = 1.0
-    teacher: str | None = None
-    label_weight: float = 1.0
-    teacher_weight: float = 1.0
-    teacher_loss: str = "cross_entropy"
+    averaging_epochs: Above = 2 / 3
+    bn_momentum: Share | None = None
+    quantizer_lr: Amount = 0.01
+    linear_lr: Amount = 1.0
+    teacher: Name | None = None
+    label_weight: Amount = 1.0
+    teacher_weight: Amount = 1.0
+    teacher_loss: Literal["cross_entropy", "mse"] = "cross_entropy"
     freeze: Freeze | None = None
     measure: bool = False
     every_step: bool = False
     track: bool = False
 
     def __post_init__(self):
-        if self.epochs < 0:
-            raise InputError(f"phase {self.name!r} has {self.epochs} epochs: give it at least 0")
-        if self.teacher_loss not in TEACHER_LOSSES:
-            raise InputError(f"phase {self.name!r} has teacher_loss {self.teacher_loss!r}: choose from "
-                             f"{', '.join(TEACHER_LOSSES)}")
+        kinds.settle(self)
+        if self.nesterov and not self.momentum:
+            raise InputError(f"phase {self.name!r} has Nesterov's momentum of 0: give it some, or nesterov=False")
         if self.measure and self.scheme is None:
             raise InputError(f"phase {self.name!r} is float: AIWQ is measured in quantized ones")
         if self.every_step and not self.measure:
             raise InputError(f"phase {self.name!r} keeps every step of what it does not measure: give it measure=True")
-        for name in ("lr", "weight_decay", "momentum", "warmup_epochs", "averaging_epochs", "quantizer_lr",
-                     "linear_lr", "label_weight", "teacher_weight"):
-            object.__setattr__(self, name, float(getattr(self, name)))      # 1 and 1.0 are the same phase
-        object.__setattr__(self, "milestones", tuple(float(m) for m in self.milestones))
 
     def lr_factor(self, epoch: float) -> float:
         """Learning rate at a (fractional) epoch as a share of ``lr``.
