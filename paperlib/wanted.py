@@ -35,8 +35,9 @@ def recipes_of(args: argparse.Namespace) -> list[Recipe]:
 
 
 def _profile(args: argparse.Namespace) -> str | Profile:
-    settings = [*(args.set or []), *([] if args.weights is None else [("weights", args.weights)])]
-    twice = [name for i, (name, _) in enumerate(settings) if name in dict(settings[:i])]
-    if twice:
-        raise InputError(f"{twice[0]} is set twice: say it once")
-    return profiles.changed(args.profile, **dict(settings)) if settings else args.profile
+    settings = dict(args.set or [])
+    if args.weights is not None:
+        if "weights" in settings:
+            raise InputError("--weights and --set weights=... say the same thing: leave one out")
+        settings["weights"] = args.weights
+    return profiles.changed(args.profile, **settings) if settings else args.profile

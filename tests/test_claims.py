@@ -152,7 +152,8 @@ def changes(thing):
              "activation_options": {"learn_offset": True}, "bn_momentum": 0.5, "milestones": (1.0,),
              "teacher": "float", "teacher_loss": "mse", "freeze": Freeze(1.0),
              "order": "aiwq", "layers": ("features.0.0",), "measured_in": "activations",
-             "weights": "IMAGENET1K_V1", "precision": "bfloat16",
+             "weights": "IMAGENET1K_V1", "precision": "bfloat16", "data": "imagenet", "model": "resnet18",
+             "augmentation": "random_crop",
              "phases": smoke("pact", 1, {"measure": True}, bits=3).phases[:2]}
 
     def other(name, value):
@@ -160,15 +161,16 @@ def changes(thing):
             return not value
         if name.endswith("bits"):
             return 8 if value == 32 else value - 1
-        return value / 2 + 1 / 16 if isinstance(value, float) else value - 1 if isinstance(value, int) else (
+        return value / 2 + 1 / 16 if isinstance(value, float) else value + 1 if isinstance(value, int) else (
             words.get(name, f"{value}x"))
     return [{f.name: other(f.name, getattr(thing, f.name)),
-             **{"every_step": {"measure": True}, "order": {"measured_in": "activations"}}.get(f.name, {})}
+             **{"every_step": {"measure": True}, "order": {"measured_in": "activations"},
+                "activation_options": {"activation": "duq"}}.get(f.name, {})}
             for f in dataclasses.fields(thing)]
 
 
 def test_every_setting_but_two_names_another_run():
-    recipe = smoke("pact", 1, {"measure": True}, bits=3)
+    recipe = dataclasses.replace(smoke("pact", 1, {"measure": True}, bits=3), data="imagenette")
     keys, phase = [link.key for link in Link.chain(recipe)], recipe.phases[2]
     schemes = [{"scheme": dataclasses.replace(phase.scheme, **change)} for change in changes(phase.scheme)]
     freezes = [{"freeze": dataclasses.replace(Freeze(0.5, "random"), **change)}

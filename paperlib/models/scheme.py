@@ -65,9 +65,9 @@ def _check(role: str, method: str, options: dict, widths) -> None:
     try:
         if json.loads(json.dumps(options, allow_nan=False)) != options:
             raise ValueError("they are not plain data")
-        signs = [None] if role == "weight" else [False, True]
-        reasons = [_reason(method, {"role": role, "bits": bits, "signed": signed}, options)
-                   for bits in widths for signed in signs]
+        given = [{"shape": ()}] if role == "weight" else [{"floor": 0.0, "signed": signed} for signed in (False, True)]
+        reasons = [_reason(method, {"role": role, "bits": bits, **settings}, options)
+                   for bits in widths for settings in given]
         if all(reasons):
             raise ValueError(reasons[0])
     except (TypeError, ValueError) as error:

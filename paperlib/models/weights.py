@@ -4,13 +4,17 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import warnings
+import zipfile
 from pathlib import Path
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from .. import kinds
 from ..errors import InputError
+from ..kinds import Name
 
 # the networks that are torchvision's own, under torchvision's names
 TORCHVISION = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "resnet18", "resnet50", "resnet101")
@@ -24,8 +28,8 @@ def load_weights(net: nn.Module, name: str, weights: str | os.PathLike) -> None:
     "module." of parallel training is dropped.  InputError if the weights can't be had, or if a single name or shape
     differs; ``net`` is untouched then.
     """
-    path = Path(weights)
-    state = _from_file(path) if path.is_file() else _from_torchvision(name, str(weights))
+    weights = kinds.read("weights", os.fspath(weights) if isinstance(weights, os.PathLike) else weights, Name)
+    state = _from_file(Path(weights)) if os.path.isfile(weights) else _from_torchvision(name, weights)
     _compare(net, state, weights)
     net.load_state_dict(state)
 
@@ -53,31 +57,42 @@ def _from_torchvision(name: str, weights: str) -> dict[str, Tensor]:
 
 def _from_file(path: Path) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:       # torch does not look at the checksums
+                    raise zipfile.BadZipFile
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:      # what torch raises depends on where the damage is
         raise InputError(f"cannot read weights from {path} ({type(error).__name__}): it must be a file that "
                          "torch.save(net.state_dict(), path) wrote") from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not state or not all(
+            isinstance(k, str) and isinstance(v, Tensor) and v.layout == torch.strided
+            and not (v.is_quantized or v.is_complex() or v.is_meta) for k, v in state.items()):
         raise InputError(f"{path} holds no state dict of a float network: write it with "
                          "torch.save(net.state_dict(), path)")
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def _compare(net: nn.Module, state: dict[str, Tensor], source: str | os.PathLike) -> None:
-    """InputError unless ``state`` has the names and shapes of ``net``; batch norm's counters may lack, as in torch."""
+    """InputError unless ``state`` has the names and shapes of ``net`` and finite numbers; batch norm's counters may
+    lack, as in torch."""
     wanted = net.state_dict()
     missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state if k not in wanted]
     wrong = {k: f"{k} is {_shape(state[k])} in the file and {_shape(wanted[k])} in the network"
              for k in wanted if k in state and state[k].shape != wanted[k].shape}
     if not (missing or unexpected or wrong):
+        if damaged := [k for k in state if not state[k].double().isfinite().all()]:
+            raise InputError(f"{damaged[0]} in {source} is not finite: get the weights again")
         return
     last = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
-    if not missing and not unexpected and all(k.rpartition(".")[0] == last for k in wrong):
-        classes = len(state[f"{last}.bias"])
+    classes = state[f"{last}.bias"].numel() if f"{last}.bias" in wrong else 0
+    if classes and not missing and not unexpected and all(k.rpartition(".")[0] == last for k in wrong):
         raise InputError(f"the weights in {source} are for {classes} classes, the network has "
                          f"{len(wanted[f'{last}.bias'])}: build it with num_classes={classes}, then replace its last "
                          f"layer, {last}, if other classes are wanted")

@@ -37,7 +37,8 @@ def build(name: str, *, role: str, bits: int, signed: bool | None = None, floor:
 
     InputError for unknown names and for what the method doesn't have.
     """
-    cls, floor = find(name, role), kinds.read("floor", floor, Finite)
+    cls = find(name, role)
+    floor, signed = kinds.read("floor", floor, Finite), kinds.read("signed", signed, bool | None)
     try:
         return cls(role=role, bits=bits, signed=signed, floor=floor, **options)
     except TypeError as error:

@@ -8,7 +8,6 @@ from typing import get_type_hints
 
 from .. import kinds, profiles
 from ..errors import InputError
-from .recipe import Recipe
 
 
 def heeding(make):
@@ -32,18 +31,10 @@ def heeding(make):
                 without = make(*args, profile=dataclasses.replace(profile, **{name: value}), **options)
             except InputError:
                 continue        # it does change something
-            if _effect(without) == _effect(recipe):
+            if without.identity() == recipe.identity():
                 raise InputError(f"the recipe {make.__name__} ({recipe.label}, {recipe.model}) has no use for {name}="
                                  f"{getattr(profile, name)!r}: leave {name} out"
                                  + (", or add paper=False" if profile.paper else ""))
         return recipe
 
     return made
-
-
-def _effect(recipe: Recipe) -> dict:
-    """What the recipe is known by, without what a phase of no epochs has no use for."""
-    identity = recipe.identity()
-    return {**identity, "phases": [phase if phase["epochs"] else {
-        name: phase[name] for name in ("name", "epochs", "scheme", "freeze", "measure", "track")}
-        for phase in identity["phases"]]}

@@ -88,7 +88,7 @@ def _stage(model: str, profile: str | profiles.Profile) -> dict:
     if (scale.data in ("imagenette", "imagenet")) == (model == "vgg7"):
         images = ("CIFAR-10: choose the profile cifar10 or laptop" if model == "vgg7" else
                   "photographs: choose the profile imagenet or imagenette")
-        raise InputError(f"QIL trains {model} on {images}")
+        raise InputError(f"QIL trains {model} on {images}, where data is not {scale.data!r}")
     return paper if scale.paper else _shortened(paper, scale.stage_epochs)
 
 

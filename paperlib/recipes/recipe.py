@@ -48,9 +48,9 @@ class Recipe:
         if self.model not in models():
             raise InputError(f"unknown model {self.model!r}: choose from {', '.join(models())}")
         if self.data in ("subset", "cifar10") and (self.input_size != 32 or self.num_classes < 10 or self.augmentation):
-            raise InputError(f"{self.data} has images of 32 pixels and 10 classes, augmented in its own way: input_size="
-                             f"{self.input_size}, num_classes={self.num_classes} and augmentation={self.augmentation} "
-                             "cannot be")
+            raise InputError(f"data={self.data!r} has images of 32 pixels and 10 classes, augmented in its own way: not "
+                             f"input_size={self.input_size}, num_classes={self.num_classes}, "
+                             f"augmentation={self.augmentation}")
         if not self.phases:
             raise InputError("a recipe without phases trains nothing: give it at least one Phase")
         names = [p.name for p in self.phases]
@@ -64,8 +64,8 @@ class Recipe:
                                  f"choose from {', '.join(names[:i]) or 'none'}, or name one as {PRETRAINED}resnet101")
             if teacher is not None and teacher not in names[:i] and (
                     teacher.removeprefix(PRETRAINED) not in TORCHVISION or self.num_classes != 1000):
-                raise InputError(f"phase {phase.name!r} has teacher {teacher!r}, but torchvision's know the 1000 classes "
-                                 f"of ImageNet and are, here, {', '.join(TORCHVISION)}: choose another teacher")
+                raise InputError(f"phase {phase.name!r} has teacher {teacher!r} and num_classes={self.num_classes}, but "
+                                 f"torchvision's know 1000 classes and are {', '.join(TORCHVISION)}: choose another")
             measured = [p.name for p in self.phases[:i] if p.measure]
             if freeze is not None and freeze.measured_in not in (None, *measured):
                 raise InputError(f"phase {phase.name!r} freezes by the AIWQ of {freeze.measured_in!r}, which is no "
