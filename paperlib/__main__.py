@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import signal
 import sys
 import warnings
@@ -264,16 +266,35 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    args = parser().parse_args()
+    _open_streams()
     try:
+        args = parser().parse_args()
         args.function(args)
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; all finished steps are kept, and the same command goes on from there", file=sys.stderr)
         return 130
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if error.errno == errno.EPIPE:      # whoever read the output has read enough
+            return 128 + signal.SIGPIPE
+        print(f"error: the output cannot be written ({error.strerror}): make room", file=sys.stderr)
+        return 2
     return 0
+
+
+def _open_streams() -> None:
+    """Let what is written to a closed stream vanish; otherwise the next file opened would be in its place."""
+    while (place := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(place)
+    sys.stdout, sys.stderr = (stream or open(place, "w", closefd=False)
+                              for place, stream in ((1, sys.stdout), (2, sys.stderr)))
 
 
 def _stop(number, frame):

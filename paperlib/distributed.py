@@ -13,6 +13,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from . import kinds
+from .errors import InputError
+from .kinds import Count
+
+PLACES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")      # numbers that torchrun sets
+
 
 def world() -> int:
     """How many processes work together."""
@@ -33,14 +39,26 @@ def device() -> torch.device:
 
 @contextmanager
 def started() -> Iterator[None]:
-    """Join the processes that torchrun has started, for the duration of the block; without torchrun, nothing."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or world() > 1:
+    """Join the processes that torchrun has started, for the duration of the block; without torchrun, nothing.
+
+    InputError if the environment is not as torchrun makes it.
+    """
+    places = {name: kinds.parse(name, os.environ[name], Count) for name in PLACES if os.environ.get(name)}
+    if places.get("WORLD_SIZE", 1) == 1 or world() > 1:
         yield
         return
+    missing = [name for name in PLACES[:3] if name not in places]
+    if missing or not places["RANK"] < places["WORLD_SIZE"]:
+        raise InputError(f"WORLD_SIZE={places['WORLD_SIZE']} is for torchrun, which sets RANK, below it, and "
+                         "LOCAL_RANK: start with torchrun, or unset WORLD_SIZE")
     on_gpu = torch.cuda.is_available()
     if on_gpu:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+        torch.cuda.set_device(places["LOCAL_RANK"])
+    try:
+        dist.init_process_group("nccl" if on_gpu else "gloo")
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"the processes did not find each other ({' '.join(str(error).split())[:120]}): start them with "
+                         "torchrun") from error
     try:
         yield
     finally:

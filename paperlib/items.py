@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Iterator
 
-from . import profiles, runs
+from . import kinds, profiles, runs
 from .bounds import interval_histograms, interval_pruning
 from .errors import InputError
 from .folded import weight_ranges
@@ -26,7 +26,7 @@ ABLATION = {"PACT": "pact", "QIL": "qil", "LSQ": "lsq", "DuQ": "duq_zeros", "+ n
 
 
 def _seeds(profile: str, seeds: int) -> range:
-    return range(seeds or profiles.get(profile).seeds)
+    return range(kinds.read("seeds", seeds or profiles.get(profile).seeds, kinds.Seeds))
 
 
 def _shipped(recipe: Recipe) -> Recipe:

@@ -33,6 +33,7 @@ Count = _whole(0, 10**9)
 Positive = _whole(1, 10**9)
 Epochs = _whole(0, 10**6)
 Rounds = _whole(1, 100)
+Seeds = _whole(1, 1000)
 Seed = _whole(0, 2**31 - 1)
 Threads = _whole(0, 256)
 Classes = _whole(1, 10**6)
@@ -43,8 +44,7 @@ Share = Annotated[float, That(lambda x: 0 <= x <= 1, "a number from 0 to 1")]
 Momentum = Annotated[float, That(lambda x: 0 <= x < 1, "a number from 0 to 1, without 1")]
 Width = Annotated[float, That(lambda x: 0 < x <= 16, "a number above 0 and up to 16")]
 Finite = Annotated[float, That(lambda x: True, "a finite number")]
-Text = Annotated[str, That(lambda s: s.isprintable(), "text in one line")]
-Name = Annotated[str, That(lambda s: s and s.isprintable(), "text in one line, not empty")]
+Name = Annotated[str, That(bool, "text in one line, not empty")]
 Data = Literal["subset", "cifar10", "imagenette", "imagenet"]
 
 
@@ -95,7 +95,7 @@ def words(kind) -> str:
         return f"{words(parts[0])}, or None"
     if origin is tuple:
         return f"a list, each of its values {words(parts[0])}"
-    return {bool: "True or False", str: "text", int: "a whole number", float: "a finite number",
+    return {bool: "True or False", str: "text in one line", int: "a whole number", float: "a finite number",
             dict: "a dict"}.get(kind, f"a {getattr(kind, '__name__', kind)}")
 
 
@@ -120,11 +120,13 @@ def _read(value, kind):
         return operator.index(value)
     if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
+    if kind is str and isinstance(value, str) and value.isprintable():
+        return str(value)
     if kind is dict and isinstance(value, dict):
         return dict(value)
     if kind is bool and type(value).__name__ in ("bool", "bool_"):      # numpy's
         return bool(value)
-    if kind not in (int, float, bool, dict) and isinstance(value, kind):
+    if kind not in (int, float, bool, str, dict) and isinstance(value, kind):
         return value
     raise TypeError
 

@@ -29,14 +29,21 @@ FOLDERS = ("PAPERLIB_DATA", "PAPERLIB_RUNS", "PAPERLIB_FIGURES", "PAPERLIB_IMAGE
 def environment() -> dict[str, str]:
     """The environment for a process of ours that starts in another folder: this clone's library comes first, and
     folders that were named from here are named in full."""
-    named = {name: str(Path(os.environ[name]).expanduser().absolute()) for name in FOLDERS if os.environ.get(name)}
+    named = {name: str(named_folder(name, Path)) for name in FOLDERS if os.environ.get(name)}
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, **named, "PYTHONPATH": path}
 
 
-def _folder(variable, default):
-    """The folder named by an environment variable, or that of `default()` where it is unset or empty."""
-    return Path(os.environ.get(variable) or default()).expanduser().absolute()
+def named_folder(variable, default) -> Path:
+    """The folder named by an environment variable, or that of `default()` where it is unset or empty.
+
+    InputError for the home of nobody.
+    """
+    named = os.environ.get(variable) or default()
+    try:
+        return Path(named).expanduser().absolute()
+    except RuntimeError as error:
+        raise InputError(f"{variable}={named} is nowhere ({error}): set it to a folder") from error
 
 
 def shipped(path: Path) -> Path:
@@ -52,12 +59,12 @@ def shipped(path: Path) -> Path:
 
 def data_dir() -> Path:
     """Folder of downloaded and user-supplied data; PAPERLIB_DATA moves it."""
-    return _folder("PAPERLIB_DATA", lambda: shipped(ROOT / "data"))
+    return named_folder("PAPERLIB_DATA", lambda: shipped(ROOT / "data"))
 
 
 def runs_dir() -> Path:
     """Folder of checkpoints and logs, `data_dir()/runs`; PAPERLIB_RUNS moves it. Not created here."""
-    return _folder("PAPERLIB_RUNS", lambda: data_dir() / "runs")
+    return named_folder("PAPERLIB_RUNS", lambda: data_dir() / "runs")
 
 
 def recorded_dir() -> Path:
@@ -67,7 +74,7 @@ def recorded_dir() -> Path:
 
 def figures_dir(profile: str) -> Path:
     """Folder of one profile's figures; PAPERLIB_FIGURES replaces `ROOT/figures`. Not created here."""
-    return _folder("PAPERLIB_FIGURES", lambda: shipped(ROOT / "notebooks").with_name("figures")) / profile
+    return named_folder("PAPERLIB_FIGURES", lambda: shipped(ROOT / "notebooks").with_name("figures")) / profile
 
 
 def plain_name(name: str, of: str) -> str:

@@ -10,7 +10,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 from paperlib.downloads import say, workshop
 from paperlib.errors import InputError
 from paperlib.images import brief
-from paperlib.paths import data_dir
+from paperlib.paths import data_dir, named_folder
 from paperlib.photofiles import CROP, SHORTER, Photographs, cache_folder, size
 
 # Imagenette's class folders, in sorted order, and their class indices in ImageNet.
@@ -61,7 +61,7 @@ def imagenet(num_classes=1000) -> tuple[Photographs, Photographs]:
     torchvision's networks number them. Nothing is cached. InputError if there are not `num_classes` class folders,
     the same in both, with pictures in all of them.
     """
-    root = Path(os.environ.get("PAPERLIB_IMAGENET") or data_dir() / "imagenet").expanduser().absolute()
+    root = named_folder("PAPERLIB_IMAGENET", lambda: data_dir() / "imagenet")
     cure = "put train/ and val/ with one folder of pictures per class there, or name their folder in PAPERLIB_IMAGENET"
     if not _has_splits(root):
         raise InputError(f"{root} holds no ImageNet; {cure}")
@@ -115,7 +115,7 @@ def _in_turn(samples):
 def _imagenette_folder():
     """The folder with Imagenette's train/ and val/, fetched if need be."""
     named = os.environ.get("PAPERLIB_IMAGENETTE")
-    base = Path(named).expanduser().absolute() if named else data_dir()
+    base = named_folder("PAPERLIB_IMAGENETTE", data_dir)
     # several sizes: that of torchvision's download first
     found = [f for f in ([base] if named else []) + sorted(base.glob("imagenette2*"), reverse=True) if _has_splits(f)]
     if named and not found:

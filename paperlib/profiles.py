@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from . import kinds
 from .errors import InputError
-from .kinds import Amount, Bits, Classes, Count, Data, Epochs, Name, Pixels, Positive, Text, Threads, Width
+from .kinds import Amount, Bits, Classes, Count, Data, Epochs, Name, Pixels, Positive, Seeds, Threads, Width
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Profile:
     """
 
     name: Name
-    what: Text
+    what: str
     data: Data = "cifar10"
     train_images: Count = 50_000
     test_images: Count = 10_000
@@ -55,7 +55,7 @@ class Profile:
     lr: Amount = 0.04
     float_lr: Amount = 0.4
     quantizer_lr: Amount = 1.0
-    seeds: Positive = 1
+    seeds: Seeds = 1
     accuracy_bits: tuple[Bits, ...] = (8, 5, 4)
     ablation_bits: tuple[Bits, ...] = (4, 3)
     paper: bool = False

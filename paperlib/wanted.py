@@ -5,7 +5,7 @@ import argparse
 import dataclasses
 import inspect
 
-from . import profiles, recipes
+from . import kinds, profiles, recipes
 from .errors import InputError
 from .profiles import Profile
 from .recipes import Recipe
@@ -29,8 +29,9 @@ def recipes_of(args: argparse.Namespace) -> list[Recipe]:
         raise InputError(f"the recipe {args.recipe} has no use for {', '.join(useless)}: leave it out")
     swept = next((name for name in SWEPT if name in takes), None)
     sweep = [{swept: value} for value in given.pop(swept, SWEPT[swept])] if swept else [{}]
+    seeds = kinds.read("--seeds", args.seeds, kinds.Seeds)
     wanted = [make(**given, **one, profile=_profile(args), seed=seed)
-              for seed in range(args.first_seed, args.first_seed + args.seeds) for one in sweep]
+              for seed in range(args.first_seed, args.first_seed + seeds) for one in sweep]
     return [dataclasses.replace(recipe, precision=args.precision, compiled=args.compile) for recipe in wanted]
 
 

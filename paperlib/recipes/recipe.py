@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import checked, kinds, profiles
 from ..errors import InputError
-from ..kinds import Classes, Count, Data, Name, Pixels, Positive, Seed, Text, Threads, Width
+from ..kinds import Classes, Count, Data, Name, Pixels, Positive, Seed, Threads, Width
 from ..models import names as models
 from ..models.weights import TORCHVISION
 from ..training.phases import PRETRAINED, Phase
@@ -25,7 +25,7 @@ class Recipe:
     "bfloat16" for autocast; ``compiled``: with torch.compile.
     """
 
-    label: Text
+    label: str
     model: Name
     width: Width
     data: Data
