@@ -269,6 +269,9 @@ def test_it_says_when_ranges_assume_training():
     net = quantize(network(), scheme("duq", "duq"))
     with pytest.warns(UserWarning, match='DuQ clip .* calibrate with method="mse" or "max"'):
         calibrate(net.eval(), images())
+    padded = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Hardswish(), nn.Conv2d(3, 3, 3, padding=1))
+    with pytest.warns(UserWarning, match='"max" and quantize with negative_padding=False; one that'):
+        calibrate(quantize(padded, scheme("duq", "duq")).eval(), images())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         calibrate(net.train(), images())

@@ -202,7 +202,7 @@ def test_calibrate(small):
     assert ranges(models.calibrate(net, 9 * images(seed=1), only_new=True)) == before
     anew = ranges(models.calibrate(net, 9 * images(seed=1)))
     assert anew != before and anew == ranges(models.calibrate(four_bits(small), 9 * images(seed=1)))
-    assert not any(m.training for m in models.calibrate(net.eval(), images()).modules())
+    assert not any(m.training for m in models.calibrate(net.eval(), images(), "max").modules())
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "mnasnet0_5", "resnet18"])

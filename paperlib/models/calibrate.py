@@ -154,6 +154,10 @@ class Calibration:
         if self.norms:
             self.run(again, lambda quantizer, tensor: None, self.norms)
 
+    def padded(self) -> bool:
+        """Whether a border is not the one that the float network knows."""
+        return any(getattr(layer, "pad_value", 0) and any(layer.padding) for _, layer in self.layers)
+
     @contextlib.contextmanager
     def undone_on_error(self) -> Iterator[None]:
         """Modes are restored in the end, ranges and statistics after an error."""
@@ -178,8 +182,9 @@ def calibrate(net: nn.Module, data, method: str | None = None, *, only_new: bool
     batches (x, y) the network gets x, or as many inputs as its forward asks for (``batches.Inputs`` has the details).
     ``method``: one of ``quantizers.calibration.METHODS`` with its ``options``, for every quantizer whose range data
     can choose (a percentile for activations alone); by default what the authors of each quantizer do.  For a network
-    that is used without training, "mse" or "max": DuQ's and PACT's own ranges clip the largest activations, since
-    training follows.  A network in evaluation mode is warned of that.  ``only_new``: ranges that are there stay, as
+    that is used without training, "mse" or "max" (and ``Scheme(negative_padding=False)``): DuQ's and PACT's own ranges
+    clip the largest activations, since training follows.  A warning says so of a network in evaluation mode.
+    ``only_new``: ranges that are there stay, as
     from one phase of a training to the next.
 
     The network runs in evaluation mode.  Each layer sees inputs that the layers before it have quantized: with several
@@ -208,6 +213,7 @@ def calibrate(net: nn.Module, data, method: str | None = None, *, only_new: bool
                 and q.range_from["activation"][0] == "percentile"}
     if clipping and method is None and not only_new and not inner.training:
         warnings.warn(f"the ranges of {' and '.join(sorted(clipping))} clip the largest activations, since training "
-                      "follows: for a network that is used as it is, calibrate with method=\"mse\" or \"max\"; for one "
-                      "that will be trained, put it into training mode first", stacklevel=3)
+                      "follows: for a network that is used as it is, calibrate with method=\"mse\" or \"max\""
+                      + (" and quantize with negative_padding=False" if passes.padded() else "")
+                      + "; one that will be trained, put into training mode first", stacklevel=3)
     return net
