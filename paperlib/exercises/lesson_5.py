@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from .. import bitwise, deploy, items, runs
+from ..deploy.fixed_rules import Factor
 from ..deploy.layout import packed_bits
 from . import exercise
 
@@ -91,7 +92,7 @@ def largest_sum(answer):
 def rescale(answer):
     """answer(sums, multiplier, shift): sums * multiplier / 2**shift in integers, to the nearest."""
     part = _layers()[DEPTHWISE]
-    factor = deploy.integer.Factor(part.scale * 2**20)
+    factor = Factor(part.scale * 2**20)
     multiplier, shift = factor.multiplier.int(), factor.shift
     sums = torch.randint(-part.largest, part.largest + 1, (500, len(multiplier)), dtype=torch.int32,
                          generator=torch.Generator().manual_seed(0))
