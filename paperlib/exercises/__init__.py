@@ -52,15 +52,18 @@ def exercise(name: str, asks: str, hint: str) -> Callable:
             except (Open, InputError, OSError):
                 raise
             except Exception as error:
-                if hasattr(error, "of_reader") or callable(answer) and not answer.tried:     # ours
+                judged_wrong = isinstance(error, AssertionError)
+                ours = not judged_wrong and callable(answer) and not answer.tried
+                if ours or hasattr(error, "of_reader"):
                     raise
-                told = error.args[0] if isinstance(error, AssertionError) else _unusable(answer, error)
+                told = error.args[0] if judged_wrong else _unusable(answer, error)
             else:
                 _WRONG_TRIES.pop(name, None)
                 return sentence
             tries = _WRONG_TRIES[name] = _WRONG_TRIES.get(name, 0) + 1
             came_out, *hints = (told, hint) if isinstance(told, str) else (*told, hint)
-            raise Wrong(" Hint: ".join([f"{name} asks for {asks}; {came_out}.", *(f"{h}." for h in hints[:tries - 1])]))
+            stages = [f"{name} asks for {asks}; {came_out}", *hints][:tries]
+            raise Wrong(" Hint: ".join(stage if stage.endswith("?") else f"{stage}." for stage in stages))
         _EXERCISES[name] = judged
         return judged
     return register
