@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from torch import nn
 from paperlib import kernels, models
 
 DUQ, PLAIN_PADDING = models.Scheme(), models.Scheme(negative_padding=False)
+COMPILED = ", torch.compile"        # what the name of a variant ends with that torch.compile makes faster
 OURS = {  # name -> (scheme, fused, with the loops in C)
     "float": (None, False, True),
     "DuQ 4/4": (PLAIN_PADDING, False, True),
@@ -86,12 +88,20 @@ def float_network(name: str, x: torch.Tensor) -> nn.Module:
     return net
 
 
-def networks(base: nn.Module, x: torch.Tensor, with_peers: list[str]) -> dict[str, tuple[nn.Module, bool]]:
-    """{variant: (network, with the loops in C)}."""
+def networks(base: nn.Module, x: torch.Tensor, with_peers: list[str], compiled: bool
+             ) -> dict[str, tuple[nn.Module, bool]]:
+    """{variant: (network, with the loops in C)}; on a GPU without those that a CPU alone has."""
     nets = {}
     for name, (scheme, fused, in_c) in OURS.items():
+        if x.is_cuda and (fused or not in_c):
+            continue
         net = base if scheme is None else models.calibrate(models.quantize(base, scheme), x).train()
         nets[name] = models.fuse(net) if fused else net, in_c
+    if compiled:        # each a network of its own: compiled code knows where its parameters lie
+        for name in ("float", "DuQ 4/4", "DuQ 4/4, negative padding"):
+            net = copy.deepcopy(nets[name][0])
+            net.compile()
+            nets[name + COMPILED] = net, False
     for name, version in peers.available().items():
         if name not in with_peers:
             continue
@@ -101,11 +111,11 @@ def networks(base: nn.Module, x: torch.Tensor, with_peers: list[str]) -> dict[st
 
 def measure(name: str, batch: int, size: int, args: argparse.Namespace) -> pd.DataFrame:
     torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = args.device
     layout = torch.contiguous_format if args.contiguous else torch.channels_last
     x = torch.randn(batch, 3, size, size, device=device).to(memory_format=layout)
     y = torch.randint(0, 10, (batch,), device=device)
-    nets = networks(float_network(name, x).to(memory_format=layout), x, args.peers)
+    nets = networks(float_network(name, x).to(memory_format=layout), x, args.peers, args.compile)
     optimizers = {variant: torch.optim.SGD(net.parameters(), 1e-4, momentum=0.9, nesterov=True, fused=True)
                   for variant, (net, _) in nets.items()}
     times: dict[str, list[float]] = {variant: [] for variant in nets}
@@ -122,10 +132,13 @@ def measure(name: str, batch: int, size: int, args: argparse.Namespace) -> pd.Da
                          "saved MB": saved_megabytes(net, x, y)})
     table = pd.DataFrame(rows)
     table["time"], table["memory"] = table.ms / table.ms[0], table["saved MB"] / table["saved MB"][0]
+    if args.compile:
+        table["of compiled float"] = table.ms / table.ms[table.variant == "float" + COMPILED].item()
     print(f"\n{name}, batch {batch} at {size}x{size}, {'contiguous' if args.contiguous else 'channels_last'}, "
           f"{torch.get_num_threads()} threads, {device}, torch {torch.__version__}, median of {args.steps}; "
           "time and memory as ratios to float")
-    print(table.round({"ms": 1, "saved MB": 1, "time": 2, "memory": 2}).to_string(index=False), flush=True)
+    print(table.round({"ms": 1, "saved MB": 1, "time": 2, "memory": 2, "of compiled float": 2}).to_string(index=False),
+          flush=True)
     return table
 
 
@@ -151,6 +164,9 @@ def measure_all(measure: Callable[..., None], args: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = arguments(__doc__)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu",
+                        help="default: the GPU if there is one")
+    parser.add_argument("--compile", action="store_true", help="also with torch.compile, float and DuQ")
     parser.add_argument("--contiguous", action="store_true", help="NCHW memory instead of channels_last")
     parser.add_argument("--peers", nargs="*", default=list(peers.PEERS), choices=list(peers.PEERS), metavar="NAME",
                         help="which other libraries take part (default: all that are installed; none after a bare "

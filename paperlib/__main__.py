@@ -73,15 +73,59 @@ def prepare(args) -> None:
 
 
 def record(args) -> None:
-    from . import worklist
+    import time
+    from pathlib import Path
 
-    tasks = worklist.tasks(args.profile, args.item, args.seeds)
-    if profiles.scale(args.profile) != profiles.scale("recorded"):
-        print(f"mind: notebooks open on recorded runs of profile {profiles.scale('recorded').name}; those of "
-              f"{args.profile} will lie beside them, for your own use")
+    from . import bundle, harvest, rates, selftest, worklist
+
+    start, device = time.monotonic(), selftest.device()
+    which = args.list or ("gpu" if device == "cuda" and args.profile == "cifar10" and not args.item else "notebooks")
+    changes, workers, learned = {}, args.workers, None
+    if which != "notebooks" and args.item:
+        raise InputError(f"the list {which!r} is not by notebooks: leave out {', '.join(args.item)}")
+    if which != "notebooks" and not args.status:
+        print(selftest.machine(device), flush=True)
+        table, choice = selftest.run(device=device, **(selftest.TRIAL if which == "trial" else {}))
+        print(table.round(3).to_string(index=False), f"\nchosen: {choice}", flush=True)
+        changes, workers = choice.changes, args.workers or choice.workers
+        learned = rates.Rates((selftest.KIND, max(1.0, choice.images_per_s / choice.workers)))     # 1: nothing known
+    if which == "notebooks":
+        tasks = worklist.tasks(args.profile, args.item, args.seeds)
+        if profiles.scale(args.profile) != profiles.scale("recorded"):
+            print(f"mind: notebooks open on recorded runs of profile {profiles.scale('recorded').name}; those of "
+                  f"{args.profile} will lie beside them, for your own use")
+    else:
+        tasks = worklist.of_gpu(harvest.small() if which == "trial" else harvest.wanted(), changes)
     if not args.status:
-        worklist.work(tasks, minutes=args.minutes, workers=args.workers, again=args.again)
+        left = args.minutes and max(0.0, args.minutes - (time.monotonic() - start) / 60)
+        kept = {"kept": bundle.Deliveries(Path(args.deliver)).add} if args.deliver else {}
+        worklist.work(tasks, minutes=left, workers=workers, again=args.again, rates=learned, **kept)
     print(worklist.status(tasks).to_string())
+
+
+def bundle_(args) -> None:
+    from pathlib import Path
+
+    from . import bundle
+
+    for file in bundle.pack(Path(args.folder), cifar10=not args.no_cifar10, photos=args.photographs,
+                            weights=args.weights, megabytes=args.megabytes):
+        print(f"{file}: {file.stat().st_size / 1e6:.0f} MB")
+
+
+def unbundle(args) -> None:
+    from . import bundle
+
+    print("\n".join(bundle.unpack()) or "no data in these volumes: the library alone")
+
+
+def collect(args) -> None:
+    from pathlib import Path
+
+    from . import bundle, shelf
+
+    print("\n".join(bundle.collect(Path(args.folder))))
+    shelf.write_index()
 
 
 def repeat(args) -> None:
@@ -242,7 +286,22 @@ def parser() -> argparse.ArgumentParser:
                      help="stop then; the same command goes on from there")
     workers(sub)
     sub.add_argument("--again", action="store_true", help="also what is recorded already")
+    sub.add_argument("--list", choices=("notebooks", "gpu", "trial"), help="what to record: runs of notebooks; full-size "
+                     "runs for a GPU, best first, by the fastest way that a self-test of a minute finds; or a trial of "
+                     "that in small (default: gpu for the profile cifar10 on a GPU, else notebooks)")
+    sub.add_argument("--deliver", metavar="FOLDER", help="also put each recorded run into files of up to 15 MB there")
     sub.add_argument("--status", action="store_true", help="print what is there and what is missing, train nothing")
+    sub = command("bundle", bundle_, "pack what a machine without a network needs to train: library, CIFAR-10, photographs")
+    sub.add_argument("folder", help="where the volumes go")
+    sub.add_argument("--no-cifar10", action="store_true", help="leave CIFAR-10 out, which takes 102 MB")
+    sub.add_argument("--photographs", type=int, default=0, metavar="N",
+                     help="with the first N training photographs of Imagenette and the 500 unseen ones (default: none)")
+    sub.add_argument("--weights", action="store_true", help="with torchvision's ImageNet-trained MobileNet-v2")
+    sub.add_argument("--megabytes", type=_positive(float), default=60.0, metavar="MB",
+                     help="the most that a volume takes (default: %(default)g)")
+    command("unbundle", unbundle, "put the data of unpacked volumes into their places")
+    sub = command("collect", collect, "file what `record --deliver` brought back in data/recorded/")
+    sub.add_argument("folder", help="where the files runs-*.tar.gz are")
     sub = command("repeat", repeat, "train a recorded run once more, by its run.json alone, and compare the curves")
     sub.add_argument("run", type=_name, help="a folder of data/recorded/; index.csv there lists them")
     command("runs", runs_, "list what has been trained, one line per phase")

@@ -63,7 +63,7 @@ def _build(route, renew=True):
         if not renew and cache_file().exists():  # another process made it while this one waited
             return load_cache()
         pair = ROUTES[route](temp)
-        _store(pair)
+        store(pair)
         return pair
 
 
@@ -91,7 +91,8 @@ def load_cache() -> tuple[Images, Images]:
                  for x, y, name in zip((x0, x1), (y0, y1), names))
 
 
-def _store(pair):
+def store(pair: tuple[Images, Images]) -> None:
+    """Make (train, test), verified, the cache."""
     flat = np.concatenate([part.numpy().astype(np.uint8).reshape(-1) for s in pair for part in (s.x, s.y)])
     with atomic(cache_file()) as temp:
         np.save(temp, flat)

@@ -13,9 +13,15 @@ from torch import Tensor, nn
 from .errors import InputError
 from .fused import Seen
 from .layers import QuantConv2d, QuantLinear
-from .moments import Change, Moments, Snapshot, divergence, rows
+from .moments import Change, Moments, Snapshot, divergence, moments_again, rows
 
 STEP_COLUMNS = ["iteration", "layer", "metric", "value"]
+LATER = 64      # iterations whose numbers stay on a GPU before they are read, since reading waits for the device
+
+
+def waits(x: Tensor) -> bool:
+    """Whether to read a number of this tensor's device means to wait for it."""
+    return x.device.type != "cpu"
 
 
 class _Watched:
@@ -33,6 +39,8 @@ class _Watched:
         if self.previous is None:
             return None
         new = Moments.of(rows(output, self.layer))
+        if waits(output):
+            return new, moments_again(self.layer, self.previous, seen)
         return new, Change.between(self.layer, now, self.previous).old_moments(self.layer, new, output, seen)
 
     def keep(self, now: Snapshot) -> None:
@@ -89,7 +97,8 @@ class Aiwq:
 
     Exact without a second convolution: the new moments are taken from the output that training computes anyway, a
     change of the weight's scale alone moves them by a known factor, and only those output channels are looked at again
-    in which a weight got another code (moments.py).
+    in which a weight got another code (moments.py).  On a GPU, where to look for these would wait for the device in every
+    layer, the second convolution is made, and numbers are read every 64 iterations.
 
     A constant ("dead") channel has no divergence: it is left out of the mean and counted, as are infinite ones.  With
     several processes the moments are those over all of them.  ``history=True`` keeps a row per iteration, layer and
@@ -117,6 +126,7 @@ class Aiwq:
                       if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None}
         self.rows: list[tuple] | None = [] if history else None
         self.iteration, self._running = 0, {}
+        self._unread: list[tuple[int, list[str], list[int], Tensor | None, Tensor | None]] = []
         self._pending: dict[str, tuple] | None = None       # of the pass under way, None between passes
 
     def __enter__(self) -> Aiwq:
@@ -167,28 +177,38 @@ class Aiwq:
         for name, (now, _) in pending.items():
             self.layers[name].keep(now)
         measured = {name: pair for name, (_, pair) in pending.items() if pair is not None}
-        if measured:
-            kl = divergence(*map(Moments.joined, zip(*measured.values()))).cpu().numpy()
-            ends = np.cumsum([len(new.mean) for new, _ in measured.values()])
-            for name, part in zip(measured, np.split(kl, ends[:-1])):
-                value = self.layers[name].add(part, self.decay)
-                if value is not None:
-                    self._row(name, "aiwq", value)
-        if self.rows is None or not self.net.training:
-            return
+        kl = divergence(*map(Moments.joined, zip(*measured.values()))) if measured else None
+        norms = self._norms() if self.rows is not None and self.net.training else None
+        channels = [len(new.mean) for new, _ in measured.values()]
+        self._unread.append((self.iteration, list(measured), channels, kl, norms))
+        if len(self._unread) >= LATER or not waits(next(self.net.parameters())):
+            self._read()
+
+    def _norms(self) -> Tensor:
+        """A row for each batch norm: means over channels of the running mean and variance, and how far both moved."""
+        rows = []
         for name, norm in self.norms.items():
             mean, var = norm.running_mean.double(), norm.running_var.double()
-            self._row(name, "running_mean", mean.mean().item())
-            self._row(name, "running_var", var.mean().item())
-            if name in self._running:
-                old_mean, old_var = self._running[name]
-                self._row(name, "mean_drift", ((mean - old_mean).abs() / (old_var + norm.eps).sqrt()).mean().item())
-                self._row(name, "var_drift", ((var + norm.eps) / (old_var + norm.eps)).log().abs().mean().item())
+            old_mean, old_var = self._running.get(name, (mean.new_full((), math.nan), var))
+            rows.append(torch.stack([mean.mean(), var.mean(),
+                                     ((mean - old_mean).abs() / (old_var + norm.eps).sqrt()).mean(),
+                                     ((var + norm.eps) / (old_var + norm.eps)).log().abs().mean()]))
             self._running[name] = mean, var
+        return torch.stack(rows) if rows else torch.empty(0, 4)
 
-    def _row(self, layer: str, metric: str, value: float) -> None:
-        if self.rows is not None:
-            self.rows.append((self.iteration, layer, metric, value))
+    def _read(self) -> None:
+        """Count the iterations whose numbers have not been read yet."""
+        unread, self._unread = self._unread, []
+        for iteration, names, channels, kl, norms in unread:
+            parts = np.split(kl.cpu().numpy(), np.cumsum(channels)[:-1]) if names else []
+            for name, part in zip(names, parts):
+                value = self.layers[name].add(part, self.decay)
+                if value is not None and self.rows is not None:
+                    self.rows.append((iteration, name, "aiwq", value))
+            for name, values in zip(self.norms, [] if norms is None else norms.tolist()):
+                moved = [] if math.isnan(values[2]) else [("mean_drift", values[2]), ("var_drift", values[3])]
+                self.rows += [(iteration, name, *pair) for pair in (
+                    ("running_mean", values[0]), ("running_var", values[1]), *moved)]
 
     def table(self) -> pd.DataFrame:
         """One row per layer, in the network's order.
@@ -196,6 +216,7 @@ class Aiwq:
         layer, kind; aiwq (nats, the moving average), mean and max over iterations, iterations; dead: constant channels
         in the last one; not_finite: infinite values left out so far.  NaN where nothing was measured yet.
         """
+        self._read()
         rows = []
         for name, w in self.layers.items():
             n = w.iterations
@@ -214,10 +235,12 @@ class Aiwq:
         """
         if self.rows is None:
             raise InputError("no history was kept: make it with Aiwq(net, history=True)")
+        self._read()
         return pd.DataFrame(self.rows, columns=STEP_COLUMNS)
 
     def state(self) -> dict:
         """Everything measured so far, for :meth:`load` to go on from."""
+        self._read()
         keep = ("average", "total", "largest", "iterations", "dead", "not_finite")
         return {"iteration": self.iteration, "rows": self.rows, "running": self._running,
                 "layers": {name: {k: getattr(w, k) for k in keep} | {"previous": w.previous and tuple(w.previous)}

@@ -70,7 +70,7 @@ def read(name: str, value, kind):
     """``value`` as a plain Python value of this kind; InputError that says what ``name`` must be."""
     try:
         return _read(value, kind)
-    except (TypeError, ValueError, OverflowError, ArithmeticError):
+    except (TypeError, ValueError, OverflowError, ArithmeticError, StopIteration):
         raise InputError(f"{name} must be {words(kind)}, got {_brief(value)}") from None
 
 
@@ -107,9 +107,7 @@ def _read(value, kind):
             raise ValueError
         return value
     if origin is Literal:
-        if value not in parts:
-            raise ValueError
-        return value
+        return next(part for part in parts if type(part) is type(value) and part == value)
     if origin in (Union, types.UnionType):
         return None if value is None else _read(value, parts[0])
     if origin is tuple:

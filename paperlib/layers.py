@@ -97,10 +97,13 @@ class QuantConv2d(_Quantized, nn.Conv2d):
         constant = shift * weight.sum((1, 2, 3))
         return constant if self.bias is None else self.bias + constant
 
-    def respond(self, seen: fused.Seen, weight: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
-        """What ``weight``, between these output and input channels alone, gives on the same input, without bias."""
+    def respond(self, seen: fused.Seen, weight: Tensor, outputs: Tensor | None = None, inputs: Tensor | None = None
+                ) -> Tensor:
+        """What ``weight`` gives on the same input, without bias: all of it, or the part between these channels."""
         x = seen.x
-        if self.groups == 1:
+        if outputs is None:
+            output = self.convolve(x, weight * seen.unit, None)
+        elif self.groups == 1:
             output = F.conv2d(x[:, inputs], weight * seen.unit, None, self.stride, self.padding, self.dilation)
         elif self.groups == self.in_channels == self.out_channels:
             output = F.conv2d(x[:, outputs], weight * seen.unit, None, self.stride, self.padding, self.dilation,
@@ -110,7 +113,9 @@ class QuantConv2d(_Quantized, nn.Conv2d):
             everywhere[outputs] = torch.zeros_like(everywhere[outputs]).index_copy_(1, inputs, weight * seen.unit)
             output = self.convolve(x, everywhere, None)[:, outputs]
         output = output + (seen.shift * weight.sum((1, 2, 3))).view(-1, 1, 1)
-        return output if seen.gain is None else output * seen.gain[:, outputs]
+        if seen.gain is None:
+            return output
+        return output * (seen.gain if outputs is None else seen.gain[:, outputs])
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", pad_value={self.pad_value:g}" if self.pad_value else "")
@@ -134,9 +139,10 @@ class QuantLinear(_Quantized, nn.Linear):
             self.watch(self, weight, output, fused.Seen(x, 1.0, 0.0, gain))
         return output
 
-    def respond(self, seen: fused.Seen, weight: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
+    def respond(self, seen: fused.Seen, weight: Tensor, outputs: Tensor | None = None, inputs: Tensor | None = None
+                ) -> Tensor:
         """As QuantConv2d's."""
-        output = F.linear(seen.x[..., inputs], weight)
+        output = F.linear(seen.x if inputs is None else seen.x[..., inputs], weight)
         return output if seen.gain is None else output * seen.gain
 
 

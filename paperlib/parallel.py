@@ -41,6 +41,12 @@ def at_a_time(recipes: Sequence[Recipe]) -> int:
     return max(1, min(cores() // threads, free // needed))
 
 
+def environment_of_workers() -> dict[str, str]:
+    """The variables that a process which trains is started with."""
+    # glibc would hand large blocks back to the system after every step and fetch them anew
+    return {**environment(), "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_MMAP_THRESHOLD_": str(2**32)}
+
+
 @dataclasses.dataclass
 class Stretch:
     """What one worker trains at a time: the phases of ``recipe`` that come after the stretch ``after``, if any.
@@ -78,17 +84,16 @@ def stretches(recipes: Sequence[Recipe]) -> dict[str, Stretch]:
 
 
 def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
-          each: Callable[[], None] = lambda: None) -> None:
+          each: Callable[[], None] = lambda: None, fits: Callable[[Recipe], bool] | None = None) -> None:
     """Train resolved recipes, each stretch in a process (paperlib/worker.py), at most ``workers`` at a time, and call
     ``each`` whenever one has ended.
 
-    The stretch with the longest way ahead comes first.  TimeoutError when time.monotonic() comes to ``until`` before
+    The stretch with the longest way ahead comes first; with ``fits`` they come in the order of the recipes, and one that
+    does not fit into the time left is left out, with what goes on from it.  TimeoutError when time.monotonic() comes to ``until`` before
     the end; like after Ctrl-C, no finished step is lost.  What fails takes along what goes on from it, and nothing
     else: the error, or an InputError that tells of several, comes at the end.
     """
     missing = stretches(recipes)
-    # glibc would hand large blocks back to the system after every step and fetch them anew
-    env = {**environment(), "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_MMAP_THRESHOLD_": str(2**32)}
     processes: list[subprocess.Popen] = []
     starting, ended = threading.Lock(), threading.Event()
 
@@ -98,7 +103,8 @@ def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
                 return
             # a session of its own: Ctrl-C in a terminal reaches us alone, even while the worker is still importing
             process = subprocess.Popen([sys.executable, "-m", "paperlib.worker", key], stdin=subprocess.PIPE,
-                                       stdout=subprocess.PIPE, text=True, env=env, start_new_session=True)
+                                       stdout=subprocess.PIPE, text=True, env=environment_of_workers(),
+                                       start_new_session=True)
             processes.append(process)
         with process:       # its input stays open until then: the end of it tells the worker that we are gone
             process.stdin.write(json.dumps(recipe.to_dict()) + "\n")
@@ -126,9 +132,16 @@ def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
                         del missing[key]
                 coming = {*missing, *(key for key, _ in running.values())}
                 ready = [key for key, stretch in missing.items() if stretch.after not in coming]
-                for key in sorted(ready, key=lambda key: -missing[key].ahead)[:workers - len(running)]:
+                if fits is None:
+                    ready.sort(key=lambda key: -missing[key].ahead)
+                for key in ready[:workers - len(running)]:
                     stretch = missing.pop(key)
                     recipe = stretch.recipe
+                    if fits is not None and not fits(recipe):
+                        errors[key] = None
+                        tell(f"left out, for want of time: {recipe.label}, {recipe.model}, seed {recipe.seed}")
+                        progress.finish(key, stretch.epochs)
+                        continue
                     ahead = next((link.phase.name for link in Link.chain(recipe) if not link.done), "")
                     progress.begin(key, f"{recipe.label}, seed {recipe.seed}", ahead)
                     running[pool.submit(work, key, recipe)] = key, stretch.epochs

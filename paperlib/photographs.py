@@ -17,6 +17,7 @@ from paperlib.photofiles import CROP, SHORTER, Photographs, cache_folder, size
 IMAGENETTE = {"n01440764": 0, "n02102040": 217, "n02979186": 482, "n03000684": 491, "n03028079": 497,
               "n03394916": 566, "n03417042": 569, "n03425413": 571, "n03445777": 574, "n03888257": 701}
 PICTURES = {"train": 9469, "val": 3925}
+BUNDLED = "imagenette2-part"  # folder of the part that a bundle brings (bundle.py)
 UNSEEN = "ILSVRC2012_val_"  # 366 of train/ and 134 of val/ are from ImageNet's validation set, all others from training
 
 
@@ -28,10 +29,16 @@ def imagenette(train_images=0, test_images=0, *, cache=True, complete=True) -> t
     is the first N/10 of every class, test_images=500 are the unseen ones alone, 50 of every class; 0 means all.
     The folder is the one that PAPERLIB_IMAGENETTE names, else `data_dir()/imagenette2*`, else it is fetched through
     torchvision. Pictures of 224 x 224 pixels are taken to be cropped already: the test then leaves them as they are.
-    cache: see `Photographs`; about 3 GB. complete=False accepts a part of Imagenette.
+    cache: see `Photographs`; about 3 GB. complete=False accepts a part of Imagenette, as does the folder of a bundle, if
+    it has what is asked for: the first of every class, and no more test pictures than the unseen ones.
     InputError if the folder is not Imagenette or not all of it, if nothing can be fetched, or on impossible numbers.
     """
     root = _imagenette_folder()
+    if root.name == BUNDLED:
+        complete = False
+        if not train_images or not 0 < test_images <= 500:
+            raise InputError(f"{root} is a part of Imagenette: choose train_images, and test_images from 1 to 500, or "
+                             "name a whole Imagenette in PAPERLIB_IMAGENETTE")
     cure = "unpack Imagenette there anew, or name its folder in PAPERLIB_IMAGENETTE"
     train, val = (_samples(root / split, IMAGENETTE, f"Imagenette; {cure}") for split in PICTURES)
     for found, (split, wanted) in zip((train, val), PICTURES.items()):

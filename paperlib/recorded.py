@@ -110,6 +110,23 @@ def replaced(name: str, recipe: Recipe, key: str) -> Iterator[Path]:
             yield folder
 
 
+def take(folder: Path) -> str:
+    """File a run that was recorded elsewhere, and say what was done; one of the same recipe and key stays as it is.
+
+    InputError if ``folder`` holds no whole recorded run, or its name belongs to another recipe's.
+    """
+    told = descriptions.read(folder / "run.json", "have it recorded anew", needed=("label", "seconds"))
+    for name in COLUMNS:
+        table(folder, name)
+    there = next(iter(places(told.recipe)), None)
+    if there is not None and read(there.name).key == told.key:
+        return f"{there.name}: is here already"
+    name = there.name if there else folder.name
+    with replaced(name, told.recipe, told.key) as place:
+        shutil.copytree(folder, place, dirs_exist_ok=True)
+    return f"{name}: {'replaced' if there else 'filed'}"
+
+
 def _shelf() -> dict[str, tuple[str, Description]]:
     """{name: (what its recipe is known by, its description)}, in the order of names."""
     found, shelf = {}, paths.recorded_dir()

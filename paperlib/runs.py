@@ -93,12 +93,12 @@ def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list
 
 
 def prepare(recipes: Sequence[Recipe], *, workers: int | None = None, until: float | None = None,
-            each: Callable[[], None] = lambda: None) -> int:
+            each: Callable[[], None] = lambda: None, fits: Callable[[Recipe], bool] | None = None) -> int:
     """Train what :func:`obtain_all` would have to train, and say how many runs that were.
 
     Recorded ones are passed over.  ``until``: the time.monotonic() at which TimeoutError ends it, after the step under
     way; what was trained is kept, and the next call goes on from there.  ``each`` is called whenever something has been
-    trained.  A run that fails does not keep others from being trained; its error comes at the end.
+    trained.  ``fits``: :func:`paperlib.parallel.train`.  A run that fails does not keep others from being trained; its error comes at the end.
     """
     recipes = [resolve(r) for r in recipes if not r.recorded]
     missing = {chain[-1].key: r for r, chain in ((r, Link.chain(r)) for r in recipes)
@@ -113,7 +113,7 @@ def prepare(recipes: Sequence[Recipe], *, workers: int | None = None, until: flo
         for part in [group] if together else [[recipe] for recipe in group]:
             try:
                 if together:
-                    parallel.train(part, at_a_time, until, each)
+                    parallel.train(part, at_a_time, until, each, fits)
                 else:
                     obtain(*part)
                     each()

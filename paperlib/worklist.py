@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import items, profiles, runs, shelf, tables
+from . import harvest, items, profiles, runs, shelf, tables
 from .errors import InputError
+from .rates import Rates
 from .recipes import Recipe
 from .sources import resolve, splits
 from .store import Link
@@ -87,6 +88,12 @@ def tasks(profile: str = "recorded", names: Iterable[str] = (), seeds: int = 0) 
     return sorted(found.values(), key=lambda task: task.recipe.seed)
 
 
+def of_gpu(wanted: Sequence[harvest.Wanted], changes: dict) -> list[Task]:
+    """Runs for a GPU as tasks, in their order; ``changes``: how they are computed (selftest.Choice), with one thread of
+    the CPU each, since several train side by side."""
+    return [Task(dataclasses.replace(w.recipe, threads=1, **changes), [w.why], packed=w.packed) for w in wanted]
+
+
 def status(tasks: Sequence[Task]) -> pd.DataFrame:
     """A row for each item and one for all runs, a column for each of STATES, the epochs that are left to train, and how
     many are recorded with older code.  Looks at what is here and fetches nothing.
@@ -106,8 +113,12 @@ def status(tasks: Sequence[Task]) -> pd.DataFrame:
 
 
 def work(tasks: Sequence[Task], *, minutes: float | None = None, workers: int | None = None, again: bool = False,
+         rates: Rates | None = None, kept: Callable[[Path], object] = lambda folder: None,
          say: Callable[[str], None] = print) -> None:
     """Train and record what is not recorded yet (``again``: all), a seed after the other, in ``minutes`` if given.
+
+    With ``rates`` the runs come in the order of ``tasks`` instead, and what would not end in time, as far as rates are
+    known by then, does not begin.  ``kept`` is called with the folder of each run that has been recorded.
 
     A run is recorded as soon as it is whole, which takes some seconds each.  What ends before everything is done, by
     the clock, by Ctrl-C or by SIGTERM, keeps each step that was trained; the same call goes on from there.  Runs whose
@@ -121,16 +132,30 @@ def work(tasks: Sequence[Task], *, minutes: float | None = None, workers: int | 
         for task in [task for task in left if all(link.done for link in task.links)]:
             left.remove(task)
             try:
-                say(f"recorded in {task.keep()}")
+                folder = task.keep()
+                say(f"recorded in {folder}")
+                kept(folder)
             except (InputError, OSError) as error:
                 failed.append(f"not recorded: {task.recipe.label}, {task.recipe.model}: {error}")
 
+    known = set()
+
+    def fits(recipe: Recipe) -> bool:
+        for link in (link for task in tasks for link in task.links if link.key not in known and link.done):
+            known.add(link.key)
+            rates.learn(link)
+        images = len(splits(recipe)[0])
+        missing = (link for link in Link.chain(recipe) if not link.done)
+        return until is None or time.monotonic() + sum(
+            rates.seconds(recipe, link.phase, images) for link in missing) < until
+
+    seeds = [None] if rates else sorted({task.recipe.seed for task in left})     # None: all of them at once
     try:
         keep()
-        for seed in sorted({task.recipe.seed for task in left}):
+        for seed in seeds:
             try:
-                runs.prepare([task.recipe for task in left if task.recipe.seed == seed], workers=workers, until=until,
-                             each=keep)
+                runs.prepare([task.recipe for task in left if seed in (None, task.recipe.seed)], workers=workers,
+                             until=until, each=keep, fits=fits if rates else None)
             except TimeoutError:
                 if until is None or time.monotonic() < until:
                     raise

@@ -101,7 +101,7 @@ def test_a_single_number_changes_it(path, old, new):
 
 def test_words_imports_and_places_do_not_change_it():
     def reworded(text):
-        words = {'"""One update;': '"""One Update;', "# for dropout": "# for all that is random",
+        words = {'"""Make one update,': '"""One Update;', "# for dropout": "# for all that is random",
                  "from ..errors import InputError\n": "from ..errors import InputError as InputError, brief\n",
                  "lower the learning rate": "take a lower one", "from .phases import Phase\n": ""}
         for old, new in words.items():

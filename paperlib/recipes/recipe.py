@@ -22,7 +22,8 @@ class Recipe:
     ``label`` is what figures call it; ``recorded`` asks for the run in data/recorded/ and never trains.  These two
     do not count for the identity of a run.  ``weights``: what the first phase starts with, a file or a name such as
     "IMAGENET1K_V1" (None: random).  ``train_images`` and ``test_images`` of 0 mean all.  ``precision``: "float32", or
-    "bfloat16" for autocast; ``compiled``: with torch.compile.
+    "bfloat16" for autocast; ``compiled``: with torch.compile, True or one of its modes, such as "reduce-overhead" (CUDA
+    graphs).
     """
 
     label: str
@@ -40,7 +41,7 @@ class Recipe:
     weights: Name | None = None
     augmentation: Literal["random_crop", "random_resized_crop"] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
-    compiled: bool = False
+    compiled: Literal[False, True, "reduce-overhead"] = False
     recorded: bool = False
 
     def __post_init__(self):

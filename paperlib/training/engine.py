@@ -76,13 +76,13 @@ class Trainer:
     and the order of the data, so that an epoch does not depend on how the ones before it were reached.
 
     ``frozen``: names of the layers that phase.freeze is about.  ``precision``: "float32", or "bfloat16" for autocast.
-    ``compiled``: with torch.compile.  Under torchrun each process trains on its share of every batch, with gradients,
+    ``compiled``: with torch.compile, True or one of its modes.  Where AIWQ is measured it is float32, not compiled.  Under torchrun each process trains on its share of every batch, with gradients,
     batch norm, metrics and AIWQ over all of them.
     """
 
     def __init__(self, net: nn.Module, phase: Phase, train: Source, test: Source, *, seed: int, first_epoch: int = 0,
                  teacher: nn.Module | None = None, frozen: Sequence[str] = (), precision: str = "float32",
-                 compiled: bool = False):
+                 compiled: bool | str = False):
         self.net, self.phase, self.train_batches, self.test_batches = distributed.synchronized(net), phase, train, test
         self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
         self.seed, self.first_epoch, self.epoch, self.step, self.history = seed, first_epoch, 0, 0, []
@@ -94,6 +94,7 @@ class Trainer:
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = weight if phase.bn_momentum is None else phase.bn_momentum
         self.ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(1 - weight), use_buffers=True)
+        self.ema.n_averaged = self.ema.n_averaged.cpu()     # torch looks at it in every step, which waits for a GPU
         self.aiwq = Aiwq(net, history=phase.every_step) if phase.measure else None
         groups = parameter_groups(net, phase)
         if not groups and phase.epochs:
@@ -103,7 +104,9 @@ class Trainer:
                                          nesterov=phase.nesterov)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: phase.lr_factor(step / len(train)))
-        self.model = torch.compile(net) if compiled and not phase.measure else net
+        self.model = net
+        if compiled and not phase.measure:
+            self.model = torch.compile(net, mode=None if compiled is True else compiled)
         if distributed.world() > 1:
             self.model = nn.parallel.DistributedDataParallel(self.model)
 
@@ -182,14 +185,14 @@ class Trainer:
         self.net.train()
         for norm in self.still:
             norm.eval()
-        batches, every = len(self.train_batches), 1 if self.device.type == "cpu" else 10     # looking stalls a GPU
+        batches, every = len(self.train_batches), 1 if self.device.type == "cpu" else 50     # looking stalls a GPU
         start = saved = time.perf_counter()
         images_before, seconds_before, pending = self.sums[3].item(), self.seconds, 0
         data = self.train_batches.epoch(self.first_epoch + self.epoch, self.step)
         for step, (x, y) in enumerate(data, self.step + 1):
             torch.manual_seed((((self.seed * 100_003 + self.first_epoch + self.epoch) * 1_000_003 + step) * 1009
                                + distributed.rank()) % 2**63)       # for dropout
-            pending = pending + self._train_step(x, y)
+            pending = pending + self.train_step(x, y)
             if step % every and step < batches:
                 continue
             *sums, stopped = distributed.total(torch.cat([pending, pending.new_tensor([stop.requested])])).tolist()
@@ -209,10 +212,10 @@ class Trainer:
                 save(self.state())
                 saved = now
 
-    def _train_step(self, x: Tensor, y: Tensor) -> Tensor:
-        """One update; returns sums over the images at hand: label loss, loss, right answers, images."""
+    def train_step(self, x: Tensor, y: Tensor) -> Tensor:
+        """Make one update, without waiting for the device; returns sums over the images at hand: label loss, loss, right answers, images."""
         phase = self.phase
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16" and not phase.measure):
             logits = self.model(x)
             if self.teacher is not None:
                 with torch.no_grad():
@@ -230,6 +233,6 @@ class Trainer:
         self.schedule.step()
         self.ema.update_parameters(self.net)
         self.classes = logits.shape[1]
-        correct = (logits.detach().argmax(1) == y).sum()
-        return torch.stack([label_loss.detach() * len(y), loss.detach() * len(y), correct, correct.new_tensor(len(y))
-                            ]).float()
+        correct = (logits.detach().argmax(1) == y).sum().float()
+        return torch.stack([label_loss.detach() * len(y), loss.detach() * len(y), correct,
+                            torch.full_like(correct, len(y))])
