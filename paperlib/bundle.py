@@ -12,6 +12,7 @@ import shutil
 import tarfile
 import tempfile
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -121,22 +122,30 @@ def _weights() -> Iterator[Item]:
 
 
 class Deliveries:
-    """Recorded runs as volumes runs-0.tar.gz, runs-1.tar.gz ... in ``folder``, each at most ``megabytes`` (16 is what
-    one file may have on its way back): each run is there, whole, as soon as it has been added."""
+    """Recorded runs as files runs-0.tar.gz, runs-1.tar.gz ... in ``folder``, each at most ``megabytes`` (16 is what
+    one file may have on its way back): each run is there, whole, as soon as it has been added.  A run that is larger by
+    itself comes in parts, runs-0.tar.gz.0 and so on."""
 
     def __init__(self, folder: Path, megabytes: float = 15):
         self.folder, self.limit, self.runs, self.number = folder, int(megabytes * MEGABYTE), [], 0
 
-    def add(self, run: Path) -> Path:
-        """Put the folder of one more run into the last volume, or into a new one; returns the volume."""
+    def add(self, run: Path) -> list[Path]:
+        """Put the folder of one more run into the last file, or into a new one; returns what was written."""
         content = self._packed([*self.runs, run])
         if len(content) > self.limit and self.runs:
             self.runs, self.number = [], self.number + 1
             content = self._packed([run])
         self.runs.append(run)
-        with atomic(self.folder / RESULTS.format(self.number)) as temp:
-            temp.write_bytes(content)
-        return self.folder / RESULTS.format(self.number)
+        file = self.folder / RESULTS.format(self.number)
+        parts = {file: content}
+        if len(content) > self.limit:
+            parts = {file.with_name(f"{file.name}.{i}"): content[start: start + self.limit]
+                     for i, start in enumerate(range(0, len(content), self.limit))}
+            self.runs, self.number = [], self.number + 1
+        for path, part in parts.items():
+            with atomic(path) as temp:
+                temp.write_bytes(part)
+        return list(parts)
 
     @staticmethod
     def _packed(runs: list[Path]) -> bytes:
@@ -153,21 +162,23 @@ def collect(folder: Path) -> list[str]:
     A run that lies there already is replaced if another process recorded it with other code, and kept otherwise.
     InputError for a volume that is damaged or holds anything else; runs before it are kept.
     """
-    volumes, told = sorted(folder.glob(RESULTS.format("*"))), []
+    volumes, told = defaultdict(list), []
+    for file in sorted(folder.glob(f"{RESULTS.format('*')}*"), key=lambda file: (len(file.name), file.name)):
+        volumes[file.name.partition(".gz")[0]].append(file)
     if not volumes:
         raise InputError(f"{folder} holds no {RESULTS.format('*')}: name the folder that `record --deliver` wrote to")
-    with tempfile.TemporaryDirectory(prefix=".collect-", dir=recorded_dir()) as temp:
-        for volume in volumes:
-            _extract(volume, Path(temp))
-        for run in sorted(Path(temp).iterdir()):
-            told.append(recorded.take(run))
+    for parts in volumes.values():
+        with tempfile.TemporaryDirectory(prefix=".collect-", dir=recorded_dir()) as temp:
+            _extract(parts, Path(temp))
+            told += [recorded.take(run) for run in sorted(Path(temp).iterdir())]
     return told
 
 
-def _extract(volume: Path, place: Path) -> None:
+def _extract(parts: list[Path], place: Path) -> None:
     """Unpack plain files of a run's names alone."""
+    volume = parts[0]
     try:
-        with tarfile.open(volume, "r:gz") as tar:
+        with tarfile.open(fileobj=io.BytesIO(b"".join(part.read_bytes() for part in parts)), mode="r:gz") as tar:
             for member in tar:
                 parts = PurePosixPath(member.name).parts
                 if not member.isreg() or len(parts) != 2 or any(not NAME.fullmatch(part) for part in parts):

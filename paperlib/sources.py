@@ -59,7 +59,7 @@ def _photographs(name: str, train_images: int, test_images: int, num_classes: in
 def batches(recipe: Recipe, device: torch.device, *, whole: bool = False) -> tuple[Source, Source]:
     """(train, test) batches of a recipe: this process's share of each batch, or with ``whole`` all of it."""
     share = {"device": device, **({} if whole else {"rank": distributed.rank(), "world": distributed.world()})}
-    batched, test_batch = functools.partial(Batches, **share), 500
+    batched, test_batch = functools.partial(Batches, **share), 500 if device.type == "cpu" else 2500
     if recipe.data in PHOTOGRAPHS:      # what the images are like is said once, for both splits
         test_batch = recipe.batch_size
         batched = functools.partial(PhotoBatches, pixels=recipe.input_size,

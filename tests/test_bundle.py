@@ -71,7 +71,13 @@ def test_runs_come_back_whole_and_once(tmp_path, shelf):
 def test_a_volume_that_is_full_gives_way_to_the_next(tmp_path, shelf):
     deliveries = bundle.Deliveries(tmp_path / "out", megabytes=0.001)
     other = shutil.copytree(shelf, shelf.with_name("another"))
-    assert [deliveries.add(run).name for run in (shelf, other)] == ["runs-0.tar.gz", "runs-1.tar.gz"]
+    written = [deliveries.add(run) for run in (shelf, other)]
+    assert all(file.stat().st_size <= 1000 for files in written for file in files)
+    assert [files[0].name for files in written] == ["runs-0.tar.gz.0", "runs-1.tar.gz.0"] and len(written[0]) > 1
+    written[1][-1].unlink()         # a part that did not come back
+    with pytest.raises(InputError, match="is damaged"):
+        bundle.collect(tmp_path / "out")
+    assert list(recorded.everything()) == [RUN]         # what came before is kept
 
 
 @pytest.mark.parametrize("name", ["../evil/run.json", "/etc/evil", f"{RUN}/../../evil", f"{RUN}/.hidden", "run.json"])
@@ -85,7 +91,7 @@ def test_nothing_but_files_of_runs_is_unpacked(tmp_path, shelf, name):
 
 
 def test_links_and_damage_are_refused(tmp_path, shelf):
-    volume = bundle.Deliveries(tmp_path / "out").add(shelf)
+    volume, = bundle.Deliveries(tmp_path / "out").add(shelf)
     volume.write_bytes(volume.read_bytes()[:-2000])
     with pytest.raises(InputError, match="is damaged .*fetch it again"):
         bundle.collect(tmp_path / "out")

@@ -41,6 +41,7 @@ def evaluate(net: nn.Module, batches: Source, stop: Stop | None = None) -> dict[
     was_training = net.training
     net.eval()
     rank, world = distributed.rank(), distributed.world()
+    among = None if batches.among is None else torch.as_tensor(batches.among, device=batches.device)
     rows = [torch.zeros(4 + (batches.among is not None), 0, dtype=torch.double, device=batches.device)]
     try:
         for i, (x, y) in enumerate(batches.epoch()):
@@ -48,8 +49,7 @@ def evaluate(net: nn.Module, batches: Source, stop: Stop | None = None) -> dict[
                 stop.heed()
             logits = net(x).float()
             parts = [F.cross_entropy(logits, y, reduction="none"), logits.argmax(1) == y]
-            if batches.among is not None:
-                among = torch.as_tensor(batches.among, device=y.device)
+            if among is not None:
                 parts.append(among[logits[:, among].argmax(1)] == y)
             position = i * batches.batch_size + rank + world * torch.arange(len(y), device=y.device)
             rows.append(torch.stack([*parts, torch.ones_like(y), position < batches.unseen]).double())
