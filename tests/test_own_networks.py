@@ -23,6 +23,7 @@ class Net(nn.Module):
         super().__init__()
         self.a, self.b, self.c = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
         self.n, self.m, self.r, self.l = nn.BatchNorm2d(8), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Linear(8, 5)
+        self.none = nn.Sequential()
         self.register_buffer("k", torch.rand(8, 1, 1) + 0.1)
         self.register_buffer("whole", torch.tensor(3))
         self.w, self.own = nn.Parameter(torch.rand(1)), forward
@@ -72,6 +73,7 @@ COMPUTED = {
     "one norm twice": lambda n, x: n.n(n.b(n.r(n.n(n.a(x))))), "norms and more": lambda n, x: (
         lambda y: n.b(n.r(n.n(y))) + y)(n.a(x)),
     "norm in a skip": lambda n, x: (lambda y: n.b(n.r(y)) + y)(n.n(n.a(x))),
+    "nothing in a skip": lambda n, x: (lambda y: n.b(n.r(y)) + n.none(y))(n.a(x)),
 }
 NOT_IN_A_PROGRAM = {"a buffer", "a buffer on the left", "divided by a buffer", "a parameter", "mean of channels",
                     "on the image", "average pooling", "average of what is there", "pooling one axis", "one norm twice",

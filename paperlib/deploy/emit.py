@@ -1,6 +1,8 @@
 """The nodes of an ONNX file, layer by layer."""
 from __future__ import annotations
 
+import contextlib
+import io
 import operator
 
 import numpy as np
@@ -10,11 +12,11 @@ from torch import Tensor, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from ..errors import InputError
-from ..models.graph import is_plain, norms_behind
+from ..models.graph import changed, is_plain, norms_behind
 from ..models.operations import operation
 from ..quantizers import Quantizer
 from .fold import IntegerLayer, image_graph, integers, norm_terms, spacing
-from .operators import KEPT, KNOWN, Codes, clip_of, emit
+from .operators import KEPT, KNOWN, Codes, clip_of, emit, refuse
 from .rounding import room_of, rounding
 
 def _zero(quantizer: Quantizer) -> int:
@@ -37,9 +39,12 @@ class Writer:
             raise InputError(f"forward returns a {type(result).__name__}, and a file has one output, the logits: put "
                              "the network into a module whose forward returns them alone")
         try:
-            with torch.no_grad():
+            with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):     # where it prints a traceback
                 ShapeProp(torch.fx.GraphModule(net, self.graph)).propagate(torch.zeros(2, *size).double())
         except RuntimeError as error:
+            for node, found in self.operations.items():
+                if node.op.startswith("call") and found is None:
+                    refuse(node, self.modules)
             raise InputError(f"{type(net).__name__} cannot take images of shape {'x'.join(map(str, size))}: give "
                              "input_size as the network needs it") from error
 
@@ -212,6 +217,8 @@ class Writer:
             return name
 
         for node in self.graph.nodes:
+            if changed(node, self.modules) and self.operations[node] is None:
+                refuse(node, self.modules)
             if "clobbers" in node.meta:
                 raise InputError(f"{node.name} changes numbers in place that {node.meta['clobbers'].name} has as well, "
                                  "which cannot be exported: leave out inplace=True")
@@ -241,11 +248,7 @@ class Writer:
         if "tensor_meta" not in node.meta:      # a size
             return None
         if found is None or found.name not in KNOWN:
-            module = self.modules.get(node.target) if node.op == "call_module" else None
-            name = str(node.target)
-            what = getattr(node.target, "__name__", name) if module is None else f"{name} ({type(module).__name__})"
-            raise InputError(f"{what} has no counterpart in ONNX here: replace it by layers or "
-                             f"{', '.join(sorted(KNOWN - {'layer', 'quantizer'}))}")
+            refuse(node, self.modules)
         inputs = [name_of(x) for x in found.inputs]
         if found.name == "layer":
             return self.layer(node, *inputs)

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..layers import QuantConv2d, QuantLinear
 from ..models.fuse import unfuse
 from ..models.graph import norms_behind, trace
+from ..models.identity import quantize_input
 from ..quantizers import Quantizer
 from .stored import Stored
 
@@ -110,7 +111,12 @@ def integers(net: nn.Module) -> dict[str, IntegerLayer]:
 
 
 def image_graph(net: nn.Module) -> torch.fx.Graph:
-    """The graph of a network that takes images and nothing else; InputError for others."""
+    """The graph of a network that takes images alone; InputError for others, and for one with hooks, which it lacks."""
+    for name, module in net.named_modules():
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
+            if hook is not quantize_input and getattr(hook, "call", hook) is not None:      # AIWQ's on a copy is idle
+                raise InputError(f"{name or type(net).__name__} has a forward hook, which would not be called: remove "
+                                 "it (handle.remove()), and write into forward what it changes, if anything")
     graph = trace(net)
     names = [node.name for node in graph.nodes if node.op == "placeholder"]
     if len(names) != 1:

@@ -86,4 +86,4 @@ def session(path: str | PathLike, *, threads: int = 0, optimize: bool = True):
 def runner(path: str | PathLike, *, threads: int = 0) -> Callable[[Tensor], Tensor]:
     """The file in ONNX Runtime, as a function from images (N, C, H, W) to logits (N, classes), float32."""
     run = session(path, threads=threads)
-    return lambda images: torch.from_numpy(run.run(None, {"images": images.float().numpy()})[0])
+    return lambda images: torch.from_numpy(run.run(None, {"images": images.detach().float().cpu().numpy()})[0])

@@ -41,18 +41,27 @@ def clip_of(found: Operation | None) -> tuple[float, float] | None:
     return -np.inf if ends[0] is None else ends[0], np.inf if ends[1] is None else ends[1]
 
 
+def refuse(node: torch.fx.Node, modules: dict):
+    """InputError for a node without operators."""
+    what = getattr(node.target, "__name__", node.target)
+    if node.op == "call_module":
+        what = f"{node.target} ({type(modules[node.target]).__name__})"
+    raise InputError(f"{what} has no counterpart in ONNX here: replace it by layers or "
+                     f"{', '.join(sorted(KNOWN - {'layer', 'quantizer'}))}")
+
+
 def emit(writer, node: torch.fx.Node, found: Operation, inputs: list) -> str | Codes:
     """The operators for a node; the name of what they give."""
     name, settings, x = found.name, found.settings, inputs[0]
     where = node.target if node.op == "call_module" else node.name
 
-    def refuse(why: str, cure: str):
+    def cannot(why: str, cure: str):
         raise InputError(f"{where} ({name}): {why}, which cannot be exported: {cure}")
 
     if settings.get(_REFUSED.get(name)):
-        refuse(f"{_REFUSED[name]}={settings[_REFUSED[name]]}", "leave it out")
+        cannot(f"{_REFUSED[name]}={settings[_REFUSED[name]]}", "leave it out")
     if settings.get("alpha", 1) != 1:
-        refuse(f"alpha={settings['alpha']}", "multiply first")
+        cannot(f"alpha={settings['alpha']}", "multiply first")
     if name in _SAME or isinstance(x, Codes) and name in _CLIPS:
         return x
     before, after = (list(n.meta["tensor_meta"].shape) if "tensor_meta" in n.meta else None for n in (
@@ -60,12 +69,12 @@ def emit(writer, node: torch.fx.Node, found: Operation, inputs: list) -> str | C
     if name in _CLIPS:
         limits = clip_of(found)
         if limits is None:
-            refuse("it clips to another tensor", "clip to numbers")
+            cannot("it clips to another tensor", "clip to numbers")
         return writer.add("Relu", x) if name == "relu" else writer.add(
             "Clip", x, *(writer.constant(end, np.float32) for end in limits))
     if name in _RESHAPES:
         if len(after) < 2 or after[0] != before[0]:
-            refuse(f"it makes {after} of {before}", "keep the first dimension, the images, apart")
+            cannot(f"it makes {after} of {before}", "keep the first dimension, the images, apart")
         return _like(x, writer.add("Flatten", getattr(x, "name", x), axis=1) if len(after) == 2 else
                      writer.add("Reshape", getattr(x, "name", x), writer.constant([0, *after[1:]], np.int64)))
     if name in ("max_pool2d", "avg_pool2d"):
@@ -75,7 +84,7 @@ def emit(writer, node: torch.fx.Node, found: Operation, inputs: list) -> str | C
             return _like(x, writer.add("MaxPool", getattr(x, "name", x), **window, ceil_mode=int(settings["ceil_mode"]),
                                        dilations=_pair(settings["dilation"])))
         if settings["ceil_mode"]:
-            refuse("ceil_mode=True", "leave it out")
+            cannot("ceil_mode=True", "leave it out")
         return writer.add("AveragePool", x, **window, count_include_pad=int(settings["count_include_pad"]))
     if name == "adaptive_avg_pool2d":
         return _adaptive(writer, where, x, before, after)
@@ -88,7 +97,7 @@ def emit(writer, node: torch.fx.Node, found: Operation, inputs: list) -> str | C
     if name == "batch_norm":
         norm = settings["norm"]
         if norm.running_mean is None:
-            refuse("it takes its statistics from the batch", "let it track running statistics")
+            cannot("it takes its statistics from the batch", "let it track running statistics")
         ones = torch.ones_like(norm.running_var)
         values = (norm.weight if norm.affine else ones, norm.bias if norm.affine else 0 * ones, norm.running_mean,
                   norm.running_var)

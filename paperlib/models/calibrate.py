@@ -70,6 +70,7 @@ class Calibration:
         ours = quantizer.range_from is not None and self.method is not None and not (
             quantizer.role == "weight" and self.method == "percentile")
         layer, _, part = self.names[quantizer].rpartition(".")
+        self.check(quantizer, data, layer)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
@@ -78,6 +79,17 @@ class Calibration:
                 raise InputError(f"{layer}, {part.replace('_quantizer', '')}: {error}") from None
         for warning in said:
             warnings.warn(f"{layer}: {warning.message}", warning.category, stacklevel=2)
+
+    def check(self, quantizer: Quantizer, data: Tensor | calibration.Counts, layer: str) -> None:
+        """InputError for values far below what the graph says (``models.ranges``), which does not see everything."""
+        if quantizer.signed or self.heads or isinstance(data, Tensor) and not data.numel():
+            return
+        low, high = data.aminmax() if isinstance(data, Tensor) else data.ends
+        if quantizer.floor - low > 1e-6 + 1e-3 * max(-low, high):
+            raise InputError(f"{layer} gets values down to {low:.3g}, where forward has none below "
+                             f"{quantizer.floor:g}: a hook, dropout that is always active, or a module of one's own "
+                             "that changes its input in place makes them; write such a change into forward, with "
+                             "torch's functions")
 
     def set_open(self, quantizer: Quantizer, tensor: Tensor) -> None:
         if quantizer in self.open:

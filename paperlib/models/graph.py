@@ -18,7 +18,18 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 class _Proxy(torch.fx.Proxy):
-    """A stand-in for a tensor that records ``y += x`` as what it is; torch.fx's own would record ``y = y + x``."""
+    """A stand-in for a tensor that records ``y += x`` and ``y[0] = x`` as what they are; torch.fx's own would record
+    ``y = y + x``, and refuse."""
+
+    def __getattr__(self, name):
+        return _Attribute(self, name)
+
+    def __setitem__(self, where, value):
+        self.tracer.create_proxy("call_function", operator.setitem, (self, where, value), {})
+
+
+class _Attribute(torch.fx.proxy.Attribute, _Proxy):
+    """The same of ``y.data`` and the like."""
 
 
 for _f in _IN_PLACE:
@@ -28,8 +39,11 @@ for _f in _IN_PLACE:
 
 class _Leaves(torch.fx.Tracer):
     def is_leaf_module(self, module, name):
-        """Layers, and torch's own modules with layers inside (attention), which run as they are."""
-        own = type(module).__module__.startswith("torch.nn.modules.") and not isinstance(module, _CONTAINERS)
+        """Layers, and torch's own modules with layers inside (attention), which run as they are; no nn.Sequential, even
+        without children."""
+        if isinstance(module, _CONTAINERS):
+            return False
+        own = type(module).__module__.startswith("torch.nn.modules.")
         return own or not list(module.children()) or isinstance(module, (nn.Conv2d, nn.Linear))
 
     def proxy(self, node):

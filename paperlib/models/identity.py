@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..quantizers import Quantizer
 
 
-def _quantize_input(block: nn.Module, args: tuple) -> tuple:
+def quantize_input(block: nn.Module, args: tuple) -> tuple:
     return (block.identity_quantizer(args[0]), *args[1:])
 
 
@@ -19,7 +19,7 @@ def attach(block: nn.Module, name: str, quantizer: Quantizer) -> None:
         raise InputError(f"cannot quantize the identity of {name}, whose children are a sequence: let the block hold "
                          f"its {type(block).__name__} as an attribute, or leave identity_bits at 32")
     block.identity_quantizer = quantizer
-    block.identity_hook = block.register_forward_pre_hook(_quantize_input)
+    block.identity_hook = block.register_forward_pre_hook(quantize_input)
 
 
 def detach(block: nn.Module) -> Quantizer:
