@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from paperlib import models
-from paperlib.deploy import IntegerNet, to_onnx
+from paperlib.deploy import IntegerNet, pack, to_onnx
 from paperlib.errors import InputError
 from paperlib.instability import Aiwq
 from paperlib.models import Scheme
@@ -66,3 +66,44 @@ def test_values_below_a_grid_are_not_calibrated_away():
         for batches in (IMAGES, [IMAGES, IMAGES]):
             with pytest.raises(InputError, match=f"^{layer} gets values down to -1, where forward has none below 0"):
                 models.calibrate(models.quantize(net, Scheme()), batches)
+
+
+@pytest.mark.parametrize("spoil, cure", [
+    (lambda net: nn.Sequential(torch.compile(net)), "torch.compile on the whole network, not on parts"),
+    (torch.jit.script, "network that TorchScript was made from"),
+    (lambda net: torch.jit.trace(net, IMAGES), "network that TorchScript was made from")])
+def test_what_cannot_be_followed_has_its_own_cure(spoil, cure):
+    with pytest.raises(InputError, match=cure):
+        models.quantize(spoil(nn.Sequential(nn.Conv2d(3, 4, 3))), Scheme())
+
+
+class Twice(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+def test_a_norm_that_computes_its_weight_is_left_as_it_is():
+    net = Net(lambda n, x: n.b(n.n(n.a(x)))).eval()
+    nn.utils.parametrize.register_parametrization(net.n, "weight", Twice())
+    torch.testing.assert_close(models.fold(net)(IMAGES), net(IMAGES))
+    net = trained(net)
+    assert close(IntegerNet(net)(IMAGES), net, 1e-3)
+
+
+class Scaled(nn.Module):
+    scale = 1.0
+
+    def forward(self, x):
+        return x * self.scale
+
+    def get_extra_state(self):
+        return self.scale
+
+    def set_extra_state(self, scale):
+        self.scale = scale
+
+
+def test_state_that_is_no_tensor_is_not_lost_in_a_packed_file(tmp_path):
+    net = trained(nn.Sequential(nn.Conv2d(3, 4, 3), Scaled()))
+    with pytest.raises(InputError, match=r"^1 \(Scaled\) has a get_extra_state of its own, .* what it keeps a buffer"):
+        pack(net, tmp_path / "net")

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..models.graph import changed, is_plain, norms_behind
 from ..models.operations import operation
 from ..quantizers import Quantizer
-from .fold import IntegerLayer, image_graph, integers, norm_terms, spacing
+from .fold import IntegerLayer, image_graph, integers, kind_of, norm_terms, spacing
 from .operators import KEPT, KNOWN, Codes, clip_of, emit, refuse
 from .rounding import room_of, rounding
 
@@ -36,7 +36,7 @@ class Writer:
         self.folded = set(self.norms.values())
         result = next(node for node in self.graph.nodes if node.op == "output").args[0]
         if not isinstance(result, torch.fx.Node):
-            raise InputError(f"forward returns a {type(result).__name__}, and a file has one output, the logits: put "
+            raise InputError(f"forward returns a {kind_of(result)}, and a file has one output, the logits: put "
                              "the network into a module whose forward returns them alone")
         try:
             with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):     # where it prints a traceback

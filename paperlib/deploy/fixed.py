@@ -13,7 +13,7 @@ from ..models.operations import operation
 from ..quantizers import Quantizer
 from .fixed_rules import KNOWN, RULES, Factor, Refused
 from .floating import Floating
-from .fold import IntegerLayer, spacing
+from .fold import IntegerLayer, kind_of, spacing
 
 LIMIT = 2**31       # everything fits int32 but the products of two such numbers
 
@@ -55,7 +55,7 @@ class Fixed(Floating):
                 raise InputError(f"{what} ({name}) changes numbers in place that {node.meta['clobbers'].name} "
                                  "has as well: leave out inplace=True, or use rescale='float'")
             if node.op == "output" and not isinstance(node.args[0], torch.fx.Node):
-                raise InputError(f"forward returns a {type(node.args[0]).__name__}, and integers are computed for one "
+                raise InputError(f"forward returns a {kind_of(node.args[0])}, and integers are computed for one "
                                  "tensor: return the logits alone, or use rescale='float'")
 
     def fixed(self, x: Tensor) -> Tensor:

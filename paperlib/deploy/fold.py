@@ -125,6 +125,11 @@ def image_graph(net: nn.Module) -> torch.fx.Graph:
     return graph
 
 
+def kind_of(result) -> str:
+    """The name of a type, as it was before torch.fx took it down."""
+    return type(result).__name__.removeprefix("immutable_")
+
+
 @torch.no_grad()
 def norm_terms(norm: nn.Module | None, channels: int) -> tuple[Tensor, Tensor]:
     """(gain, shift), float64 (channels,): what a batch norm in evaluation mode does, gain * x + shift; 1 and 0 without

@@ -63,6 +63,10 @@ def header_of(net: nn.Module, build: dict | None) -> dict:
                "input": described(layer.input_quantizer), "weight": described(layer.weight_quantizer)}
               for name, layer in quantized_layers(net)]
     blocks = [{"name": n, "quantizer": described(block.identity_quantizer)} for n, block in quantized_blocks(net)]
+    for name, module in net.named_modules():
+        demand(isinstance(module, Quantizer) or type(module).get_extra_state is nn.Module.get_extra_state,
+               f"{name} ({type(module).__name__}) has a get_extra_state of its own, and a packed file stores tensors "
+               "alone: make what it keeps a buffer")
     parts, offset = [], 0
     for layer, part, tensor, quantizer in tensors(net):
         kind, bits = str(tensor.dtype).removeprefix("torch."), 8 * tensor.element_size()

@@ -72,7 +72,7 @@ class _PassedOn(nn.Module):
 
 def unfuse(net: nn.Module) -> nn.Module:
     """A copy of the network in which every module does its own work again, without wrappers (DataParallel,
-    DistributedDataParallel, torch.compile) around it."""
+    DistributedDataParallel, AveragedModel, torch.compile) around it."""
     net = copied(unwrapped(net))
     for name, module in list(net.named_modules()):
         if isinstance(module, Deferred):

@@ -8,6 +8,8 @@ from collections import Counter
 import torch
 import torch.fx
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+from torch.optim.swa_utils import AveragedModel
 
 from ..errors import InputError
 from ..layers import QuantConv2d, QuantLinear
@@ -15,6 +17,12 @@ from .operations import FRESH, NORMS, operation
 
 _IN_PLACE = {f for name, f in vars(operator).items() if name.startswith("i") and name[1:] in vars(operator)}
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+_CURES = {      # by a part of what torch.fx says
+    "not installed as a submodule": "make every layer an attribute of its network, in nn.ModuleList instead of a list",
+    "dynamo-optimized": "call torch.compile on the whole network, not on parts of it",
+    "ScriptM": "pass the network that TorchScript was made from",
+    "": "keep control flow that depends on tensors out of it"}
 
 
 class _Proxy(torch.fx.Proxy):
@@ -43,7 +51,7 @@ class _Leaves(torch.fx.Tracer):
         without children."""
         if isinstance(module, _CONTAINERS):
             return False
-        own = type(module).__module__.startswith("torch.nn.modules.")
+        own = type(module).__module__.startswith("torch.nn.modules.") or is_parametrized(module)
         return own or not list(module.children()) or isinstance(module, (nn.Conv2d, nn.Linear))
 
     def proxy(self, node):
@@ -63,14 +71,13 @@ def trace(net: nn.Module) -> torch.fx.Graph:
     users of ``y`` become users of the result.  Where the same memory has another name that is used later,
     ``node.meta["clobbers"]`` has that name's node.  InputError if the network cannot be traced.
     """
-    defaults = {name: p.default for name, p in inspect.signature(net.forward).parameters.items()
-                if p.default is not p.empty}
     try:
+        defaults = {name: p.default for name, p in inspect.signature(net.forward).parameters.items()
+                    if p.default is not p.empty}
         graph = _Leaves().trace(net, concrete_args=defaults or None)
     except Exception as error:      # whatever a forward does with a stand-in for a tensor
         reason = " ".join(str(error).split()) or type(error).__name__
-        cure = ("make every layer an attribute of its network, in nn.ModuleList instead of a list"
-                if "not installed as a submodule" in reason else "keep control flow that depends on tensors out of it")
+        cure = next(cure for part, cure in _CURES.items() if part in reason)
         raise InputError(f"cannot follow {type(net).__name__}.forward ({reason[:120]}): {cure}") from error
     _make_changes_visible(graph, dict(net.named_modules(remove_duplicate=False)))
     for node in [n for n in graph.nodes if n.op == "placeholder" and n.args]:
@@ -168,10 +175,11 @@ def replace(net: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 
 def unwrapped(net: nn.Module) -> nn.Module:
-    """The network itself, out of what DataParallel, DistributedDataParallel and torch.compile put around it."""
+    """The network itself, out of what DataParallel, DistributedDataParallel, AveragedModel and torch.compile put around
+    it."""
     while True:
         inner = getattr(net, "_orig_mod", None)
-        if isinstance(net, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        if isinstance(net, _WRAPPERS):
             inner = net.module
         if inner is None:
             return net
