@@ -326,7 +326,7 @@ def test_bfloat16(batches):
 def test_compiled(batches, monkeypatch):
     """With everything that torch.compile does except machine code, for which it needs a compiler."""
     calls = []
-    monkeypatch.setattr(torch, "compile", lambda net, compile=torch.compile: calls.append(net) or compile(
+    monkeypatch.setattr(torch, "compile", lambda net, mode, compile=torch.compile: calls.append(net) or compile(
         net, backend="aot_eager"))
     found, scheme = [], Scheme(quantize_last=False)
     for compiled in (False, True):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .. import models, quantizers
 from ..distortion import sample
 from ..errors import InputError
+from ..models.gates import gate_layers
 from ..models.quantize import kind
 from ..models.ranges import HARDSWISH_MIN, input_floors
 from ..plots import explorers
@@ -61,8 +62,9 @@ def real_values(net: nn.Module, images: Tensor) -> dict[str, tuple[str, float, T
     floors = input_floors(net).layers
     if not floors:
         raise InputError(f"{type(net).__name__} has no Conv2d or Linear layer: there is nothing to quantize")
+    gates, first = gate_layers(net), next(iter(floors))
     for name in floors:
-        by_kind.setdefault(kind(net, name, first=name == next(iter(floors))), []).append(name)
+        by_kind.setdefault(kind(net, name, name == first, gates), []).append(name)
     for names in by_kind.values():
         names[:] = [name for name in names if floors[name] == HARDSWISH_MIN] or names
     chosen = {k: by_kind[k][len(by_kind[k]) // 2] for k in KINDS if k in by_kind}
