@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import math
 import os
 import signal
 import sys
@@ -195,8 +197,8 @@ def check_env(args) -> None:
 
 def _positive(kind):
     def read(text: str):
-        if (value := kind(text)) <= 0:
-            raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+        if not 0 < (value := kind(text)) < math.inf:
+            raise argparse.ArgumentTypeError(f"must be a finite number above 0, got {text}")
         return value
 
     read.__name__ = kind.__name__       # argparse names it where the text is no number
@@ -348,12 +350,16 @@ def main() -> int:
 
 
 def _open_streams() -> None:
-    """Let what is written to a closed stream vanish; otherwise the next file opened would be in its place."""
+    """Let what is written to a closed stream vanish; otherwise the next file opened would be in its place.  Characters
+    that an open one does not have are written as escapes."""
     while (place := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(place)
     sys.stdout, sys.stderr = (stream or open(place, "w", closefd=False)
                               for place, stream in ((1, sys.stdout), (2, sys.stderr)))
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):       # one that a test has put there
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _stop(number, frame):

@@ -26,8 +26,9 @@ def read(folder: Path) -> dict[str, bytes]:
     for file in folder.rglob("*.*"):
         path = file.relative_to(folder)
         if file.suffix in (".py", ".c") and all(part.isidentifier() for part in path.with_suffix("").parts):
-            with contextlib.suppress(OSError):      # a folder, a link to nothing
-                found[path.as_posix()] = file.read_bytes()
+            with contextlib.suppress(OSError):
+                if file.is_file():      # no folder, pipe or link to nothing
+                    found[path.as_posix()] = file.read_bytes()
     return found
 
 
@@ -68,11 +69,11 @@ def _parsed(path: str, sources: Mapping[str, bytes]) -> ast.Module | None:
     which no process can have imported."""
     content = sources[path]
     if path.endswith(".c"):
-        text = re.sub(r"//[^\n]*|/\*.*?\*/", " ", content.decode(), flags=re.DOTALL)
+        text = re.sub(r"//[^\n]*|/\*.*?\*/", " ", content.decode(errors="replace"), flags=re.DOTALL)
         return ast.Module([ast.Assign([], ast.Constant(" ".join(text.split())))], [])
     try:
         return _Effective().visit(ast.parse(content))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):      # the last two: nested too deeply
         return None
 
 
@@ -113,7 +114,7 @@ def _uses(path: str, tree: ast.Module, sources: Mapping[str, bytes]) -> Iterator
             parts = (alias.name.split(".") for alias in node.names)
             yield from (module(rest) for first, *rest in parts if first == "paperlib")
         elif isinstance(node, ast.Attribute) and node.attr == "iter_modules":      # a package that imports all it holds
-            yield from (other for other in sources if other.startswith(folder) and "/" not in other[len(folder):])
+            yield from (other for other in sources if other.endswith(".py") and other.rpartition("/")[0] == folder[:-1])
 
 
 def _digest(trees: Iterable[ast.Module]) -> str:

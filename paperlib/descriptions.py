@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from . import checked
+from . import checked, paths
 from .errors import InputError
 from .recipes import Recipe
 
@@ -32,7 +32,8 @@ def read(file: Path, cure: str, *, needed: tuple[str, ...] = ()) -> Description:
     """The description in ``file``, which must have what is ``needed``; InputError names the file, its fault and the
     ``cure``."""
     try:
-        info = json.loads(file.read_text(encoding="utf-8"))
+        with paths.opened(file) as opened:
+            info = json.loads(opened.read().decode("utf-8"), object_pairs_hook=_once)
         if not isinstance(info, dict) or not isinstance(info.get("recipe"), dict):
             raise InputError("it holds no recipe")
         info = {field.name: info[field.name] for field in fields(Description) if field.name in info}
@@ -47,3 +48,11 @@ def read(file: Path, cure: str, *, needed: tuple[str, ...] = ()) -> Description:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:160] or type(error).__name__
         raise InputError(f"{file} is damaged or of another version ({reason}): {cure}") from error
     return told
+
+
+def _once(pairs: list[tuple]) -> dict:
+    """A dict of these, which JSON would make of the last of each name."""
+    found, names = dict(pairs), [name for name, _ in pairs]
+    if len(found) < len(names):
+        raise InputError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found

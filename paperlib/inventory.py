@@ -1,7 +1,6 @@
 """What the store of trained phases holds, as a table; what is damaged there is named and does not hide the rest."""
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +18,7 @@ def listing() -> pd.DataFrame:
     attrs["damaged"] says of each phase whose status is "damaged" what is wrong, and the cure.
     """
     rows, damaged, store = [], [], runs_dir()
-    folders = [Path(entry) for entry in os.scandir(store) if _is_folder(entry)] if store.is_dir() else []
+    folders = [f for f in store.iterdir() if not f.name.startswith(".") and f.is_dir()] if store.is_dir() else []
     for folder in sorted(folders, key=lambda f: f.stat().st_mtime):
         row = {"phase run": folder.name, "status": "damaged"}
         try:
@@ -30,10 +29,6 @@ def listing() -> pd.DataFrame:
     table = pd.DataFrame(rows)
     table.attrs["damaged"] = damaged
     return table
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    return not entry.name.startswith(".") and entry.is_dir()
 
 
 def _row(folder: Path) -> dict:

@@ -37,13 +37,16 @@ def environment() -> dict[str, str]:
 def named_folder(variable, default) -> Path:
     """The folder named by an environment variable, or that of `default()` where it is unset or empty.
 
-    InputError for the home of nobody.
+    InputError for the home of nobody, and where the system does not let us look.
     """
     named = os.environ.get(variable) or default()
     try:
-        return Path(named).expanduser().absolute()
-    except RuntimeError as error:
-        raise InputError(f"{variable}={named} is nowhere ({error}): set it to a folder") from error
+        folder = Path(named).expanduser().absolute()
+        folder.exists()
+    except (RuntimeError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{variable}={str(named)[:200]} is nowhere ({reason}): set it to a folder") from error
+    return folder
 
 
 def shipped(path: Path) -> Path:
@@ -75,6 +78,13 @@ def recorded_dir() -> Path:
 def figures_dir(profile: str) -> Path:
     """Folder of one profile's figures; PAPERLIB_FIGURES replaces `ROOT/figures`. Not created here."""
     return named_folder("PAPERLIB_FIGURES", lambda: shipped(ROOT / "notebooks").with_name("figures")) / profile
+
+
+def opened(path):
+    """Open the file at `path` for its bytes; OSError, too, for a pipe or a device, which may never end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return open(path, "rb")
 
 
 def plain_name(name: str, of: str) -> str:

@@ -62,7 +62,8 @@ def table(folder: Path, name: str) -> pd.DataFrame | None:
     if not file.exists() and name not in COLUMNS:
         return None
     try:
-        found = pd.read_csv(file)
+        with paths.opened(file) as opened:
+            found = pd.read_csv(opened, compression="gzip" if file.suffix == ".gz" else None)
         if lacking := [column for column in COLUMNS.get(name, ()) if column not in found]:
             raise ValueError(f"it has no column {lacking[0]!r}")
         if name == "history" and found.empty:

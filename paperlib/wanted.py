@@ -37,6 +37,8 @@ def recipes_of(args: argparse.Namespace) -> list[Recipe]:
 
 def _profile(args: argparse.Namespace) -> str | Profile:
     settings = dict(args.set or [])
+    if len(settings) < len(args.set or []):
+        raise InputError("a setting is given twice: --set each of them once")
     if args.weights is not None:
         if "weights" in settings:
             raise InputError("--weights and --set weights=... say the same thing: leave one out")

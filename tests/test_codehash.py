@@ -1,4 +1,5 @@
 """The hash over the code: what changes it and what does not, in every Python; edits under a running process."""
+import os
 import shutil
 import subprocess
 import sys
@@ -168,10 +169,16 @@ def test_files_that_are_no_modules(tmp_path):
     (copy / "quantizers" / ".#duq.py").symlink_to("someone@host.1234:1")
     (copy / "folder.py").mkdir()
     (copy / "nowhere.py").symlink_to("nothing")
+    os.mkfifo(copy / "pipe.py")
     assert codehash.read(copy) == before
     (copy / "quantizers" / "backup.py").write_text("def (")
+    (copy / "quantizers" / "latin.py").write_bytes(b"x = '\xe9'")
+    (copy / "quantizers" / "deep.py").write_text("-" * 100_000 + "1")
     assert codehash.numerics(codehash.read(copy)) == provenance.code_version()
     assert codehash.whole(codehash.read(copy)) == provenance.library_version()
+    (copy / "quantizers" / "latin.c").write_bytes(b"int \xe9;")      # no module is called so
+    assert codehash.numerics(codehash.read(copy)) == provenance.code_version()
+    codehash.whole(codehash.read(copy))
 
 
 # Edits under a running process.

@@ -20,8 +20,16 @@ from paperlib.training import checkpoint
 
 SETTINGS = {"width": 0.1, "train_images": 60, "test_images": 50, "batch_size": 15, "float_epochs": 0, "stage_epochs": 4,
             "lr": 0.01}
-TRAIN = ["train", "--recipe", "activations_then_weights", "--model", "mobilenet_v2", "--profile", "smoke",
-         *(word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}"))]
+
+
+def training(*words):
+    """A short training, with more words; a setting among them takes the place of one of SETTINGS."""
+    kept = [f"{name}={value}" for name, value in SETTINGS.items() if not any(w.startswith(f"{name}=") for w in words)]
+    return ["train", "--recipe", "activations_then_weights", "--model", "mobilenet_v2", "--profile", "smoke",
+            *(word for setting in kept for word in ("--set", setting)), *words]
+
+
+TRAIN = training()
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +81,7 @@ def test_show_prints_the_phases_and_trains_nothing(words, recipe, paperlib, fold
 
 @pytest.mark.parametrize("words, cause", [
     (["--set", "=3"], "a profile has no setting ''"), (["--set", "epochs=3"], "no setting 'epochs': choose from data"),
+    (["--set", "lr=0.1", "--set", "lr=0.2"], "a setting is given twice"),
     (["--set", "lr=fast"], "lr must be a finite number of at least 0, got 'fast'"),
     (["--set", "bn_epochs=1.5"], "bn_epochs must be a whole number .*, got '1.5'"),
     (["--set", "step_epochs=-1"], "step_epochs must be a whole number from 0 to 1000000, got -1"),
@@ -99,7 +108,7 @@ def test_words_that_are_no_options(words, cause, paperlib):
     (["--set", "batch_size=0"], "batch_size must be a whole number from 1"),
     (["--set", "data=cifar100"], "cifar100"), (["--weights", "nowhere.pt"], "nowhere.pt")])
 def test_settings_that_the_data_refuse(words, cause, paperlib):
-    code, text, errors = paperlib(*TRAIN, "--method", "duq", *words)
+    code, text, errors = paperlib(*training("--method", "duq", *words))
     assert code == 2 and re.search(cause, errors.splitlines()[-1]) and "Traceback" not in errors, errors
 
 
@@ -152,7 +161,7 @@ def test_runs_that_are_there(paperlib, folder, monkeypatch):
 
 
 def test_last_phase_without_epochs(paperlib):
-    code, text, errors = paperlib(*TRAIN, "--method", "duq", "--set", "stage_epochs=0")
+    code, text, errors = paperlib(*training("--method", "duq", "--set", "stage_epochs=0"))
     assert code == 0 and re.fullmatch(r"\w{16}  DuQ .*, seed 0: \d+\.\d % validation accuracy\n", text), errors
 
 

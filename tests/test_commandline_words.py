@@ -64,6 +64,22 @@ def test_output_that_nobody_takes_and_a_home_of_nobody(words, redirect, code, sa
     assert status == code and errors.startswith(said) and errors.count("\n") == bool(said), errors
 
 
+@pytest.mark.parametrize("place", ["x" * 300, "\udcff" * 300])
+def test_a_place_that_cannot_be_looked_at(place, monkeypatch):
+    monkeypatch.setenv("PAPERLIB_RUNS", f"/tmp/{place}")
+    with pytest.raises(InputError, match="^PAPERLIB_RUNS=/tmp/.* is nowhere .*: set it to a folder$"):
+        paths.runs_dir()
+
+
+@pytest.mark.parametrize("words", [["record", "--minutes"], ["bundle", "x", "--megabytes"], ["train", "--workers"]])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
+def test_amounts_that_are_none(words, value, capsys):
+    with pytest.raises(SystemExit) as end:
+        parser().parse_args([*words, value])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and ("must be a finite number above 0" in said or "invalid int value" in said)
+
+
 @pytest.mark.parametrize("env", [{"WORLD_SIZE": "abc"}, {"WORLD_SIZE": "0"}, {"WORLD_SIZE": "-1"}, {"WORLD_SIZE": "2"},
                                  {"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0"}, {"RANK": "x"},
                                  {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}])

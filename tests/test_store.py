@@ -3,6 +3,8 @@ import copy
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -11,7 +13,7 @@ import torch
 from filelock import FileLock
 
 from paperlib import __main__ as commandline
-from paperlib import inventory, recipes, runs, store
+from paperlib import inventory, paths, recipes, runs, store
 from paperlib.batches import Batches
 from paperlib.data import load_subset
 from paperlib.errors import InputError
@@ -43,6 +45,16 @@ def laid(seed=0, **changes):
     made._write("link.json", json.loads(json.dumps({**info, **changes}, default=str)))
     checkpoint.save({**DONE, **changes.get("state", {})}, made.folder / "final.pt")
     return made.folder
+
+
+@pytest.fixture
+def say(monkeypatch, capsys):
+    """A command in this process: (exit code, standard output, standard error)."""
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["paperlib", *words])
+        return commandline.main(), *capsys.readouterr()
+
+    return run
 
 
 def rewritten(file, change):
@@ -219,3 +231,32 @@ def test_want_of_memory_is_one_line_with_a_cure(monkeypatch, error):
     error = RuntimeError("a defect")
     with pytest.raises(RuntimeError, match="a defect"):
         link(0).obtain(None)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+@pytest.mark.parametrize("name", ["link.json", "final.pt"])
+@pytest.mark.parametrize("there", ["pipe", "device"])
+def test_what_may_never_end_is_not_read(name, there, say):
+    file = laid() / name
+    file.unlink()
+    os.mkfifo(file) if there == "pipe" else file.symlink_to("/dev/zero")
+    assert say("runs")[0] == 0
+    code, _, said = say("export", link().key, "--to", "packed")
+    assert code == 2 and said.count("\n") == 1 and f"{file} is damaged" in said
+
+
+def test_a_name_that_is_there_twice_is_no_description(say):
+    file = laid() / "link.json"
+    file.write_text(file.read_text().replace('"seed": 0', '"seed": 7, "seed": 0'))
+    code, _, said = say("runs")
+    assert code == 0 and "twice" in said and f"delete the folder {file.parent}" in said
+
+
+def test_links_in_a_circle_and_names_that_are_no_text_do_not_hide_the_rest(folder):
+    laid()
+    (folder / "circle").symlink_to("circle")
+    os.mkdir(os.fsencode(folder) + b"/\xff\xfe")
+    said = subprocess.run([sys.executable, "-m", "paperlib", "runs"], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(paths.ROOT)})
+    assert said.returncode == 0 and not said.stderr
+    assert link().key in said.stdout and r"\udcff\udcfe" in said.stdout

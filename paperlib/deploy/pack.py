@@ -54,7 +54,7 @@ from torch import nn
 
 from .. import models
 from ..errors import InputError
-from ..paths import atomic
+from ..paths import atomic, opened
 from .layout import NUMBERS, filled, fitted, header_of, methods_of, packed_bits, quantized_layers, size_of, tensors
 from .stored import Stored, canonical, demand, reproduce
 
@@ -149,7 +149,7 @@ def _refuse_meta(net: nn.Module) -> None:
 def _read(path: str | os.PathLike) -> tuple[dict, bytes, int]:
     """(header, all bytes, start of the payload) of a file that is whole and consistent in itself."""
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             data = file.read(PREAMBLE.size)
             data += file.read() if data.startswith(MAGIC) else b""
     except OSError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
-from ..paths import atomic
+from ..paths import atomic, opened
 
 MARK = b"SHA-256:"      # of all before it; with 32 bytes of digest the last thing in a file
 ERRORS = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError,
@@ -28,7 +28,8 @@ def save(state: dict, path: Path) -> None:
 def load(path: Path, *, keys: tuple[str, ...] = ()) -> dict:
     """Read what :func:`save` wrote, onto the CPU.  InputError if a single bit differs or one of ``keys`` is lacking."""
     try:
-        content = path.read_bytes()     # torch does not look at checksums, and those of a zip file cover half of it
+        with opened(path) as file:
+            content = file.read()       # torch does not look at checksums, and those of a zip file cover half of it
         end = len(content) - len(MARK) - 32
         if end < 0 or content[end:] != MARK + hashlib.sha256(memoryview(content)[:end]).digest():
             raise ValueError("its SHA-256 is not the one at its end")
