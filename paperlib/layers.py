@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ from .errors import InputError
 from .quantizers import Quantizer
 
 
-OURS = {"kind", "input_quantizer", "weight_quantizer"}      # set on each layer
+OURS = {"kind", "input_floor", "input_quantizer", "weight_quantizer"}      # set on each layer
 
 
 class _Quantized:
@@ -22,6 +23,7 @@ class _Quantized:
 
     input_quantizer: Quantizer | None
     weight_quantizer: Quantizer | None
+    input_floor: float = -math.inf      # what the graph says that no input lies below, which a method may ignore
     # called in each forward with (self, quantized weight, output, what was quantized): see instability.Aiwq
     watch: Callable[[nn.Module, Tensor, Tensor, fused.Seen], None] | None = None
 

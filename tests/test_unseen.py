@@ -107,3 +107,10 @@ def test_state_that_is_no_tensor_is_not_lost_in_a_packed_file(tmp_path):
     net = trained(nn.Sequential(nn.Conv2d(3, 4, 3), Scaled()))
     with pytest.raises(InputError, match=r"^1 \(Scaled\) has a get_extra_state of its own, .* what it keeps a buffer"):
         pack(net, tmp_path / "net")
+
+
+@pytest.mark.parametrize("activation", ["pact", "lsq", "qil", "dorefa", "lsq+", "duq"])
+def test_methods_that_ignore_the_floor_may_get_what_lies_above_it(activation):
+    """What h-swish puts below 0 is expected, also by grids that begin at 0."""
+    net = models.build("mobilenet_v3_small", width=0.35)
+    models.calibrate(models.quantize(net, models.Scheme(activation=activation)), torch.randn(2, 3, 32, 32), "max")

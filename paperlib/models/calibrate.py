@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 
@@ -60,6 +61,7 @@ class Calibration:
         self.net, self.method, self.options, self.heads = net, method, options, False
         self.layers, self.blocks = quantized_layers(net), list(quantized_blocks(net))
         self.names = {m: name for name, m in net.named_modules() if isinstance(m, Quantizer)}
+        self.floors = {layer.input_quantizer: layer.input_floor for _, layer in self.layers}
         self.open = {q for q in self.names if not (only_new and q.calibrated)}
         self.norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
         if not any(q.disturbs_norms for q in self.names):
@@ -82,12 +84,13 @@ class Calibration:
 
     def check(self, quantizer: Quantizer, data: Tensor | calibration.Counts, layer: str) -> None:
         """InputError for values far below what the graph says (``models.ranges``), which does not see everything."""
-        if quantizer.signed or self.heads or isinstance(data, Tensor) and not data.numel():
+        floor = self.floors.get(quantizer, -math.inf)
+        if floor == -math.inf or self.heads or isinstance(data, Tensor) and not data.numel():
             return
         low, high = data.aminmax() if isinstance(data, Tensor) else data.ends
-        if quantizer.floor - low > 1e-6 + 1e-3 * max(-low, high):
+        if floor - low > 1e-6 + 1e-3 * max(-low, high):
             raise InputError(f"{layer} gets values down to {low:.3g}, where forward has none below "
-                             f"{quantizer.floor:g}: a hook, dropout that is always active, or a module of one's own "
+                             f"{floor:g}: a hook, dropout that is always active, or a module of one's own "
                              "that changes its input in place makes them; write such a change into forward, with "
                              "torch's functions")
 

@@ -106,7 +106,7 @@ def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
                 raise InputError(f"{name}: {error}") from None
             for place in names[old]:
                 net.set_submodule(place, layer)
-        layer.kind = kind(net, name, name == first, gates)
+        layer.kind, layer.input_floor = kind(net, name, name == first, gates), floor
         a_bits, w_bits = scheme.input_bits(layer.kind), scheme.w_bits
         if name == first and not scheme.quantize_first or name == floors.last and not scheme.quantize_last:
             a_bits = w_bits = FLOAT
