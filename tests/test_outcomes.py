@@ -49,7 +49,7 @@ def test_what_the_engine_found_is_told():
     (10.0, 5000, 10, "cifar10", True), (11.2, 5000, 10, "cifar10", True), (11.4, 5000, 10, "cifar10", False),
     (13.9, 500, 10, "cifar10", True), (14.2, 500, 10, "cifar10", False),            # 3 of 1.34 points
     (0.2, 500, 1000, "imagenette", True), (14.2, 500, 1000, "imagenette", False),   # among ten
-    (0.2, 50000, 1000, "imagenet", False), (0.14, 50000, 1000, "imagenet", True), (0.0, None, 10, "cifar10", True)])
+    (0.2, 50000, 1000, "imagenet", False), (0.14, 50000, 1000, "imagenet", True), (0.0, 0, 10, "cifar10", True)])
 def test_guessing_is_an_accuracy_within_the_noise_of_chance(accuracy, images, classes, data, guesses):
     recipe = dataclasses.replace(RECIPE, test_images=images, num_classes=classes, data=data)
     assert made(accuracy=accuracy, recipe=recipe).failures == [f"the network guesses ({accuracy:.1f} %)"] * guesses
