@@ -288,12 +288,12 @@ def parser() -> argparse.ArgumentParser:
                      help="stop then; the same command goes on from there")
     workers(sub)
     sub.add_argument("--again", action="store_true", help="also what is recorded already")
-    sub.add_argument("--list", choices=("notebooks", "gpu", "trial"), help="what to record: runs of notebooks; full-size "
-                     "runs for a GPU, best first, by the fastest way that a self-test of a minute finds; or a trial of "
-                     "that in small (default: gpu for the profile cifar10 on a GPU, else notebooks)")
+    sub.add_argument("--list", choices=("notebooks", "gpu", "trial"), help="what to record: runs of notebooks; "
+                     "full-size runs for a GPU, best first, by the fastest way that a self-test of a minute finds; or a "
+                     "trial of that in small (default: gpu for the profile cifar10 on a GPU, else notebooks)")
     sub.add_argument("--deliver", metavar="FOLDER", help="also put each recorded run into files of up to 15 MB there")
     sub.add_argument("--status", action="store_true", help="print what is there and what is missing, train nothing")
-    sub = command("bundle", bundle_, "pack what a machine without a network needs to train: library, CIFAR-10, photographs")
+    sub = command("bundle", bundle_, "pack what a machine without a network needs to train: library, data, weights")
     sub.add_argument("folder", help="where the volumes go")
     sub.add_argument("--no-cifar10", action="store_true", help="leave CIFAR-10 out, which takes 102 MB")
     sub.add_argument("--photographs", type=int, default=0, metavar="N",

@@ -43,7 +43,8 @@ def ranges(net: nn.Module) -> pd.DataFrame:
         if other.weight.equal(layer.weight):
             continue
         for weights, weight in ((KEPT, layer.weight), (FOLDED, other.weight)):
-            rows.append({"layer": name, "kind": kind(net, name, name == first, gates), "weights": weights, **_range(weight)})
+            rows.append({"layer": name, "kind": kind(net, name, name == first, gates), "weights": weights,
+                         **_range(weight)})
     return pd.DataFrame(rows)
 
 

@@ -88,9 +88,9 @@ def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
     """Train resolved recipes, each stretch in a process (paperlib/worker.py), at most ``workers`` at a time, and call
     ``each`` whenever one has ended.
 
-    The stretch with the longest way ahead comes first; with ``fits`` they come in the order of the recipes, and one that
-    does not fit into the time left is left out, with what goes on from it.  TimeoutError when time.monotonic() comes to ``until`` before
-    the end; like after Ctrl-C, no finished step is lost.  What fails takes along what goes on from it, and nothing
+    The stretch with the longest way ahead comes first; with ``fits`` they come in the order of the recipes, and one
+    that does not fit into the time left is left out, with what goes on from it.  TimeoutError when time.monotonic()
+    comes to ``until`` before the end; like after Ctrl-C, no finished step is lost.  What fails takes along what goes on from it, and nothing
     else: the error, or an InputError that tells of several, comes at the end.
     """
     missing = stretches(recipes)

@@ -29,8 +29,8 @@ def imagenette(train_images=0, test_images=0, *, cache=True, complete=True) -> t
     is the first N/10 of every class, test_images=500 are the unseen ones alone, 50 of every class; 0 means all.
     The folder is the one that PAPERLIB_IMAGENETTE names, else `data_dir()/imagenette2*`, else it is fetched through
     torchvision. Pictures of 224 x 224 pixels are taken to be cropped already: the test then leaves them as they are.
-    cache: see `Photographs`; about 3 GB. complete=False accepts a part of Imagenette, as does the folder of a bundle, if
-    it has what is asked for: the first of every class, and no more test pictures than the unseen ones.
+    cache: see `Photographs`; about 3 GB. complete=False accepts a part of Imagenette, as does the folder of a bundle,
+    if it has what is asked for: the first of every class, and no more test pictures than the unseen ones.
     InputError if the folder is not Imagenette or not all of it, if nothing can be fetched, or on impossible numbers.
     """
     root = _imagenette_folder()

@@ -26,9 +26,9 @@ class Profile:
 
     ``vgg_width``: of VGG-7 in QIL's experiments, whose channels are many. ``seeds``: how many repetitions a figure
     shows; ``accuracy_bits``, ``ablation_bits``: the bit-widths of Table 1 and of Table 3. ``conclusive``: whether
-    claims may be judged at this scale. ``paper``: whether recipes train as long, in batches as large and at the rates that
-    their own papers say for these data, where they say it. ``spares``: whether runs beside those that a figure is about are shown from
-    ``data/recorded/``, where they are, instead of trained.
+    claims may be judged at this scale. ``paper``: whether recipes train as long, in batches as large and at the rates
+    that their own papers say for these data, where they say it. ``spares``: whether runs beside those that a figure is
+    about are shown from ``data/recorded/``, where they are, instead of trained.
     ``plays``: the profile whose runs are shown, without training, from ``data/recorded/``.
     """
 

@@ -20,6 +20,7 @@ from . import descriptions, paths
 from .descriptions import Description
 from .errors import InputError
 from .recipes import Recipe
+from .training.resuming import check_history
 
 PACKED = "network.packed"
 COLUMNS = {"history": ("phase", "epoch", "split", "metric", "value"), "layers": ("layer",)}
@@ -76,6 +77,18 @@ def table(folder: Path, name: str) -> pd.DataFrame | None:
     return found
 
 
+def history(folder: Path, recipe: Recipe) -> pd.DataFrame:
+    """The history of a recorded run; InputError if it is damaged or not all of the recipe's phases."""
+    found = table(folder, "history")
+    columns = ["epoch", "step", "split", "metric", "value"]
+    try:
+        for phase in recipe.phases:
+            check_history(found.loc[found.phase == phase.name, columns].values.tolist(), phase.epochs)
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{folder / 'history.csv'} is damaged ({error}): {_cure(folder)}") from error
+    return found
+
+
 @contextmanager
 def alone() -> Iterator[Path]:
     """Yield data/recorded/, in which no other process writes meanwhile, without what killed ones left."""
@@ -117,8 +130,8 @@ def take(folder: Path) -> str:
     InputError if ``folder`` holds no whole recorded run, or its name belongs to another recipe's.
     """
     told = descriptions.read(folder / "run.json", "have it recorded anew", needed=("label", "seconds"))
-    for name in COLUMNS:
-        table(folder, name)
+    history(folder, told.recipe)
+    table(folder, "layers")
     there = next(iter(places(told.recipe)), None)
     if there is not None and read(there.name).key == told.key:
         return f"{there.name}: is here already"

@@ -48,7 +48,8 @@ class Run:
     def read(cls, folder: Path, recipe: Recipe) -> Run:
         """The recorded run in ``folder``; InputError if something there is damaged."""
         told = recorded.read(folder.name)
-        run = cls(recipe, *(recorded.table(folder, name) for name in tables.OF_EVERY_RUN), key=told.key,
+        others = (recorded.table(folder, name) for name in tables.OF_EVERY_RUN if name != "history")
+        run = cls(recipe, recorded.history(folder, told.recipe), *others, key=told.key,
                   seconds=told.seconds, environment=told.environment, folder=folder)
         # one that was replaced meanwhile is read once more
         return run if recorded.read(folder.name) == told else cls.read(folder, recipe)

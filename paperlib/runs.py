@@ -98,7 +98,8 @@ def prepare(recipes: Sequence[Recipe], *, workers: int | None = None, until: flo
 
     Recorded ones are passed over.  ``until``: the time.monotonic() at which TimeoutError ends it, after the step under
     way; what was trained is kept, and the next call goes on from there.  ``each`` is called whenever something has been
-    trained.  ``fits``: :func:`paperlib.parallel.train`.  A run that fails does not keep others from being trained; its error comes at the end.
+    trained.  ``fits``: :func:`paperlib.parallel.train`.  A run that fails does not keep others from being trained; its
+    error comes at the end.
     """
     recipes = [resolve(r) for r in recipes if not r.recorded]
     missing = {chain[-1].key: r for r, chain in ((r, Link.chain(r)) for r in recipes)

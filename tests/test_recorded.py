@@ -30,7 +30,10 @@ def marks(made):
 def finished(seed=0, mark=1.0, key="k"):
     """A run whose tables all say ``mark``."""
     recipe = recipes.activations_then_weights("duq", profile="laptop", seed=seed)
-    history = pd.DataFrame([("float", 1, 8, "val", "accuracy", mark)], columns=COLUMNS)
+    history = pd.DataFrame(
+        [(phase.name, epoch, 8 * epoch, split, "accuracy", mark) for phase in recipe.phases
+         for split, epochs in (("val", range(phase.epochs + 1)), ("train", range(1, phase.epochs + 1)),
+                               ("val_ema", [phase.epochs])) for epoch in epochs], columns=COLUMNS)
     made = Run(recipe, history, pd.DataFrame({"layer": ["a"], "mark": [mark]}),
                steps=pd.DataFrame({"iteration": [1], "mark": [mark]}), key=key, seconds=mark, environment={})
     made.find(marks)
@@ -187,6 +190,22 @@ def test_a_damaged_history_is_named(text):
         ask(made)
     with pytest.warns(UserWarning, match="history.csv is damaged"):
         assert shelf.index().empty
+
+
+@pytest.mark.parametrize("fault", ["cut off", "above 100 %", "a phase is missing"])
+def test_a_history_that_is_not_whole_is_named(fault):
+    made = finished()
+    file = made.record() / "history.csv"
+    lines = file.read_text().splitlines()
+    if fault == "cut off":
+        lines = lines[:len(lines) // 2]
+    elif fault == "above 100 %":
+        lines[3] = lines[3].rpartition(",")[0] + ",412"
+    else:
+        lines = [line for line in lines if not line.startswith("weights")]
+    file.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=f"{file} is damaged .its history is not that of"):
+        ask(made)
 
 
 def test_two_folders_of_one_recipe_are_told_of():

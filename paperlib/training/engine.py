@@ -76,7 +76,8 @@ class Trainer:
     and the order of the data, so that an epoch does not depend on how the ones before it were reached.
 
     ``frozen``: names of the layers that phase.freeze is about.  ``precision``: "float32", or "bfloat16" for autocast.
-    ``compiled``: with torch.compile, True or one of its modes (not where AIWQ is measured).  Under torchrun each process trains on its share of every batch, with gradients,
+    ``compiled``: with torch.compile, True or one of its modes (not where AIWQ is measured).  Under torchrun each
+    process trains on its share of every batch, with gradients,
     batch norm, metrics and AIWQ over all of them.
     """
 
@@ -213,7 +214,8 @@ class Trainer:
                 saved = now
 
     def train_step(self, x: Tensor, y: Tensor) -> Tensor:
-        """Make one update, without waiting for the device; returns sums over the images at hand: label loss, loss, right answers, images."""
+        """Make one update, without waiting for the device; returns sums over the images at hand: label loss, loss, right
+        answers, images."""
         phase = self.phase
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             logits = self.model(x)
