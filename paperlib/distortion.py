@@ -105,15 +105,20 @@ def layer_by_layer(layers: dict[str, tuple[nn.Module, Tensor]], build: Callable[
     """Weights and output of each layer in decibels, weights quantized by a new ``build()`` calibrated by ``method``.
 
     ``layers``: {name: (layer, its input)}.  Columns layer, kind, weights, output, shuffled: the output if each error
-    had hit another weight of the layer, drawn at random, always the same one.
+    had hit another weight of the layer, drawn at random, always the same one; unordered: the same if the weights
+    themselves stood in another order as well.
     """
-    rows, draw = [], torch.Generator().manual_seed(0)
+    def off(layer, x, weight, noise):
+        wanted, got = (torch.func.functional_call(layer, {"weight": w}, (x,)) for w in (weight, weight + noise))
+        return decibels(((got - wanted).square().mean() / wanted.square().mean()).item())
+
+    rows, draw, other = [], *(torch.Generator().manual_seed(seed) for seed in (0, 1))
     for name, (layer, x) in layers.items():
         w, q = layer.weight, build().calibrate(layer.weight, method)
-        order = torch.randperm(w.numel(), generator=draw)
-        noise, wanted = (q(w) - w).flatten()[order].view_as(w), layer(x)
-        moved = torch.func.functional_call(layer, {"weight": w + noise}, (x,)) - wanted
+        order, mixed = (torch.randperm(w.numel(), generator=generator) for generator in (draw, other))
+        noise = (q(w) - w).flatten()[order].view_as(w)
         rows.append({"layer": name, "kind": layer.kind, "weights": decibels(sum(parts(w, q))),
                      "output": decibels(of_output(layer, x, q).item()),
-                     "shuffled": decibels((moved.square().mean() / wanted.square().mean()).item())})
+                     "shuffled": off(layer, x, w, noise),
+                     "unordered": off(layer, x, w.flatten()[mixed].view_as(w), noise)})
     return pd.DataFrame(rows)

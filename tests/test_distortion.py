@@ -76,6 +76,7 @@ def test_layer_by_layer_in_decibels():
     table = distortion.layer_by_layer({"one": (conv, x)}, lambda: weights(4))
     q = weights(4).calibrate(conv.weight, "mse")
     assert table.output[0] == pytest.approx(-10 * math.log10(distortion.of_output(conv, x, q).item()), abs=1e-4)
-    assert table.columns.tolist() == ["layer", "kind", "weights", "output", "shuffled"]
+    assert table.columns.tolist() == ["layer", "kind", "weights", "output", "shuffled", "unordered"]
     assert table.shuffled[0] == pytest.approx(table.output[0], abs=6) and table.shuffled[0] != table.output[0]
+    assert table.unordered[0] == pytest.approx(table.shuffled[0], abs=6) and table.unordered[0] != table.shuffled[0]
     assert "project: weights" in pictures.describe_weights_against_output(table)

@@ -71,7 +71,8 @@ def qil_reason_bars(table: pd.DataFrame, *, footnote: str) -> Figure:
             f"{name}\n({width:g} of the width, {_epochs(few, most)} epochs)" for name, width, few, most in
             zip(changes, table.groupby("changed", sort=False).width.first(), epochs.min(), epochs.max())])
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right")
-        figure.supxlabel("\n".join(textwrap.wrap(footnote, 120)), fontsize=10, color=GREY)
+        lines = [part for line in footnote.splitlines() for part in textwrap.wrap(line, 120)]
+        figure.supxlabel("\n".join(lines), fontsize=10, color=GREY)
     return figure
 
 
@@ -102,7 +103,8 @@ def qil_reasons_in_words(table: pd.DataFrame) -> str:
     before, *others = losses.index
     lines = []
     for changed in others:
-        parts = [f"{bits} loses {_points(losses.at[changed, bits])} points instead of "
+        parts = [f"{bits} is no result (failed training)" if math.isnan(losses.at[changed, bits]) else
+                 f"{bits} loses {_points(losses.at[changed, bits])} points instead of "
                  f"{_points(losses.at[before, bits])}" for bits in losses]
         enough = [bits for bits in losses if losses.at[changed, bits] <= printed[bits]]
         lines.append(f"* **{changed.capitalize()}**: {', '.join(parts)}. "
