@@ -24,6 +24,7 @@ from .errors import InputError
 from .parallel import environment_of_workers
 from .paths import ROOT
 from .rates import Kind
+from .training.settings import assumed
 
 # {name: what it changes of a recipe}; the first is what all others are held against
 WAYS = {"float32": {}, "bfloat16": {"precision": "bfloat16"}, "float32, compiled": {"compiled": True},
@@ -188,7 +189,6 @@ def _job(device: str, changes: dict, quantized: bool, width: float, batch: int, 
     from .training.phases import Phase
 
     torch.manual_seed(0)
-    torch.set_num_threads(1)
     y = torch.randint(0, 10, (images,))
     patterns, noise = torch.randint(0, 256, (10, 3, 1, 1)), torch.randint(0, 256, (images, 3, 32, 32))
     made_up = Images(((patterns[y] + noise) // 2).to(torch.uint8), y, "made up")    # easy: the loss has to fall
@@ -230,7 +230,8 @@ def main() -> None:
     parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job:
-        _job(**json.loads(args.job))
+        with assumed(threads=1):        # as in every training
+            _job(**json.loads(args.job))
         return
     print(machine(args.device))
     table, choice = run(device=args.device, seconds=args.seconds)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 
+import pandas as pd
 import pytest
 import torch
 
@@ -37,3 +38,12 @@ def site(tmp_path_factory):
     done = subprocess.run([sys.executable, ROOT / "site" / "build.py", folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+def whole_history(recipe, accuracy: float) -> pd.DataFrame:
+    """The history of a made-up run of this recipe, with the same accuracy everywhere."""
+    return pd.DataFrame(
+        [(phase.name, epoch, 8 * epoch, split, "accuracy", accuracy) for phase in recipe.phases
+         for split, epochs in (("val", range(phase.epochs + 1)), ("train", range(1, phase.epochs + 1)),
+                               ("val_ema", [phase.epochs])) for epoch in epochs],
+        columns=["phase", "epoch", "step", "split", "metric", "value"])

@@ -5,6 +5,7 @@ import json
 
 import pandas as pd
 import pytest
+from conftest import whole_history
 
 from paperlib import data, models, paths, recipes, runs, sources
 from paperlib.claims import (
@@ -257,6 +258,7 @@ def test_recorded_run_is_found_by_its_recipe(tmp_path, monkeypatch):
     made, wanted = run("duq", 1), smoke(profile="recorded", seed=1)
     net = models.quantize(models.build("mobilenet_v3_large", width=0.1), models.Scheme())
     made.recipe, made.layers = dataclasses.replace(wanted, recorded=False, label="another"), models.plan(net)
+    made.history = whole_history(wanted, 50.5)
     with pytest.raises(InputError, match="no recorded run of 'DuQ.*, seed 1,"):
         runs.obtain(wanted)
     made.record("one")

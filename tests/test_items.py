@@ -3,6 +3,7 @@ import dataclasses
 
 import pandas as pd
 import pytest
+from conftest import whole_history
 
 from paperlib import items, notebooks, paths, profiles, recipes, runs, tables
 from paperlib.errors import InputError
@@ -92,7 +93,7 @@ def shelf(tmp_path, monkeypatch):
 
 def finished(seed=0, **options):
     recipe = recipes.activations_then_weights("duq", profile="laptop", seed=seed, **options)
-    return Run(recipe, HISTORY, pd.DataFrame({"layer": ["a"]}), steps=pd.DataFrame({"iteration": [1, 2]}), key="k",
+    return Run(recipe, whole_history(recipe, 50.5), pd.DataFrame({"layer": ["a"]}), steps=pd.DataFrame({"iteration": [1, 2]}), key="k",
                seconds=1.0, environment={})
 
 
@@ -108,7 +109,7 @@ def test_a_recorded_run_brings_its_tables_along(shelf):
     assert folder.parent == shelf and folder.name.startswith("duq-negative-padding_mobilenet_v3_large_3_")
     again = runs.obtain(dataclasses.replace(run.recipe, recorded=True, label="another"))
     pd.testing.assert_frame_equal(again.find(sizes), run.find(sizes))
-    pd.testing.assert_frame_equal(again.history, HISTORY)
+    pd.testing.assert_frame_equal(again.history, run.history)
     assert again.steps.iteration.tolist() == [1, 2] and again.folder == folder
     with pytest.raises(InputError, match="has no table 'test_others', and no weights"):
         again.find(tables.named("test_others")(lambda run: None))

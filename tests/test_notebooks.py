@@ -146,3 +146,9 @@ def test_parameters_cell_is_typed_and_commented(name):
         assert re.fullmatch(r"\w+: (int|float|str|bool) = .+  # .+", line), line
     found = notebooks.parameters(name)
     assert found["profile"]["default"] == '"recorded"' and all(p["help"] for p in found.values())
+
+
+@pytest.mark.parametrize("name", ["own_network", "00_start_here"])
+def test_a_notebook_without_a_profile_is_no_figure(name):
+    with pytest.raises(InputError, match=f"the notebook '{name}' draws no figure .* `make lab`"):
+        notebooks.make_figure(name, "smoke", {})

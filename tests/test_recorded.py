@@ -8,12 +8,11 @@ import warnings
 
 import pandas as pd
 import pytest
+from conftest import whole_history
 
 from paperlib import paths, recipes, recorded, runs, shelf, tables
 from paperlib.errors import InputError
 from paperlib.runs import Run
-
-COLUMNS = ["phase", "epoch", "step", "split", "metric", "value"]
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +29,7 @@ def marks(made):
 def finished(seed=0, mark=1.0, key="k"):
     """A run whose tables all say ``mark``."""
     recipe = recipes.activations_then_weights("duq", profile="laptop", seed=seed)
-    history = pd.DataFrame(
-        [(phase.name, epoch, 8 * epoch, split, "accuracy", mark) for phase in recipe.phases
-         for split, epochs in (("val", range(phase.epochs + 1)), ("train", range(1, phase.epochs + 1)),
-                               ("val_ema", [phase.epochs])) for epoch in epochs], columns=COLUMNS)
-    made = Run(recipe, history, pd.DataFrame({"layer": ["a"], "mark": [mark]}),
+    made = Run(recipe, whole_history(recipe, mark), pd.DataFrame({"layer": ["a"], "mark": [mark]}),
                steps=pd.DataFrame({"iteration": [1], "mark": [mark]}), key=key, seconds=mark, environment={})
     made.find(marks)
     return made
