@@ -110,7 +110,8 @@ def run(*, device: str = "cuda", seconds: float = 60.0, size: dict | None = None
             tolerance = TOLERANCE.get(ways.get(name, {}).get("precision", "float32"), 0.0)
             row["agrees"] = name != FLOAT and abs(row["difference"]) <= tolerance
         for name in (FLOAT, *ways):         # one after the other, alone
-            rows[name]["images_per_s"] = _rates([processes[name]], 0.03 * seconds, until) if "loss" in rows[name] else 0.0
+            rows[name]["images_per_s"] = (_rates([processes[name]], 0.03 * seconds, until) if "loss" in rows[name]
+                                          else 0.0)
         best = max((name for name in ways if rows[name]["agrees"]), key=lambda name: rows[name]["images_per_s"],
                    default=REFERENCE)
         for name, process in processes.items():
@@ -166,7 +167,7 @@ def _side_by_side(first: _Process, another, most: int, alone: float, seconds: fl
     count = 2
     while count <= 1 + len(ready) and time.monotonic() + seconds < until:
         rate = _rates([first, *ready][:count], seconds, until)
-        if rate > 1.05 * best[1]:       # a tenth of a per cent is not worth a process
+        if rate > 1.05 * best[1]:       # less is within what two measurements differ by
             best = count, rate
         count *= 2
     return best

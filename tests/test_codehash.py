@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from paperlib import codehash, provenance, runs
+from paperlib import codehash, provenance
 from paperlib.errors import InputError
 from paperlib.paths import ROOT
-from paperlib.store import Link
 
 SAMPLE = rb'''"""A module."""
 from __future__ import annotations

@@ -5,7 +5,6 @@ import math
 import warnings
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
 from .. import quantizers
@@ -13,8 +12,8 @@ from ..errors import InputError
 from ..layers import QuantConv2d, QuantLinear
 from .fold import fold
 from .fuse import unfuse
-from .identity import attach, detach, quantized_blocks
 from .gates import gate_layers
+from .identity import attach, detach, quantized_blocks
 from .graph import unwrapped
 from .ranges import input_floors
 from .scheme import FLOAT, Scheme
