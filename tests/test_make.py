@@ -64,7 +64,7 @@ def make(root, *words):
     """(exit code, the calls that were made, all that was printed)"""
     (root / "calls").unlink(missing_ok=True)
     time.sleep(TICK)
-    done = subprocess.run(["make", *words], cwd=root, capture_output=True, text=True)
+    done = subprocess.run(["make", "--no-print-directory", *words], cwd=root, capture_output=True, text=True)
     calls = (root / "calls").read_text().splitlines() if (root / "calls").exists() else []
     return done.returncode, calls, done.stdout + done.stderr
 
