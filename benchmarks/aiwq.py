@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from qat_step import arguments, measure_all, step
 from torch import nn
 
-from paperlib import instability, models
-from paperlib.batches import Batches
-from paperlib.data import load_subset
-from paperlib.moments import Change, Moments, divergence, rows
+from paperlib import models
+from paperlib.data.cifar10_batches import Batches
+from paperlib.data.cifar10_images import load_subset
+from paperlib.training import aiwq
+from paperlib.training.output_moments import Change, Moments, divergence, rows
 
 
-class TwoConvolutions(instability.Aiwq):
+class TwoConvolutions(aiwq.Aiwq):
     """AIWQ by its definition."""
 
     def _watch(self, name, watched):
@@ -63,7 +64,7 @@ def measure(name: str, batch: int, size: int, args: argparse.Namespace) -> None:
     plain = models.calibrate(models.quantize(base, models.Scheme(w_bits=args.bits, a_bits=args.bits)), next(data)[0])
     nets = {"plain": plain, "plain, AIWQ": copy.deepcopy(plain), "plain, two convolutions": copy.deepcopy(plain),
             "fused": models.fuse(plain), "fused, AIWQ": models.fuse(plain)}
-    meters = {variant: (TwoConvolutions if "two" in variant else instability.Aiwq)(nets[variant])
+    meters = {variant: (TwoConvolutions if "two" in variant else aiwq.Aiwq)(nets[variant])
               for variant in nets if "," in variant}
     for meter in meters.values():
         meter.__enter__()

@@ -20,10 +20,10 @@ import torch
 from torch import nn
 
 from paperlib import models
-from paperlib.deploy.onnx import session, to_onnx
+from paperlib.deploy.onnx_export import session, to_onnx
 
 try:
-    from paperlib.deploy.integer import IntegerNet
+    from paperlib.deploy.integer_net import IntegerNet
 except ImportError:
     IntegerNet = None
 

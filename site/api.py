@@ -8,8 +8,9 @@ from pathlib import Path
 
 from paperlib import quantizers
 
-MODULES = ("quantizers", "models", "layers", "cost", "instability", "recipes", "training.phases", "profiles", "runs",
-           "items", "inputs", "deploy", "published", "plots", "claims", "widgets", "exercises")
+MODULES = ("quantizers", "models", "models.layers", "models.cost", "training.aiwq", "training.phases", "recipes",
+           "recipes.profiles", "runs", "claims.experiments", "analysis.layer_inputs", "deploy", "claims.published", "plots",
+           "claims", "teaching.widgets", "teaching.exercises")
 
 
 def public(module: types.ModuleType) -> list[str]:

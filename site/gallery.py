@@ -5,7 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
-from paperlib import notebooks
+from paperlib.claims import notebooks
 
 FIGURES = Path(__file__).resolve().parent.parent / "figures" / "recorded"
 FILES = {"data": "csv", "where the numbers come from": "json", "for print": "svg"}

@@ -11,7 +11,9 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch.nn.functional import hardswish
 
-from paperlib import plots, quantizers, recipes, toys
+from paperlib import plots, quantizers, recipes
+from paperlib.analysis.one_weight import one_weight as one_weight_table
+from paperlib.analysis.one_weight import staircases
 from paperlib.plots.style import BLUE, GREEN, GREY, ORANGE, STYLE
 
 NAMES: dict[str, Callable[[], tuple[Figure, str]]] = {}
@@ -37,7 +39,7 @@ def figure(source: Path, name: str) -> str:
 
 @picture
 def one_weight() -> tuple[Figure, str]:
-    stairs, jumps = toys.staircases((8, 4, 2)), toys.one_weight((8, 4, 2))
+    stairs, jumps = staircases((8, 4, 2)), one_weight_table((8, 4, 2))
     return plots.one_weight(stairs, jumps), plots.describe_one_weight(stairs, jumps)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from paperlib.claims import scoreboard
-from paperlib.paths import ROOT
+from paperlib.system.paths import ROOT
 
 os.environ["PAPERLIB_FIGURES"] = tempfile.mkdtemp(prefix="paperlib-figures-")
 

@@ -3,11 +3,11 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from paperlib import claims, items, plots
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
+from paperlib import claims, plots
+from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, experiments
 from paperlib.runs import Run
 
-RISING = dict(zip(items.ABLATION, (60.0, 58.0, 62.0, 64.0, 65.0, 66.0, 67.0, 68.0)))
+RISING = dict(zip(experiments.ABLATION, (60.0, 58.0, 62.0, 64.0, 65.0, 66.0, 67.0, 68.0)))
 
 
 def run(recipe, end):
@@ -22,7 +22,7 @@ def found(bits=3, seeds=1, **changes):
     """Runs of all rows that end as RISING says, plus their seed; ``changes`` by row name, for the last seed."""
     ends = RISING | {row: value for row, value in changes.items()}
     return {row: [run(r, ends[row] if r.seed == seeds - 1 else RISING[row]) for r in recipes]
-            for row, recipes in items.ablation("laptop", seeds, bits).items()}
+            for row, recipes in experiments.ablation("laptop", seeds, bits).items()}
 
 
 def test_better_than_the_best_of_three():
@@ -65,13 +65,13 @@ def test_rows_of_different_seeds():
 def test_ladder_counts_epochs_and_names_the_lost():
     table = plots.ladder({3: found(3, seeds=2, QIL=12.0), 4: found(4, QIL=19.9)})
     epochs = table.drop_duplicates(["bits", "row"]).set_index(["bits", "row"]).epochs
-    recipes = items.ablation("laptop", 1, 3)
+    recipes = experiments.ablation("laptop", 1, 3)
     assert epochs[3, "PACT"] == sum(p.epochs for p in recipes["PACT"][0].phases)
     assert epochs[3, "+ PROFIT"] == sum(p.epochs for p in recipes["+ PROFIT"][0].phases) > epochs[3, "PACT"]
     assert set(table.row[table.quantized == "step by step"]) == {"+ progressive", "+ teacher", "+ PROFIT"}
     assert plots.at_chance(table) == [(4, "QIL")]                   # at 3 bits the mean of 58 and 12 is above
     shown = plots.ablation_table(table)
-    assert list(shown.index) == list(items.ABLATION)
+    assert list(shown.index) == list(experiments.ABLATION)
     assert shown.loc["QIL", "accuracy (%), 4 bits"] == "19.9 (n=1), AT CHANCE LEVEL"
     assert shown.loc["QIL", "accuracy (%), 3 bits"] == "35.0 ± 32.5 (n=2)"
 
@@ -90,7 +90,7 @@ def test_picture_has_a_bar_for_each_row():
 def test_the_papers_own_situation():
     ends = {"nothing frozen": (70.0, 19.0), "+ PROFIT": (72.0, 30.0)}
     pictures = {bits: {row: [run(r, ends[row][i]) for r in recipes] for row, recipes in rows.items()}
-                for i, (bits, rows) in enumerate(items.ablation_photographs().items())}
+                for i, (bits, rows) in enumerate(experiments.ablation_photographs().items())}
     verdicts = {v.claim: v for v in claims.ablation_on_photographs(pictures)}
     assert {claim: v.verdict for claim, v in verdicts.items()} == {
         "+ PROFIT adds accuracy at 4 and 3 bits": REPRODUCED,

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from paperlib import claims, items, plots
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
+from paperlib import claims, plots
+from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, experiments
 from paperlib.errors import InputError
 from paperlib.runs import Run
 
@@ -14,7 +14,7 @@ V3 = "mobilenet_v3_large"
 def run(bits, seed=0, model=V3, full=80.0, taught=81.0, end=80.0):
     """A run with these accuracies at the end of "float", of "fine-tuning" and of all; 30 before each, other splits and
     losses beside them, and averaged weights five points better."""
-    recipe = items.accuracy("laptop", seed + 1, (bits,), (model,))[model, bits][seed]
+    recipe = experiments.accuracy("laptop", seed + 1, (bits,), (model,))[model, bits][seed]
     rows = []
     for phase in recipe.phases:
         last = {"float": full, "fine-tuning": taught}.get(phase.name, end if phase is recipe.phases[-1] else 30.0)

@@ -7,13 +7,14 @@ import pytest
 from matplotlib import pyplot as plt
 from torch import nn
 
-from paperlib import instability, models, recipes, toys
+from paperlib import models, recipes
+from paperlib.analysis import one_weight
 from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
 from paperlib.claims.aiwq import DRIFTS, aiwq_by_bits, aiwq_grows, aiwq_in_words, aiwq_is_uneven, norms_jump
 from paperlib.errors import InputError
 from paperlib.plots import aiwq as plots
 from paperlib.runs import Run
-from paperlib.training import freezing
+from paperlib.training import aiwq, freezing
 
 LAYERS = [("features.0.0", "first"), ("features.1.conv.0.0", "depthwise"), ("features.1.conv.1", "project"),
           ("features.2.fc1", "se"), ("features.2.0", "expand"), ("classifier", "linear")]
@@ -43,7 +44,7 @@ def run(bits, aiwq=(1.0, 2.0, 3.0), drift=0.1, seed=0, **changes):
 
 @pytest.mark.parametrize("update", [0.001, 0.005])
 def test_one_weight_in_closed_form(update):
-    table = toys.one_weight((8, 5, 4, 3, 2), update)
+    table = one_weight.one_weight((8, 5, 4, 3, 2), update)
     for row in table.itertuples():
         k = 2 ** (row.bits - 1) - 1
         assert row.levels == 2 * k + 1 and row.step == pytest.approx(1 / k)
@@ -56,11 +57,11 @@ def test_one_weight_in_closed_form(update):
 def test_an_update_that_is_larger_than_the_range_is_refused():
     for update in (0.0, 1.0, -0.1):
         with pytest.raises(InputError, match="update"):
-            toys.one_weight([4], update)
+            one_weight.one_weight([4], update)
 
 
 def test_staircase_has_the_quantizers_levels():
-    stairs = toys.staircases([3, 2], -1, 1)
+    stairs = one_weight.staircases([3, 2], -1, 1)
     for bits, stair in stairs.groupby("bits"):
         assert stair.quantized.drop_duplicates().tolist() == pytest.approx(np.linspace(-1, 1, 2**bits - 1))
         assert (stair.quantized - stair.weight).abs().max() <= 0.5 / (2 ** (bits - 1) - 1) + 1e-6
@@ -171,7 +172,7 @@ def test_steps_are_aggregated_for_each_iteration():
 
 def test_the_line_ends_where_the_table_stands():
     """The moving average over iterations is the one that Aiwq computes, also where an iteration has no value."""
-    watched = [instability._Watched(nn.Identity()) for _ in range(3)]
+    watched = [aiwq._Watched(nn.Identity()) for _ in range(3)]
     rows = [(i, f"{k}", "aiwq", value) for i in range(2, 30) for k, w in enumerate(watched)
             if (value := w.add(np.array([math.nan if (i + k) % 3 == 0 else float(i * (k + 1))]), 0.999)) is not None]
     table = pd.DataFrame({"layer": list("012"), "aiwq": [w.average / (1 - 0.999**w.iterations) for w in watched]})
@@ -209,7 +210,7 @@ def test_pictures_show_what_the_tables_say():
     assert drawn["depthwise"].get_xdata().tolist() == [1] and drawn["depthwise"].get_ydata().tolist() == [8.0]
     looks = {(line.get_color(), line.get_marker()) for kind, line in drawn.items() if kind in plots.KINDS}
     assert len(looks) == table.kind.nunique() == 6
-    one = plots.one_weight(toys.staircases((4, 2)), toys.one_weight((4, 2)))
+    one = plots.one_weight(one_weight.staircases((4, 2)), one_weight.one_weight((4, 2)))
     assert [t.get_text() for ax in one.axes for t in ax.texts if t.get_text()] == ["+0.14", "+1"]
     plt.close("all")
 
@@ -222,7 +223,7 @@ def test_alternative_texts_name_the_values():
     text = plots.describe_aiwq_by_layer({"ours": layers()})
     assert ("ours: 6 layers, the largest features.1.conv.0.0 (depthwise) with 8, the median 3, the smallest 0.5; round "
             "2 would freeze 1 depthwise, 1 expand") in text
-    text = plots.describe_one_weight(toys.staircases((4, 2)), toys.one_weight((8, 4, 2)))
+    text = plots.describe_one_weight(one_weight.staircases((4, 2)), one_weight.one_weight((8, 4, 2)))
     assert "4 bits, 15 levels: from 0.429 to 0.571; 2 bits, 3 levels: from 0 to 1." in text and "8 bits" not in text
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from paperlib import deploy, fused, models
-from paperlib.models import Scheme
+from paperlib import deploy, models
+from paperlib.models import Scheme, fused_conv
 
 X = torch.randn(6, 4, 12, 10, generator=torch.Generator().manual_seed(0))
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(autouse=True)
 def fuse_small_layers_too(monkeypatch):
-    monkeypatch.setattr(fused, "WORTH", 0)
+    monkeypatch.setattr(fused_conv, "WORTH", 0)
 
 
 def network(*conv, channels=8, affine=True, gamma=None, sync=False, **options):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from paperlib.batches import MEAN, STD, Batches
-from paperlib.data import load_subset
+from paperlib.data.cifar10_batches import MEAN, STD, Batches
+from paperlib.data.cifar10_images import load_subset
+from paperlib.data.image_arrays import Images
 from paperlib.errors import InputError
-from paperlib.images import Images
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 import torch
 
-from paperlib import bitwise, models
+from paperlib import models
+from paperlib.analysis import popcount
 from paperlib.errors import InputError
-from paperlib.layers import QuantConv2d, QuantLinear
+from paperlib.models.layers import QuantConv2d, QuantLinear
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RANDOM = np.random.default_rng(0)
@@ -23,7 +24,7 @@ def weights(bits, shape):
 def test_product_of_all_widths_is_exact(a_bits, w_bits):
     for m, k, n in ((3, 4, 1), (2, 3, 63), (5, 2, 64), (1, 2, 65), (3, 1, 200), (0, 3, 10), (3, 0, 10), (2, 2, 0)):
         a, w = RANDOM.integers(0, 2**a_bits, (m, n)), weights(w_bits, (k, n))
-        found = bitwise.product(a, w, a_bits, w_bits)
+        found = popcount.product(a, w, a_bits, w_bits)
         assert found.dtype == np.int64 and np.array_equal(found, a @ w.T)
 
 
@@ -32,21 +33,21 @@ def test_product_of_the_extremes_is_exact(a_bits, w_bits):
     top, low = 2**a_bits - 1, -1 if w_bits == 1 else -2 ** (w_bits - 1)
     high = 1 if w_bits == 1 else 2 ** (w_bits - 1) - 1
     a, w = np.full((1, 1000), top), np.array([[low] * 1000, [high] * 1000])
-    assert bitwise.product(a, w, a_bits, w_bits).tolist() == [[1000 * top * low, 1000 * top * high]]
+    assert popcount.product(a, w, a_bits, w_bits).tolist() == [[1000 * top * low, 1000 * top * high]]
 
 
 def test_ternary_weights_are_two_bits():
     a, w = RANDOM.integers(0, 16, (4, 100)), RANDOM.integers(-1, 2, (5, 100))
-    assert np.array_equal(bitwise.product(a, w, 4, 2), a @ w.T)
+    assert np.array_equal(popcount.product(a, w, 4, 2), a @ w.T)
 
 
 @pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 129])
 def test_xnor_product_is_exact(n):
     a, w = RANDOM.choice([-1, 1], (4, n)), RANDOM.choice([-1, 1], (3, n))
-    assert np.array_equal(bitwise.xnor_product(a, w), a @ w.T)
+    assert np.array_equal(popcount.xnor_product(a, w), a @ w.T)
 
 
-@pytest.mark.parametrize("count", [bitwise.popcount, bitwise._popcount_by_halves])
+@pytest.mark.parametrize("count", [popcount.popcount, popcount._popcount_by_halves])
 def test_popcount_counts_ones(count):
     words = np.concatenate([RANDOM.integers(0, 2**64, 500, dtype=np.uint64),
                             np.array([0, 1, 2**63, 2**64 - 1], dtype=np.uint64)])
@@ -54,10 +55,10 @@ def test_popcount_counts_ones(count):
 
 
 def test_planes_put_the_lowest_bit_first_and_fill_up_with_zeros():
-    planes = bitwise.planes(np.array([[1, 2, 3], [-1, 0, -4]]), 3)
+    planes = popcount.planes(np.array([[1, 2, 3], [-1, 0, -4]]), 3)
     assert planes.shape == (3, 2, 1) and planes[:, 0, 0].tolist() == [0b101, 0b110, 0]
     assert planes[:, 1, 0].tolist() == [0b001, 0b001, 0b101]     # -1 is 111, -4 is 100
-    assert bitwise.planes(np.ones((1, 65), int), 1)[0, 0].tolist() == [2**64 - 1, 1]
+    assert popcount.planes(np.ones((1, 65), int), 1)[0, 0].tolist() == [2**64 - 1, 1]
 
 
 @pytest.mark.parametrize("a, w, a_bits, w_bits, cause", [
@@ -68,13 +69,13 @@ def test_planes_put_the_lowest_bit_first_and_fill_up_with_zeros():
     ([[1]], [[1]], 9, 2, "bits must be .* got 9"), ([[1]], [[1]], 2, True, "bits must be .* got True")])
 def test_wrong_input_is_refused(a, w, a_bits, w_bits, cause):
     with pytest.raises(InputError, match=cause):
-        bitwise.product(np.array(a), np.array(w), a_bits, w_bits)
+        popcount.product(np.array(a), np.array(w), a_bits, w_bits)
 
 
 def test_wrong_input_to_xnor_is_refused():
     for a, w, cause in (([[0]], [[1]], "activations of 1 bit are -1 or 1"), ([[1]], [[1, 1]], "equally long")):
         with pytest.raises(InputError, match=cause):
-            bitwise.xnor_product(np.array(a), np.array(w))
+            popcount.xnor_product(np.array(a), np.array(w))
 
 
 def quantized(layer, x, method="qil", **scheme):
@@ -92,7 +93,7 @@ def test_a_convolution_gives_its_output(a_bits, w_bits, options):
     layer = quantized(torch.nn.Conv2d(5, 7, 3, **options), x, w_bits=w_bits, a_bits=a_bits)
     x = x.relu()
     assert isinstance(layer, QuantConv2d)
-    torch.testing.assert_close(bitwise.apply(layer, x).float(), layer(x), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(popcount.apply(layer, x).float(), layer(x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["qil", "lsq"])
@@ -102,7 +103,7 @@ def test_a_linear_layer_gives_its_output(method, per_channel):
     x = torch.randn(2, 3, 70)
     layer = quantized(torch.nn.Linear(70, 4), x, method, per_channel=per_channel)
     assert isinstance(layer, QuantLinear)
-    torch.testing.assert_close(bitwise.apply(layer, x.relu()).float(), layer(x.relu()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(popcount.apply(layer, x.relu()).float(), layer(x.relu()), rtol=1e-5, atol=1e-6)
 
 
 def test_layers_that_are_not_codes_times_a_scale_are_refused():
@@ -111,9 +112,9 @@ def test_layers_that_are_not_codes_times_a_scale_are_refused():
             (torch.nn.Conv2d(4, 4, 3), {"a_bits": 32}, "float inputs or weights"),
             (torch.nn.Conv2d(4, 4, 3, groups=2), {}, "one group")):
         with pytest.raises(InputError, match=cause):
-            bitwise.codes(quantized(layer, x, **options), x.relu())
+            popcount.codes(quantized(layer, x, **options), x.relu())
     with pytest.raises(InputError, match="float inputs or weights"):
-        bitwise.codes(torch.nn.Linear(2, 2), x)
+        popcount.codes(torch.nn.Linear(2, 2), x)
 
 
 def test_compare_counts_words_of_every_quantized_layer():
@@ -121,12 +122,12 @@ def test_compare_counts_words_of_every_quantized_layer():
     x = torch.rand(1, 3, 32, 32)
     scheme = models.Scheme("qil", "qil", w_bits=2, a_bits=1, quantize_first=False, quantize_last=False)
     net = models.calibrate(models.quantize(models.build("vgg7", width=0.0625), scheme), x)
-    table = bitwise.compare(net, x)
+    table = popcount.compare(net, x)
     plan = models.plan(net)
     assert table.layer.tolist() == plan[plan.w_bits == 2].layer.tolist() and len(table) == 6
     assert table.equal.all() and (table.difference < 1e-5).all() and table.w_bits.eq(2).all()
     first = table.iloc[0]       # 8 channels to 8 at 32 x 32: 72 products in 2 words, 1 bit times 2 bits
     assert (first.multiply_adds, first.words) == (1024 * 8 * 72, 1024 * 8 * 2 * 2)
     assert not any(m._forward_pre_hooks for m in net.modules())
-    pd.testing.assert_frame_equal(table, bitwise.compare(net.train(), x))
+    pd.testing.assert_frame_equal(table, popcount.compare(net.train(), x))
     assert net.training

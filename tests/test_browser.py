@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from paperlib import notebooks
+from paperlib.claims import notebooks
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,10 @@ import warnings
 import pytest
 import torch
 
-from paperlib import building, environment, kernels
-from paperlib.paths import ROOT
+from paperlib.quantizers import kernels
+from paperlib.runs import check_env
+from paperlib.system import c_compiler
+from paperlib.system.paths import ROOT
 
 cc = pytest.mark.skipif(kernels.library() is None, reason="no C compiler")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="not built here")
@@ -44,11 +46,11 @@ def library(cache):
 
 @cc
 def test_built_once_and_found_again(source, cache, monkeypatch):
-    assert building.load(source, ["one"]).one() == 1
+    assert c_compiler.load(source, ["one"]).one() == 1
     file = library(cache)
     assert cache.stat().st_mode & 0o777 == file.stat().st_mode & 0o777 == 0o700 and len(list(cache.iterdir())) == 1
-    monkeypatch.setattr(building, "_build", lambda *_: pytest.fail("built again"))
-    assert building.load(source, ["one"]).one() == 1
+    monkeypatch.setattr(c_compiler, "_build", lambda *_: pytest.fail("built again"))
+    assert c_compiler.load(source, ["one"]).one() == 1
 
 
 @cc
@@ -56,12 +58,12 @@ def test_built_once_and_found_again(source, cache, monkeypatch):
     lambda code: b"", lambda code: code[:1000], lambda code: code[:-1], lambda code: b"\x7fELF" + bytes(99),
     lambda code: code[:2000] + b"\1" + code[2001:]])
 def test_what_is_damaged_is_built_anew(source, cache, damage):
-    building.load(source, ["one"])
+    c_compiler.load(source, ["one"])
     file = library(cache)
     whole = file.read_bytes()
     file.unlink()       # the mapped one stays whole
     file.write_bytes(damage(whole)), file.chmod(0o700)
-    assert building.load(source, ["one"]).one() == 1 and library(cache).read_bytes() == whole
+    assert c_compiler.load(source, ["one"]).one() == 1 and library(cache).read_bytes() == whole
 
 
 @cc
@@ -72,21 +74,21 @@ def test_what_is_damaged_is_built_anew(source, cache, damage):
         getattr(os, "geteuid", int)() != 0, reason="only root can give files away"))],
     ids=["writable", "a link", "another user's"])
 def test_a_library_that_others_may_have_written_is_built_anew(source, cache, spoil):
-    building.load(source, ["one"])
+    c_compiler.load(source, ["one"])
     spoil(library(cache))
-    assert building.load(source, ["one"]).one() == 1
+    assert c_compiler.load(source, ["one"]).one() == 1
     assert library(cache).lstat().st_mode & 0o777 == 0o700
 
 
 @cc
 def test_other_sources_flags_processors_and_compilers_have_libraries_of_their_own(source, cache, monkeypatch, tmp_path):
-    changes = [lambda: None, lambda: monkeypatch.setattr(building, "_machine", lambda: "another"),
-               lambda: monkeypatch.setattr(building, "FLAGS", ["-fPIC"]), lambda: source.write_text("int one=1;"),
+    changes = [lambda: None, lambda: monkeypatch.setattr(c_compiler, "_machine", lambda: "another"),
+               lambda: monkeypatch.setattr(c_compiler, "FLAGS", ["-fPIC"]), lambda: source.write_text("int one=1;"),
                lambda: monkeypatch.setenv("CC", script(tmp_path / "mycc", 'exec cc "$@"')),
                lambda: monkeypatch.setenv("CC", str(tmp_path / "mycc") + " -DX='a b'")]
     for n, change in enumerate(changes):
         change()
-        building.load(source, ["one"])
+        c_compiler.load(source, ["one"])
         assert len(list(cache.glob("*.so"))) == n + 1
 
 
@@ -94,11 +96,11 @@ def test_other_sources_flags_processors_and_compilers_have_libraries_of_their_ow
 @pytest.mark.parametrize("value", ["", ".", "cache/relative", "~/x"])
 def test_a_cache_folder_that_is_not_absolute_counts_for_nothing(source, monkeypatch, tmp_path, value):
     monkeypatch.setenv("XDG_CACHE_HOME", value), monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    building.load(source, ["one"])
+    c_compiler.load(source, ["one"])
     assert len(list(tmp_path.rglob("*.so"))) == len(list((tmp_path / "home/.cache/paperlib/kernels").glob("*.so"))) == 1
     monkeypatch.setenv("HOME", "relative")
-    with pytest.raises(building.Unavailable, match="nobody knows the home folder.*XDG_CACHE_HOME"):
-        building.load(source, ["one"])
+    with pytest.raises(c_compiler.Unavailable, match="nobody knows the home folder.*XDG_CACHE_HOME"):
+        c_compiler.load(source, ["one"])
 
 
 def folder_of_others(cache, monkeypatch):
@@ -139,14 +141,14 @@ NOT_HERE = {
 @pytest.mark.parametrize("case", NOT_HERE)
 def test_where_c_cannot_be_a_line_says_why_and_torch_does_it(case, cache, monkeypatch):
     spoil, message = NOT_HERE[case]
-    monkeypatch.setattr(building, "PATIENCE", 0.5)
+    monkeypatch.setattr(c_compiler, "PATIENCE", 0.5)
     spoil(cache, monkeypatch)
     start = time.monotonic()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         assert kernels.library.__wrapped__() is None
     assert time.monotonic() - start < 10 and len(said) == (case != "not wanted")
-    lines = [found for holds, found, _ in environment.checks() if "fast loops in C" in found and holds]
+    lines = [found for holds, found, _ in check_env.checks() if "fast loops in C" in found and holds]
     for text in [str(w.message) for w in said] + lines:
         assert re.search(message, text) and "\n" not in text
     assert len(lines) == 1 and not list(cache.parents[2].rglob("*.so")) and not list(cache.rglob(".*"))
@@ -154,8 +156,8 @@ def test_where_c_cannot_be_a_line_says_why_and_torch_does_it(case, cache, monkey
 
 @cc
 def test_a_library_that_lacks_a_function(source):
-    with pytest.raises(building.Unavailable, match="lacks two"):
-        building.load(source, ["one", "two"])
+    with pytest.raises(c_compiler.Unavailable, match="lacks two"):
+        c_compiler.load(source, ["one", "two"])
 
 
 @cc
@@ -165,7 +167,7 @@ def test_threads_and_processes_build_once(source, cache, monkeypatch, tmp_path):
             "import building; assert building.load(Path(sys.argv[2]), ['one']).one() == 1")
     others = [subprocess.Popen([sys.executable, "-c", code, ROOT / "paperlib", source]) for _ in range(3)]
     found = []
-    threads = [threading.Thread(target=lambda: found.append(building.load(source, ["one"]).one())) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: found.append(c_compiler.load(source, ["one"]).one())) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -177,11 +179,11 @@ def test_threads_and_processes_build_once(source, cache, monkeypatch, tmp_path):
 @cc
 def test_a_lock_that_nobody_gives_back_only_delays(source, cache, monkeypatch):
     import fcntl
-    monkeypatch.setattr(building, "PATIENCE", 1)
+    monkeypatch.setattr(c_compiler, "PATIENCE", 1)
     cache.mkdir(parents=True), cache.chmod(0o700)
     handle = os.open(cache, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    assert building.load(source, ["one"]).one() == 1
+    assert c_compiler.load(source, ["one"]).one() == 1
     os.close(handle)
 
 

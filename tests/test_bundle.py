@@ -6,8 +6,10 @@ import tarfile
 import numpy as np
 import pytest
 
-from paperlib import bundle, data, paths, recorded
+from paperlib.data import cifar10_images
 from paperlib.errors import InputError
+from paperlib.runs import bundle, recorded
+from paperlib.system import paths
 
 RUN = "smoke_vgg7"
 
@@ -30,7 +32,7 @@ def unpacked(volumes, folder):
 
 
 def test_images_come_out_as_they_went_in(tmp_path):
-    test = data.load_subset()[1]
+    test = cifar10_images.load_subset()[1]
     volumes = bundle._volumes(tmp_path / "volumes", bundle.VOLUME, bundle.pictures(test), 3)
     place = unpacked(volumes, tmp_path / "there") / "data" / "bundle"
     back = bundle.read(test.name, place)

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from paperlib import models, quantizers
 from paperlib.errors import InputError
-from paperlib.layers import QuantConv2d, QuantLinear
 from paperlib.models import Scheme, calibrate, quantize
+from paperlib.models.layers import QuantConv2d, QuantLinear
 from paperlib.training.engine import begin
 from paperlib.training.phases import Phase
 
@@ -124,7 +124,7 @@ def test_folded_norms_are_none():
 
 
 def test_processes_that_share_their_norms_agree_with_one(monkeypatch):
-    from paperlib import distributed
+    from paperlib.system import distributed
     one, many = (quantize(network(), scheme()) for _ in range(2))
     monkeypatch.setattr(distributed, "world", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import whole_history
 
-from paperlib import data, models, paths, recipes, runs, sources
+from paperlib import models, recipes, runs
 from paperlib.claims import (
     NOT_REPRODUCED,
     NOT_TESTABLE,
@@ -17,9 +17,11 @@ from paperlib.claims import (
     duq_ends_lower_than,
     duq_starts_higher,
 )
+from paperlib.data import cifar10_images
 from paperlib.errors import InputError
-from paperlib.runs import Run
-from paperlib.store import Link
+from paperlib.runs import Run, loading
+from paperlib.runs.phase_store import Link
+from paperlib.system import paths
 from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer
 from paperlib.training.phases import Freeze, Phase
@@ -243,13 +245,13 @@ def test_foreign_checkpoint_is_refused(tmp_path, monkeypatch):
 
 def test_without_all_of_cifar10_the_recipe_names_the_subset(monkeypatch):
     wanted = smoke(profile="laptop")
-    monkeypatch.setattr(sources, "images", lambda name: (range(50_000), range(10_000)))
-    assert sources.resolve(wanted) == wanted
-    monkeypatch.setattr(sources, "images", lambda name: data.load_subset())
-    got = sources.resolve(wanted)
+    monkeypatch.setattr(loading, "images", lambda name: (range(50_000), range(10_000)))
+    assert loading.resolve(wanted) == wanted
+    monkeypatch.setattr(loading, "images", lambda name: cifar10_images.load_subset())
+    got = loading.resolve(wanted)
     assert (got.data, got.train_images, got.test_images) == ("subset", 5000, 1000)
-    assert Link(got, 0).key != Link(wanted, 0).key and sources.resolve(got) == got
-    few = sources.resolve(dataclasses.replace(wanted, train_images=100, test_images=50))
+    assert Link(got, 0).key != Link(wanted, 0).key and loading.resolve(got) == got
+    few = loading.resolve(dataclasses.replace(wanted, train_images=100, test_images=50))
     assert (few.train_images, few.test_images) == (100, 50)
 
 

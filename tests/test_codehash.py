@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from paperlib import codehash, provenance
 from paperlib.errors import InputError
-from paperlib.paths import ROOT
+from paperlib.system import code_hash, provenance
+from paperlib.system.paths import ROOT
 
 SAMPLE = rb'''"""A module."""
 from __future__ import annotations
@@ -59,7 +59,7 @@ def replaced(old, new):
 
 
 def digest(text: bytes):
-    return codehash.whole({"module.py": text})
+    return code_hash.whole({"module.py": text})
 
 
 # What decides numbers.
@@ -75,17 +75,17 @@ NO_NUMBERS = ["__init__", "__main__", "claims/qil", "codehash", "cost", "deploy/
 
 
 def test_code_that_numbers_pass_through_and_no_other():
-    found = codehash.closure(provenance.IMPORTED)
+    found = code_hash.closure(provenance.IMPORTED)
     assert {f"{name}.py" for name in NUMBERS} | {"kernels.c"} <= set(found)
     added = {f"{name}.py": "\nNUMBER = 1\n" for name in NO_NUMBERS}
-    assert set(added) <= set(provenance.IMPORTED) and codehash.numerics(library(**added)) == provenance.code_version()
+    assert set(added) <= set(provenance.IMPORTED) and code_hash.numerics(library(**added)) == provenance.code_version()
 
 
 def test_imports_are_followed_wherever_they_stand():
     local = "\ndef local():\n    from .models import new\n"
     sources = library(**{"quantizers/one.py": "", "models/new.py": "import paperlib.plots.style", "layers.py": local,
                          "models/alone.py": ""})
-    found = set(codehash.closure(sources)) - set(codehash.closure(provenance.IMPORTED))
+    found = set(code_hash.closure(sources)) - set(code_hash.closure(provenance.IMPORTED))
     assert {"quantizers/one.py", "models/new.py", "plots/style.py"} <= found    # a quantizer's file needs no import
     assert "models/alone.py" not in found
 
@@ -96,7 +96,7 @@ def test_imports_are_followed_wherever_they_stand():
     ("photofiles.py", 'convert("RGB")', 'convert("L")'), ("distributed.py", "n / max(n - 1, 1)", "1.0"),
     ("batches.py", "0.4914", "0.4915"), ("kernels.c", "0.5f", "0.4f"), ("trainers.py", "recipe.seed)", "0)")])
 def test_a_single_number_changes_it(path, old, new):
-    assert codehash.numerics(library(**{path: replaced(old, new)})) != provenance.code_version()
+    assert code_hash.numerics(library(**{path: replaced(old, new)})) != provenance.code_version()
 
 
 def test_words_imports_and_places_do_not_change_it():
@@ -111,9 +111,9 @@ def test_words_imports_and_places_do_not_change_it():
     sources = library(**{"training/engine.py": reworded, "kernels.c": "\n// a comment\n/* and\nanother */\n"})
     sources["models/sub/wide.py"] = sources.pop("models/vgg7.py").replace(b"from ..errors", b"from paperlib.errors")
     sources["models/__init__.py"] = sources["models/__init__.py"].replace(b"from .vgg7 ", b"from .sub.wide ")
-    assert codehash.numerics(sources) == provenance.code_version()
-    assert "models/sub/wide.py" in codehash.closure(sources)
-    assert codehash.whole(sources) != provenance.library_version()     # a message is seen in a notebook
+    assert code_hash.numerics(sources) == provenance.code_version()
+    assert "models/sub/wide.py" in code_hash.closure(sources)
+    assert code_hash.whole(sources) != provenance.library_version()     # a message is seen in a notebook
 
 
 # In every Python, and whatever else lies around.
@@ -158,7 +158,7 @@ def test_what_it_does_not_look_at(old, new):
 def test_files_that_are_no_modules(tmp_path):
     copy = tmp_path / "paperlib"
     shutil.copytree(ROOT / "paperlib", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    before = codehash.read(copy)
+    before = code_hash.read(copy)
     assert before == provenance.IMPORTED
     for name in (".ipynb_checkpoints/duq-checkpoint.py", "quantizers/.ipynb_checkpoints/duq-checkpoint.py",
                  "quantizers/duq.py~", "quantizers/#duq.py#", "quantizers/#duq.py", "quantizers/duq copy.py",
@@ -169,25 +169,25 @@ def test_files_that_are_no_modules(tmp_path):
     (copy / "folder.py").mkdir()
     (copy / "nowhere.py").symlink_to("nothing")
     os.mkfifo(copy / "pipe.py")
-    assert codehash.read(copy) == before
+    assert code_hash.read(copy) == before
     (copy / "quantizers" / "backup.py").write_text("def (")
     (copy / "quantizers" / "latin.py").write_bytes(b"x = '\xe9'")
     (copy / "quantizers" / "deep.py").write_text("-" * 100_000 + "1")
-    assert codehash.numerics(codehash.read(copy)) == provenance.code_version()
-    assert codehash.whole(codehash.read(copy)) == provenance.library_version()
+    assert code_hash.numerics(code_hash.read(copy)) == provenance.code_version()
+    assert code_hash.whole(code_hash.read(copy)) == provenance.library_version()
     (copy / "quantizers" / "latin.c").write_bytes(b"int \xe9;")      # no module is called so
-    assert codehash.numerics(codehash.read(copy)) == provenance.code_version()
-    codehash.whole(codehash.read(copy))
+    assert code_hash.numerics(code_hash.read(copy)) == provenance.code_version()
+    code_hash.whole(code_hash.read(copy))
 
 
 # Edits under a running process.
 
 def test_edits_after_the_import_are_refused(monkeypatch):
-    provenance.demand_unchanged(codehash.numerics)
+    provenance.demand_unchanged(code_hash.numerics)
     edited = library(**{"training/losses.py": "\nNUMBER = 1\n"})
-    monkeypatch.setattr(codehash, "read", lambda folder: edited)
-    for version in (codehash.numerics, codehash.whole):
+    monkeypatch.setattr(code_hash, "read", lambda folder: edited)
+    for version in (code_hash.numerics, code_hash.whole):
         with pytest.raises(InputError, match=r"changed .*: training/losses.py\): restart the kernel"):
             provenance.demand_unchanged(version)
-    monkeypatch.setattr(codehash, "read", lambda folder: library(**{"plots/style.py": "\nNUMBER = 1\n"}))
-    provenance.demand_unchanged(codehash.numerics)      # drawing may change while something trains
+    monkeypatch.setattr(code_hash, "read", lambda folder: library(**{"plots/style.py": "\nNUMBER = 1\n"}))
+    provenance.demand_unchanged(code_hash.numerics)      # drawing may change while something trains

@@ -12,10 +12,13 @@ import pytest
 import torch
 
 from paperlib import __main__ as commandline
-from paperlib import deploy, items, paths, profiles, recipes, runs
+from paperlib import deploy, recipes, runs
+from paperlib.claims import experiments
 from paperlib.errors import InputError
-from paperlib.sources import resolve
-from paperlib.store import Link
+from paperlib.recipes import profiles
+from paperlib.runs.loading import resolve
+from paperlib.runs.phase_store import Link
+from paperlib.system import paths
 from paperlib.training import checkpoint
 
 SETTINGS = {"width": 0.1, "train_images": 60, "test_images": 50, "batch_size": 15, "float_epochs": 0, "stage_epochs": 4,
@@ -125,9 +128,9 @@ def test_prepare_trains_what_items_need_and_only_that(paperlib, monkeypatch):
     (wanted, workers), = asked
     assert (code, text, workers) == (0, "8 runs trained; all runs of profile smoke are there\n", 3)
     assert [recipe for recipe in wanted if not recipe.recorded] == [
-        recipe for group in items.ablation("smoke").values() for recipe in group]
+        recipe for group in experiments.ablation("smoke").values() for recipe in group]
     assert paperlib("prepare", "--profile", "laptop")[0] == 0
-    assert asked[1][0] == [recipe for recipe, _ in items.needed("laptop")] and asked[1][1] is None
+    assert asked[1][0] == [recipe for recipe, _ in experiments.needed("laptop")] and asked[1][1] is None
 
 
 def test_prepare_has_nothing_to_do_for_recorded_runs(paperlib):
@@ -270,7 +273,7 @@ def test_ctrl_c_reaches_no_worker(folder):
         while process.poll() is None and not workers:
             time.sleep(0.005)
             workers = [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline")
-                       if b"paperlib.worker" in read(file)
+                       if b"paperlib.runs.worker" in read(file)
                        and f"PPid:\t{process.pid}\n".encode() in read(file.with_name("status"))]
         assert os.getpgid(workers[0]) == workers[0] != os.getpgid(process.pid)
         os.killpg(process.pid, signal.SIGINT)

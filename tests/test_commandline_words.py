@@ -5,10 +5,11 @@ import sys
 
 import pytest
 
-from paperlib import paths, recipes
+from paperlib import recipes
 from paperlib.__main__ import parser
 from paperlib.errors import InputError
-from paperlib.wanted import recipes_of
+from paperlib.recipes.command_line import recipes_of
+from paperlib.system import paths
 
 
 def asked(*words):
@@ -84,7 +85,7 @@ def test_amounts_that_are_none(words, value, capsys):
                                  {"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0"}, {"RANK": "x"},
                                  {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}])
 def test_what_torchrun_would_not_set(env, monkeypatch):
-    from paperlib import distributed
+    from paperlib.system import distributed
 
     for name in (*distributed.PLACES, "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
@@ -97,7 +98,7 @@ def test_what_torchrun_would_not_set(env, monkeypatch):
 
 @pytest.mark.parametrize("size", ["", "1"])
 def test_one_process_is_alone(size, monkeypatch):
-    from paperlib import distributed
+    from paperlib.system import distributed
 
     monkeypatch.setenv("WORLD_SIZE", size)
     with distributed.started():

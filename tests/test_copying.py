@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
-from paperlib import fused, models
+from paperlib import models
 from paperlib.errors import InputError
-from paperlib.layers import QuantConv2d, QuantLinear
-from paperlib.models import Scheme
+from paperlib.models import Scheme, fused_conv
+from paperlib.models.layers import QuantConv2d, QuantLinear
 
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -105,7 +105,7 @@ def test_methods_that_are_lost_are_said():
 
 @pytest.mark.parametrize("place", [4, 5, 6, 1, 3])
 def test_hooked_modules_are_neither_fused_nor_folded_so_hooks_see_what_they_saw(place, monkeypatch):
-    monkeypatch.setattr(fused, "WORTH", 0)
+    monkeypatch.setattr(fused_conv, "WORTH", 0)
     net = network()
     net.insert(6, nn.Conv2d(8, 8, 1))
     net.train()(X)

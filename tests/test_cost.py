@@ -6,9 +6,9 @@ import torch
 import torchvision
 from torch import nn
 
-from paperlib import cost, models
+from paperlib import models
 from paperlib.errors import InputError
-from paperlib.models import Scheme
+from paperlib.models import Scheme, cost
 
 
 def imagenet(name):

@@ -6,12 +6,14 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from paperlib import bops, claims, cost, items, models, plots, published
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
-from paperlib.models import Scheme
+from paperlib import claims, models, plots
+from paperlib.analysis import bit_operations
+from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, experiments, published
+from paperlib.claims import cost as cost_claims
+from paperlib.models import Scheme, cost
 from paperlib.runs import Run
 
-THE_RULE = next(iter(bops.RULES))
+THE_RULE = next(iter(bit_operations.RULES))
 
 
 def accuracy_run(recipe, accuracy):
@@ -23,7 +25,7 @@ def accuracy_run(recipe, accuracy):
 
 def test_small_network_counted_by_hand():
     net = models.quantize(models.build("vgg7", width=0.05), Scheme(quantize_first=False, quantize_last=False))
-    operations, size = bops.total(net, 32)
+    operations, size = bit_operations.total(net, 32)
     want = bits = 0
     for row, plan in zip(cost.table(net, 32).query("kind != 'norm'").itertuples(), models.plan(net).itertuples()):
         weights, n = (math.prod(map(int, plan.weight_shape.split("x")[k:])) for k in (0, 1))
@@ -33,22 +35,22 @@ def test_small_network_counted_by_hand():
     assert operations == pytest.approx(want / 1e9, rel=1e-12) and size == pytest.approx(bits / 8e6, rel=1e-12)
 
 
-@pytest.mark.parametrize("model", bops.NAMES)
+@pytest.mark.parametrize("model", bit_operations.NAMES)
 @pytest.mark.parametrize("bits, exceptions", [((4, 4), True), ((4, 8), False), ((8, 8), True)])
 def test_the_rule_is_the_counter_and_the_reading_of_weights(model, bits, exceptions):
-    table = cost.table(bops.imagenet(model, *bits, exceptions), 224)
+    table = cost.table(bit_operations.imagenet(model, *bits, exceptions), 224)
     w = bits[1]
-    assert bops.RULES[THE_RULE].count(model, *bits, exceptions) == pytest.approx(
+    assert bit_operations.RULES[THE_RULE].count(model, *bits, exceptions) == pytest.approx(
         table.bops.sum() + w * (table.weight_bytes.sum() * 8 / w), rel=1e-12)
-    free = dataclasses.replace(bops.RULES[THE_RULE], reading=False)
+    free = dataclasses.replace(bit_operations.RULES[THE_RULE], reading=False)
     assert free.count(model, *bits, exceptions) == pytest.approx(table.bops.sum(), rel=1e-12)
 
 
 def test_what_layers_see():
-    t = bops.layers("mobilenet_v3_large", 4, 4)
+    t = bit_operations.layers("mobilenet_v3_large", 4, 4)
     assert t.a.groupby(t.kind).unique().map(list).to_dict() == {
         "first": [8], "se": [8], **{kind: [4] for kind in ("depthwise", "expand", "project", "linear")}}
-    assert set(t.w) == {4} and set(bops.layers("mobilenet_v3_large", 8, 4, False).a) == {8}
+    assert set(t.w) == {4} and set(bit_operations.layers("mobilenet_v3_large", 8, 4, False).a) == {8}
     depthwise, dense = (t[(t.kind == "depthwise") == which] for which in (True, False))
     assert (dense.dense == dense.n).all()
     assert set(depthwise.n) == {9, 25} and (depthwise.dense == depthwise.weights).all()
@@ -56,14 +58,14 @@ def test_what_layers_see():
 
 def test_savings_without_accumulator_in_closed_form():
     """With a*w alone and 4 bits everywhere, 4/4 against 8/8 saves three quarters and against 4/8 a half."""
-    rule = bops.Rule(lambda t: t.a * t.w, reading=False, ours=False)
+    rule = bit_operations.Rule(lambda t: t.a * t.w, reading=False, ours=False)
     assert rule.saving("mobilenet_v3_large") == pytest.approx(75) and rule.saving("mobilenet_v1") == pytest.approx(50)
 
 
 def test_savings_name_what_fits_to_the_printed_decimal():
-    table = bops.savings().set_index("rule")
+    table = cost_claims.savings().set_index("rule")
     for rule, row in table.iloc[1:].iterrows():
-        want = [name.removeprefix("MobileNet-") for name in bops.NAMES.values()
+        want = [name.removeprefix("MobileNet-") for name in bit_operations.NAMES.values()
                 if round(row[name], 1) == table.iloc[0][name]]
         assert row.fits == (", ".join(want) or "none"), rule
     assert table.fits[THE_RULE] == "v1, v2, v3-Large" and table.fits["a·w alone"] == "none"
@@ -71,8 +73,8 @@ def test_savings_name_what_fits_to_the_printed_decimal():
 
 
 def test_savings_are_judged_to_the_decimal(monkeypatch):
-    assert [claims.saves(model).verdict for model in bops.NAMES] == [REPRODUCED] * 3
-    monkeypatch.setattr(bops, "RULES", {"another": bops.RULES["reading weights is free"]})
+    assert [claims.saves(model).verdict for model in bit_operations.NAMES] == [REPRODUCED] * 3
+    monkeypatch.setattr(bit_operations, "RULES", {"another": bit_operations.RULES["reading weights is free"]})
     found = claims.saves("mobilenet_v1")
     assert found.verdict == NOT_REPRODUCED and found.differences.difference.tolist() == [-0.1]
 
@@ -80,23 +82,23 @@ def test_savings_are_judged_to_the_decimal(monkeypatch):
 def test_the_price_of_an_8_bit_image():
     """Only the first convolution differs from DSQ's network: 4 more bits times 4 of the weight, and 4 in the sum."""
     verdict = claims.costs_as_much_as_dsq()
-    macs = bops.layers("mobilenet_v2", 4, 4).macs.iloc[0]
+    macs = bit_operations.layers("mobilenet_v2", 4, 4).macs.iloc[0]
     more = macs * (4 * 4 + 4)
     assert verdict.verdict == NOT_REPRODUCED
     assert verdict.differences.difference[0] == pytest.approx(
-        100 * more / 1e9 / bops.on_imagenet("mobilenet_v2", 4, 4, False)[0])
+        100 * more / 1e9 / bit_operations.on_imagenet("mobilenet_v2", 4, 4, False)[0])
 
 
 def test_dsq_would_cost_the_same_with_an_8_bit_image(monkeypatch):
-    monkeypatch.setattr(bops, "on_imagenet", lambda model, a, w, exceptions: (9.5, 1.0))
+    monkeypatch.setattr(bit_operations, "on_imagenet", lambda model, a, w, exceptions: (9.5, 1.0))
     assert claims.costs_as_much_as_dsq().verdict == REPRODUCED
 
 
-@pytest.mark.parametrize("model", bops.NAMES)
+@pytest.mark.parametrize("model", bit_operations.NAMES)
 def test_almost_half_the_size(model):
     """Bytes of 4-bit weights w/2 and of the rest 4r, against w and 4r."""
-    table = bops.costs(model, 4, 4)
-    weights = sum(p.numel() for p in bops.imagenet(model, 4, 4).parameters() if p.ndim > 1)
+    table = bit_operations.costs(model, 4, 4)
+    weights = sum(p.numel() for p in bit_operations.imagenet(model, 4, 4).parameters() if p.ndim > 1)
     rest = table.params.sum() - weights
     verdict = claims.almost_half_the_size(model)
     saved = 100 * weights / 2 / (weights + 4 * rest)
@@ -104,7 +106,7 @@ def test_almost_half_the_size(model):
 
 
 def test_a_network_that_is_mostly_not_quantized_is_not_halved(monkeypatch):
-    monkeypatch.setattr(bops, "costs", lambda *which: pd.DataFrame({"params": [200], "weight_bytes": [50.0]}))
+    monkeypatch.setattr(bit_operations, "costs", lambda *which: pd.DataFrame({"params": [200], "weight_bytes": [50.0]}))
     assert claims.almost_half_the_size("mobilenet_v2").verdict == NOT_REPRODUCED
 
 
@@ -115,8 +117,8 @@ def test_gains_on_imagenet_are_not_judged():
 
 
 def test_table_at_the_papers_size():
-    table = bops.table(((8, 8), (4, 4)))
-    for name in bops.NAMES.values():
+    table = bit_operations.table(((8, 8), (4, 4)))
+    for name in bit_operations.NAMES.values():
         assert table.loc["(8, 8)", ("MB of weights", name)] == 2 * table.loc["(4, 4)", ("MB of weights", name)]
         assert 2 < table.loc["(8, 8)", ("GBOPs", name)] / table.loc["(4, 4)", ("GBOPs", name)] < 4
 
@@ -124,18 +126,18 @@ def test_table_at_the_papers_size():
 @pytest.fixture(scope="module")
 def points():
     found = {(model, bits): [accuracy_run(recipe, bits + 60.0 + recipe.seed) for recipe in recipes]
-             for (model, bits), recipes in items.accuracy("laptop", 2, (8, 4)).items()}
+             for (model, bits), recipes in experiments.accuracy("laptop", 2, (8, 4)).items()}
     return pd.concat([plots.paper_points(), plots.our_points(found)], ignore_index=True)
 
 
 def test_points_are_the_published_and_our_means(points):
     paper, ours = (rows for _, rows in points.groupby("data", sort=False))
     assert list(ours.accuracy) == [68.5, 64.5] * 3 and set(ours.seeds) == {2}
-    recipe = items.accuracy("laptop", 1, (4,))["mobilenet_v1", 4][0]
+    recipe = experiments.accuracy("laptop", 1, (4,))["mobilenet_v1", 4][0]
     net = models.quantize(models.build("mobilenet_v1", width=recipe.width), Scheme())
-    assert ours[["gbops", "mb"]].iloc[1].tolist() == pytest.approx(bops.total(net, 32))
+    assert ours[["gbops", "mb"]].iloc[1].tolist() == pytest.approx(bit_operations.total(net, 32))
     dsq = paper[paper.method == "DSQ"].iloc[0]
-    assert (dsq.accuracy, dsq.gbops) == (64.8, bops.on_imagenet("mobilenet_v2", 4, 4, False)[0])
+    assert (dsq.accuracy, dsq.gbops) == (64.8, bit_operations.on_imagenet("mobilenet_v2", 4, 4, False)[0])
     hollow = paper[paper.confidence == "unverified"]
     assert len(hollow) == len([row for row in hollow.itertuples() if "unverified" in published.text(
         model=row.network, a_bits=row.a_bits, w_bits=row.w_bits, metric="top1",

@@ -2,20 +2,21 @@
 import torch
 from torch import nn
 
-from paperlib import crossings, models
-from paperlib.moments import Moments, divergence, rows
+from paperlib import models
+from paperlib.analysis import post_training
+from paperlib.training.output_moments import Moments, divergence, rows
 
 
 def small():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 4, 1))
-    return crossings.rounded(net, 4)
+    return post_training.rounded(net, 4)
 
 
 def test_a_crossing_is_the_divergence_of_one_changed_code():
     layer, x = small()[2], torch.rand(16, 8, 6, 6)
     place = layer.weight.detach() / layer.weight_quantizer.levels().diff()[0]
-    code, found = layer.weight_quantizer.encode(layer.weight).float(), crossings.crossing(layer, x)
+    code, found = layer.weight_quantizer.encode(layer.weight).float(), post_training.crossing(layer, x)
     inside = (place.abs() < layer.weight_quantizer.grid.code_max)
     for channel in range(8):
         off = ((place - place.round()).abs() - 0.5).abs()[channel].masked_fill(~inside[channel], 9)
@@ -30,14 +31,14 @@ def test_a_crossing_is_the_divergence_of_one_changed_code():
 
 def test_only_one_kind_stays_quantized():
     qnet = small()
-    part = crossings.only(qnet, "depthwise")
-    assert [layer.weight_quantizer is not None for layer in crossings.layers(part).values()] == [False, True, False]
-    assert all(layer.weight_quantizer is not None for layer in crossings.layers(qnet).values())
+    part = post_training.only(qnet, "depthwise")
+    assert [layer.weight_quantizer is not None for layer in post_training.layers(part).values()] == [False, True, False]
+    assert all(layer.weight_quantizer is not None for layer in post_training.layers(qnet).values())
     assert not part.training
 
 
 def test_ranges_are_those_of_least_error():
-    for layer in crossings.layers(small()).values():
+    for layer in post_training.layers(small()).values():
         error = (layer.quantized_weight() - layer.weight).square().mean()
         other = models.quantize(nn.Sequential(nn.Conv2d(3, 8, 3)), models.Scheme(w_bits=4, a_bits=32))[0]
         other.weight_quantizer.calibrate(layer.weight)
@@ -48,9 +49,9 @@ def test_batch_statistics_need_no_running_ones():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten())
     x = 5 + 3 * torch.rand(32, 3, 3, 3)
-    values = crossings.on_batch_statistics(net).eval()(x)
+    values = post_training.on_batch_statistics(net).eval()(x)
     torch.testing.assert_close(values.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
     assert net[1].running_mean is not None and net.eval()(x).mean().abs() > 0.1
     labels = net(x).argmax(1)
     labels[:8] = (labels[:8] + 1) % 4
-    assert crossings.accuracy(net, x, labels) == 75
+    assert post_training.accuracy(net, x, labels) == 75

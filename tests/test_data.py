@@ -15,13 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
-from paperlib import data, downloads, paths
-from paperlib.batches import MEAN, STD
-from paperlib.data import cifar10, load_subset
+from paperlib.data import cifar10_images, downloads
+from paperlib.data.cifar10_batches import MEAN, STD
+from paperlib.data.cifar10_images import cifar10, load_subset
+from paperlib.data.image_arrays import SHA256, SIZES
 from paperlib.errors import InputError
-from paperlib.images import SHA256, SIZES
+from paperlib.system import paths
 
-FULL_CACHE = data.cache_file()  # before any test moves data_dir()
+FULL_CACHE = cifar10_images.cache_file()  # before any test moves data_dir()
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,7 @@ def test_files_give_the_arrays_and_the_cache(form, source, world, offline):
     before = leftovers(offline)
     check(cifar10(source), world)
     assert leftovers(offline) == sorted([*before, "cifar10/cifar10.npy"])
-    check(data.load_cache(), world)
+    check(cifar10_images.load_cache(), world)
 
 
 def test_torchvision_download(world, offline, monkeypatch):
@@ -231,7 +232,7 @@ def test_damaged_cache(damage, world, offline):
     offline.mkdir()
     world.write_batches(offline)
     cifar10("files")
-    path = data.cache_file()
+    path = cifar10_images.cache_file()
     content = bytearray(path.read_bytes())
     if damage in ("pixel", "label"):
         content[128 if damage == "pixel" else -1] ^= 1
@@ -274,7 +275,7 @@ def test_damaged_user_file(name, kind, world, offline):
         with pytest.raises(InputError) as info:
             cifar10(source)
         assert str(path) in one_line(info) and "delete it" in one_line(info)
-    assert not data.cache_file().exists()
+    assert not cifar10_images.cache_file().exists()
 
 
 def bomb(kind, path):
@@ -385,7 +386,7 @@ def test_subset(subset):
 
 
 def test_damaged_subset(monkeypatch, tmp_path):
-    monkeypatch.setattr(data, "SUBSET", tmp_path)
+    monkeypatch.setattr(cifar10_images, "SUBSET", tmp_path)
     with pytest.raises(InputError, match="git checkout"):
         load_subset()
     for name in ("train.png", "test.png"):
@@ -415,8 +416,8 @@ BINARY_MD5 = ["5dd7e06a14cb22eb9f671a540d1b7c25", "5ea93a67294ea407fff1d09f752e9
 
 @pytest.mark.skipif(not FULL_CACHE.exists(), reason="the full CIFAR-10 is not here (`make data` gets it)")
 def test_the_full_set_is_cifar10_and_contains_the_subset(subset, monkeypatch):
-    monkeypatch.setattr(data, "cache_file", lambda: FULL_CACHE)
-    train, test = data.load_cache()
+    monkeypatch.setattr(cifar10_images, "cache_file", lambda: FULL_CACHE)
+    train, test = cifar10_images.load_cache()
     assert torch.bincount(train.y).tolist() == [5000] * 10 and torch.bincount(test.y).tolist() == [1000] * 10
     x, y = torch.cat([train.x, test.x]).flatten(1), torch.cat([train.y, test.y]).to(torch.uint8)
     rows = torch.cat([y[:, None], x], 1).numpy()

@@ -4,9 +4,10 @@ import math
 import pytest
 import torch
 
-from paperlib import distortion, quantizers
-from paperlib.layers import QuantConv2d
-from paperlib.plots import distortion as pictures
+from paperlib import quantizers
+from paperlib.analysis import quantization_error
+from paperlib.models.layers import QuantConv2d
+from paperlib.plots import quantization_error as pictures
 
 
 def weights(bits):
@@ -19,36 +20,36 @@ def even(n=200_001):
 
 def test_even_values_cost_a_twelfth_of_the_squared_step():
     for bits in (2, 4, 6):
-        assert distortion.against_even(even(), distortion.reach(weights(bits), 1.0)) == pytest.approx(1, abs=1e-3)
-    q = distortion.reach(quantizers.build("duq", role="activation", bits=2, floor=-0.375), 3 * 0.25 - 0.375)
-    assert distortion.step(q) == pytest.approx(0.25)
-    assert distortion.against_even(torch.zeros(9), q) == pytest.approx(3, rel=1e-5)       # 0 is half-way: (s/2)²·12/s²
+        assert quantization_error.against_even(even(), quantization_error.reach(weights(bits), 1.0)) == pytest.approx(1, abs=1e-3)
+    q = quantization_error.reach(quantizers.build("duq", role="activation", bits=2, floor=-0.375), 3 * 0.25 - 0.375)
+    assert quantization_error.step(q) == pytest.approx(0.25)
+    assert quantization_error.against_even(torch.zeros(9), q) == pytest.approx(3, rel=1e-5)       # 0 is half-way: (s/2)²·12/s²
 
 
 def test_rounding_and_clipping_add_up_and_have_their_closed_forms():
-    x, q = even(), distortion.reach(weights(4), 0.7)
-    rounding, clipping = distortion.parts(x, q)
+    x, q = even(), quantization_error.reach(weights(4), 0.7)
+    rounding, clipping = quantization_error.parts(x, q)
     assert rounding + clipping == pytest.approx(((q(x) - x).square().mean() / x.square().mean()).item(), rel=1e-4)
     assert clipping == pytest.approx(0.3**3, rel=1e-3)                   # 2 * (0.3³/3) / 2, over 1/3
     assert rounding == pytest.approx(0.7 * 0.1**2 / 12 * 3, rel=1e-2)
-    assert distortion.parts(x, distortion.reach(weights(4), 1.0))[1] == pytest.approx(0, abs=1e-12)
+    assert quantization_error.parts(x, quantization_error.reach(weights(4), 1.0))[1] == pytest.approx(0, abs=1e-12)
 
 
 def test_a_scan_finds_what_calibration_finds():
     x = torch.randn(5000, generator=torch.Generator().manual_seed(0))
     tops = [0.02 * i for i in range(20, 201)]
-    least = distortion.best(distortion.scan(x, weights(3), tops))
+    least = quantization_error.best(quantization_error.scan(x, weights(3), tops))
     found = weights(3).calibrate(x, "mse")
     assert least.index.tolist() == [3] and least.range[3] == pytest.approx(found.levels()[-1].item(), abs=0.03)
-    exact = -10 * math.log10(sum(distortion.parts(x, found)))
-    assert distortion.decibels(least.error)[3] == pytest.approx(exact, abs=0.02)
+    exact = -10 * math.log10(sum(quantization_error.parts(x, found)))
+    assert quantization_error.decibels(least.error)[3] == pytest.approx(exact, abs=0.02)
 
 
 def test_a_sample_is_drawn_always_the_same():
     x = torch.arange(1000.0).reshape(10, 100)
-    assert torch.equal(distortion.sample(x), x.flatten())
-    few = distortion.sample(x, 50)
-    assert len(few) == 50 and torch.equal(few, distortion.sample(x, 50)) and len(few.unique()) > 40
+    assert torch.equal(quantization_error.sample(x), x.flatten())
+    few = quantization_error.sample(x, 50)
+    assert len(few) == 50 and torch.equal(few, quantization_error.sample(x, 50)) and len(few.unique()) > 40
 
 
 def layer():
@@ -61,21 +62,21 @@ def test_the_output_feels_the_weights_errors():
     q.calibrate(conv.weight)
     error = (q(conv.weight) - conv.weight).flatten(1)
     wanted = torch.einsum("oi,nihw->nohw", error, x).square().mean() / conv(x).square().mean()
-    got = distortion.of_output(conv, x, q)
+    got = quantization_error.of_output(conv, x, q)
     assert got.item() == pytest.approx(wanted.item(), rel=1e-4)
     got.backward()
     assert q.a.grad != 0 and conv.weight.grad.abs().sum() > 0
     a = quantizers.build("duq", role="activation", bits=3, signed=True).calibrate(x)
     direct = (conv(a(x)) - conv(x)).square().mean() / conv(x).square().mean()
-    assert distortion.of_output(conv, x, a).item() == pytest.approx(direct.item())
+    assert quantization_error.of_output(conv, x, a).item() == pytest.approx(direct.item())
 
 
 def test_layer_by_layer_in_decibels():
     conv, x = layer(), torch.randn(20, 6, 4, 4, generator=torch.Generator().manual_seed(1))
     conv.kind = "project"
-    table = distortion.layer_by_layer({"one": (conv, x)}, lambda: weights(4))
+    table = quantization_error.layer_by_layer({"one": (conv, x)}, lambda: weights(4))
     q = weights(4).calibrate(conv.weight, "mse")
-    assert table.output[0] == pytest.approx(-10 * math.log10(distortion.of_output(conv, x, q).item()), abs=1e-4)
+    assert table.output[0] == pytest.approx(-10 * math.log10(quantization_error.of_output(conv, x, q).item()), abs=1e-4)
     assert table.columns.tolist() == ["layer", "kind", "weights", "output", "shuffled", "unordered"]
     assert table.shuffled[0] == pytest.approx(table.output[0], abs=6) and table.shuffled[0] != table.output[0]
     assert table.unordered[0] == pytest.approx(table.shuffled[0], abs=6) and table.unordered[0] != table.shuffled[0]

@@ -19,11 +19,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from paperlib import distributed, models, paths, profiles, recipes, runs, store
-from paperlib.batches import Batches
-from paperlib.data import load_subset
+from paperlib import models, recipes, runs
+from paperlib.data.cifar10_batches import Batches
+from paperlib.data.cifar10_images import load_subset
 from paperlib.models import Scheme
-from paperlib.store import Link
+from paperlib.recipes import profiles
+from paperlib.runs import phase_store
+from paperlib.runs.phase_store import Link
+from paperlib.system import distributed, paths
 from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer
 from paperlib.training.phases import Phase
@@ -123,7 +126,7 @@ def part(folder):
     with distributed.started():
         rank = distributed.rank()
         if rank:
-            for module in (store, checkpoint):
+            for module in (phase_store, checkpoint):
                 module.atomic = None            # whoever writes calls it
         found = {"world": distributed.world(), "agreed": distributed.agreed(f"process {rank}"),
                  "total": distributed.total(torch.tensor([1.0, rank])).tolist(),

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from paperlib import models, quantizers
-from paperlib.data import load_subset
+from paperlib.data.cifar10_images import load_subset
 from paperlib.models import Scheme
 
 CLASSES, IMAGES, BATCH = 4, 500, 50     # each class of the embedded subset that takes part has 125 images

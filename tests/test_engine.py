@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from paperlib import fused, models
-from paperlib.batches import Batches
-from paperlib.data import load_subset
+from paperlib import models
+from paperlib.data.cifar10_batches import Batches
+from paperlib.data.cifar10_images import load_subset
 from paperlib.errors import InputError
-from paperlib.models import Scheme
+from paperlib.models import Scheme, fused_conv
 from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer, evaluate
 from paperlib.training.interrupt import Stop, Stopped
@@ -73,7 +73,7 @@ def whole(batches):
     """What training without interruption ends in: plain, fused."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "WORTH", 0)
+        patch.setattr(fused_conv, "WORTH", 0)
         for fuse in (False, True):
             one = trainer(batches, MEASURED, fuse)
             one.run()
@@ -86,7 +86,7 @@ def whole(batches):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_after_any_step_it_goes_on_as_if_nothing_had_happened(number, epoch, batch, fuse, batches, whole,
                                                                       tmp_path, monkeypatch):
-    monkeypatch.setattr(fused, "WORTH", 0)
+    monkeypatch.setattr(fused_conv, "WORTH", 0)
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     events = []
 

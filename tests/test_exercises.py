@@ -7,8 +7,9 @@ import nbformat
 import pytest
 import torch
 
-from paperlib import exercises, notebooks
+from paperlib.claims import notebooks
 from paperlib.errors import InputError
+from paperlib.teaching import exercises
 
 LESSONS = [name for name in notebooks.names() if name.startswith("learn_") and not name.endswith("_solutions")]
 

@@ -15,13 +15,16 @@ from torch import nn
 from torch.nn.functional import softplus
 from traitlets import TraitError
 
-from paperlib import cost, items, models, quantizers, recipes, runs, widgets
-from paperlib.distortion import SAMPLE, sample
+from paperlib import models, quantizers, recipes, runs
+from paperlib.analysis.quantization_error import SAMPLE, sample
+from paperlib.claims import experiments
 from paperlib.errors import InputError
-from paperlib.widgets import panel
-from paperlib.widgets.cost import by_kind, counted
-from paperlib.widgets.levels import Fit, places
-from paperlib.widgets.quantizer import METHODS, Ready, real_values
+from paperlib.models import cost
+from paperlib.teaching import widgets
+from paperlib.teaching.widgets import panel
+from paperlib.teaching.widgets.cost import by_kind, counted
+from paperlib.teaching.widgets.levels import Fit, places
+from paperlib.teaching.widgets.quantizer import METHODS, Ready, real_values
 
 FLOOR = -0.375
 
@@ -57,7 +60,7 @@ def run(aiwq=(1.0, 8.0, 2.0, 0.5, math.nan, 3.0)):
 
 
 def recorded():
-    return runs.obtain(items.integers("recorded")["mobilenet_v3_large"][0])
+    return runs.obtain(experiments.integers("recorded")["mobilenet_v3_large"][0])
 
 
 EXPLORERS = {"quantizer": lambda: widgets.quantizer(network(), images()), "crossing": widgets.crossing,

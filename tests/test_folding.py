@@ -5,10 +5,11 @@ import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
-from paperlib import claims, folded, fused, models, plots, quantizers, recipes
+from paperlib import claims, models, plots, quantizers, recipes
+from paperlib.analysis import bn_folding
 from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
 from paperlib.errors import InputError
-from paperlib.models import Scheme
+from paperlib.models import Scheme, fused_conv
 from paperlib.runs import Run
 
 NETWORKS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "vgg7")
@@ -82,7 +83,7 @@ def quantized(net, scheme):
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large"])
 def test_the_fused_form_of_a_folded_network_computes_the_same(name, monkeypatch):
-    monkeypatch.setattr(fused, "WORTH", 0)
+    monkeypatch.setattr(fused_conv, "WORTH", 0)
     plain = quantized(network(name), Scheme(fold_norms=True))
     assert not [m for m in plain.modules() if isinstance(m, nn.BatchNorm2d)]
     with torch.no_grad():
@@ -131,7 +132,7 @@ def test_ranges_of_a_network():
     with torch.no_grad():
         net[0].weight.copy_(torch.tensor([1.0, -2.0, 4.0]).reshape(3, 1, 1, 1))
         net[1].running_var.copy_(torch.tensor([1.0, 0.25, 1 / 256]) - net[1].eps)      # factors 1, 2, 16
-    table = folded.ranges(net).set_index("weights")
+    table = bn_folding.ranges(net).set_index("weights")
     assert table.layer.tolist() == ["0", "0"]       # no batch norm behind the other convolution
     kept, other = table.loc["batch norm kept"], table.loc["folded"]
     assert (kept.range, kept.relative, kept.channels, kept.zeroed) == pytest.approx((4, 2, 2, 0))
@@ -140,7 +141,7 @@ def test_ranges_of_a_network():
 
 def test_zeroed_channels_become_zero():
     net = network("mobilenet_v3_large")
-    table = folded.ranges(net)
+    table = bn_folding.ranges(net)
     layers, row = models.fold(net), table[table.weights == "folded"].sort_values("zeroed").iloc[-1]
     weight = layers.get_submodule(row.layer).weight
     codes = quantizers.build("duq", role="weight", bits=4).calibrate(weight, "max").encode(weight)

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from paperlib import fused, models, recipes, runs
-from paperlib.batches import Batches
-from paperlib.data import load_subset
+from paperlib import models, recipes, runs
+from paperlib.data.cifar10_batches import Batches
+from paperlib.data.cifar10_images import load_subset
 from paperlib.errors import InputError
-from paperlib.layers import QuantConv2d, QuantLinear
-from paperlib.models import Scheme
+from paperlib.models import Scheme, fused_conv
+from paperlib.models.layers import QuantConv2d, QuantLinear
 from paperlib.quantizers import Quantizer
-from paperlib.store import Link
+from paperlib.runs.phase_store import Link
 from paperlib.training import freezing
 from paperlib.training.engine import Trainer, parameter_groups
 from paperlib.training.phases import BN_ONLY, Freeze, Phase
@@ -137,7 +137,7 @@ NORM = {"0": "1", "3": "4", "6": "7"}
 @pytest.mark.parametrize("fuse", [False, True], ids=["plain", "fused"])
 def test_what_moves_while_training(fuse, norms, quantizers, names, batches, monkeypatch):
     """With momentum and weight decay, over two epochs: to the bit, or by something; in the averaged network as well."""
-    monkeypatch.setattr(fused, "WORTH", 0)
+    monkeypatch.setattr(fused_conv, "WORTH", 0)
     net = network(fuse)
     before = state(net)
     phase = Phase("lesson", 2, lr=0.1, scheme=Scheme(), weight_decay=0.1, quantizer_lr=1.0, warmup_epochs=0,

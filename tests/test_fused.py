@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from paperlib import fused, kernels, models, quantizers
+from paperlib import models, quantizers
 from paperlib.errors import InputError
-from paperlib.layers import QuantConv2d
-from paperlib.models import Scheme
+from paperlib.models import Scheme, fused_conv
+from paperlib.models.layers import QuantConv2d
+from paperlib.quantizers import kernels
 
 SCHEMES = {
     "DuQ": Scheme(), "zero padding": Scheme(negative_padding=False), "PACT + SAWB": Scheme("sawb", "pact"),
@@ -23,7 +24,7 @@ in_c = pytest.mark.skipif(kernels.library() is None, reason="no C compiler")
 
 @pytest.fixture(autouse=True)
 def fuse_small_layers_too(monkeypatch):
-    monkeypatch.setattr(fused, "WORTH", 0)
+    monkeypatch.setattr(fused_conv, "WORTH", 0)
 
 
 def without_c(monkeypatch):
@@ -286,5 +287,5 @@ def test_layouts_that_c_cannot_do_go_through_torch():
 def test_small_layers_without_a_batch_norm_run_plainly(monkeypatch):
     _, net = block(None, quantizer("duq"), bn=False)
     for worth, name in ((data().numel(), "_FusedConv"), (data().numel() + 1, "Convolution")):
-        monkeypatch.setattr(fused, "WORTH", worth)
+        monkeypatch.setattr(fused_conv, "WORTH", worth)
         assert name in net(data().requires_grad_()).grad_fn.name()

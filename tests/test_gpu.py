@@ -5,19 +5,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from paperlib import instability, models
+from paperlib import models
+from paperlib.training import aiwq
 
 
-def trained_within(qnet: nn.Module, *, steps: int, history: bool) -> instability.Aiwq:
+def trained_within(qnet: nn.Module, *, steps: int, history: bool) -> aiwq.Aiwq:
     torch.manual_seed(1)
     optimizer = torch.optim.SGD(qnet.parameters(), 0.05)
-    with instability.Aiwq(qnet, history=history) as aiwq:
+    with aiwq.Aiwq(qnet, history=history) as measured:
         for _ in range(steps):
             loss = F.cross_entropy(qnet(torch.randn(8, 3, 16, 16)), torch.randint(0, 10, (8,)))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return aiwq
+    return measured
 
 
 class Small(nn.Module):
@@ -40,8 +41,8 @@ def test_aiwq_by_a_second_convolution_read_later_is_the_same(monkeypatch, weight
     qnet = models.quantize(Small(), models.Scheme(weight, activation, w_bits=1 if weight == "bwn" else 3, a_bits=3))
     qnet = models.calibrate(qnet, torch.randn(8, 3, 16, 16)).train()
     here = trained_within(models.unfuse(qnet), steps=5, history=True)
-    monkeypatch.setattr(instability, "waits", lambda x: True)
-    monkeypatch.setattr(instability, "LATER", 3)        # so that some are read on the way and some at the end
+    monkeypatch.setattr(aiwq, "waits", lambda x: True)
+    monkeypatch.setattr(aiwq, "LATER", 3)        # so that some are read on the way and some at the end
     there = trained_within(models.unfuse(qnet), steps=5, history=True)
     pd.testing.assert_frame_equal(there.table(), here.table(), rtol=2e-3, atol=1e-7)
     pd.testing.assert_frame_equal(there.history(), here.history(), rtol=2e-3, atol=1e-7)

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from paperlib import harvest, paths, rates, selftest, worklist
-from paperlib.rates import Kind
+from paperlib.claims import gpu_experiments, recording
+from paperlib.runs import rates, selftest
+from paperlib.runs.rates import Kind
+from paperlib.system import paths
 
 
 def test_every_run_is_named_once_and_comparisons_stand_together():
-    wanted = harvest.wanted()
+    wanted = gpu_experiments.wanted()
     identities = [repr(w.recipe.identity()) for w in wanted]
     assert len(set(identities)) == len(identities) > 100
     assert [w.why for w in wanted[:21]] == ["QIL, Table 1, at full width"] * 21
@@ -22,7 +24,7 @@ def test_every_run_is_named_once_and_comparisons_stand_together():
 
 
 def test_a_way_of_computing_is_part_of_the_run():
-    plain, fast = (worklist.of_gpu(harvest.wanted()[:1], changes)[0].recipe
+    plain, fast = (recording.of_gpu(gpu_experiments.wanted()[:1], changes)[0].recipe
                    for changes in ({}, {"precision": "bfloat16", "compiled": "reduce-overhead"}))
     assert plain.threads == fast.threads == 1
     assert (fast.precision, fast.compiled) == ("bfloat16", "reduce-overhead")
@@ -38,7 +40,7 @@ class Trained:
 
 
 def test_rates_are_learned_and_guessed_by_what_is_computed():
-    recipe = harvest.wanted()[0].recipe
+    recipe = gpu_experiments.wanted()[0].recipe
     phase, other = recipe.phases[:2]
     images = 50_000
     learned = rates.Rates((Kind("vgg7", 1.0, 32, False, False, False), 1000.0))
@@ -46,7 +48,7 @@ def test_rates_are_learned_and_guessed_by_what_is_computed():
     learned.learn(Trained(recipe, phase, 5000.0))
     assert learned.seconds(recipe, phase, images) == pytest.approx(phase.epochs * 10)
     assert learned.seconds(recipe, other, images) == pytest.approx(other.epochs * 10)      # as many products
-    photographs, begun = harvest.wanted()[-1].recipe, rates.Rates((selftest.KIND, 5000.0))
+    photographs, begun = gpu_experiments.wanted()[-1].recipe, rates.Rates((selftest.KIND, 5000.0))
     fine = photographs.phases[1]
     assert begun.seconds(photographs, fine, 1000) > 50 * fine.epochs * 1000 / 5000     # far more products an image
 
@@ -54,9 +56,9 @@ def test_rates_are_learned_and_guessed_by_what_is_computed():
 def test_what_does_not_fit_is_left_out_with_what_goes_on_from_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(paths, "recorded_dir", lambda: tmp_path / "recorded")
-    tasks = worklist.of_gpu(harvest.small(), {})
+    tasks = recording.of_gpu(gpu_experiments.small(), {})
     slow = rates.Rates((selftest.KIND, 0.001))
-    worklist.work(tasks, minutes=1, workers=2, rates=slow)
+    recording.work(tasks, minutes=1, workers=2, rates=slow)
     assert capsys.readouterr().err.count("left out, for want of time") == 2       # two beginnings of three runs
     assert not list((tmp_path / "runs").glob("*")) or not any(task.state()[0] == "trained" for task in tasks)
 
@@ -68,7 +70,7 @@ BLOCKED = ("ipython", "jupyter", "papermill", "nbformat", "nbval", "nbclient", "
 @pytest.mark.slow
 def test_the_whole_way_in_small_where_little_is_installed(tmp_path):
     """Self-test, trainings side by side, recorded and delivered: from a bundle, without Jupyter, papermill, onnx, npm."""
-    from paperlib import bundle
+    from paperlib.runs import bundle
 
     project, site = tmp_path / "project", tmp_path / "site"
     site.mkdir()

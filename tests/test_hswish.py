@@ -7,10 +7,11 @@ import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
-from paperlib import claims, hswish, models, plots, quantizers, recipes, sources
+from paperlib import claims, models, plots, quantizers, recipes
+from paperlib.analysis import hswish
 from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
 from paperlib.errors import InputError
-from paperlib.runs import Run
+from paperlib.runs import Run, loading
 
 LAYERS = ("features.1.block.0.0", "features.7.block.1.0", "classifier.0")
 
@@ -53,7 +54,7 @@ def x():
 @pytest.fixture
 def live(network, x, monkeypatch):
     """A run whose float network is ``network`` and whose last one is quantized, with its ranges set by ``x``."""
-    monkeypatch.setattr(sources, "batches", lambda recipe, device: (None, Images(x)))
+    monkeypatch.setattr(loading, "batches", lambda recipe, device: (None, Images(x)))
     last = models.calibrate(models.quantize(network, models.Scheme(w_bits=32)), x)
     with torch.no_grad():
         for q in (m for m in last.modules() if isinstance(m, quantizers.Quantizer)):

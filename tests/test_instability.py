@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from paperlib import fused, models, quantizers
+from paperlib import models, quantizers
 from paperlib.errors import InputError
-from paperlib.instability import Aiwq
-from paperlib.layers import QuantConv2d, QuantLinear
-from paperlib.models import Scheme
-from paperlib.moments import DEAD, REST, Moments, divergence
+from paperlib.models import Scheme, fused_conv
+from paperlib.models.layers import QuantConv2d, QuantLinear
+from paperlib.training.aiwq import Aiwq
+from paperlib.training.output_moments import DEAD, REST, Moments, divergence
 
 METHODS = {name: Scheme(name, w_bits={"bc": 1, "bwn": 1, "xnor": 1, "ttq": 2, "twn": 2}.get(name, 3))
            for name in quantizers.names("weight")}
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(autouse=True)
 def fuse_small_layers_too(monkeypatch):
-    monkeypatch.setattr(fused, "WORTH", 0)
+    monkeypatch.setattr(fused_conv, "WORTH", 0)
 
 
 class Excite(nn.Module):

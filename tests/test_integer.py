@@ -12,13 +12,13 @@ from torch import nn
 
 from paperlib import models, quantizers
 from paperlib.deploy import compare, export_program, integers
-from paperlib.deploy import integer as module
-from paperlib.deploy.compare import predictions
-from paperlib.deploy.fold import doubled, spacing
 from paperlib.deploy import fixed as fixed_module
+from paperlib.deploy import integer_net as module
+from paperlib.deploy.compare import predictions
 from paperlib.deploy.fixed import thresholds
 from paperlib.deploy.fixed_rules import RULES, Factor, average
-from paperlib.deploy.integer import IntegerNet
+from paperlib.deploy.integer_layers import doubled, spacing
+from paperlib.deploy.integer_net import IntegerNet
 from paperlib.errors import InputError
 from paperlib.models import Scheme
 from paperlib.models.graph import trace

@@ -2,14 +2,15 @@
 import pytest
 import torch
 
-from paperlib import intervals, quantizers
+from paperlib import quantizers
+from paperlib.analysis import qil_equations
 from paperlib.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CASES = [("weight", bits) for bits in range(2, 9)] + [("activation", bits) for bits in range(1, 9)]
 INTERVALS = [(0.5, 0.4), (0.31, 0.13), (1.7, 1.6), (0.4, 0.4), (0.3, 0.5)]      # the last one reaches beyond 0
-ROUNDED = {"weight": intervals.rounded_weights, "activation": intervals.rounded_activations}
-FLOORED = {"weight": intervals.floored_weights, "activation": intervals.floored_activations}
+ROUNDED = {"weight": qil_equations.rounded_weights, "activation": qil_equations.rounded_activations}
+FLOORED = {"weight": qil_equations.floored_weights, "activation": qil_equations.floored_activations}
 each = pytest.mark.parametrize("role, bits", CASES)
 
 
@@ -21,7 +22,7 @@ def inputs(role, n=1001):
 def by_autograd(role, x, c, d, bits):
     """Each input with an interval of its own, so that the derivatives by c and d are those of each input."""
     at = [v.clone().requires_grad_() for v in (x, torch.full_like(x, c), torch.full_like(x, d))]
-    y = intervals.SURROGATES[role](*at, bits)
+    y = qil_equations.SURROGATES[role](*at, bits)
     return torch.autograd.grad(y.sum(), at, allow_unused=True)
 
 
@@ -32,7 +33,7 @@ def test_two_printed_derivatives_are_wrong_and_no_other(role, bits, c, d):
     truth = by_autograd(role, x, c, d, bits)
     inside = (x.abs() > c - d) & (x.abs() < c + d)
     for printed in (False, True):
-        for (name, found), true in zip(intervals.DERIVATIVES[role](x, c, d, bits, printed=printed).items(), truth):
+        for (name, found), true in zip(qil_equations.DERIVATIVES[role](x, c, d, bits, printed=printed).items(), truth):
             misprinted = printed and (role, name) in (("weight", "c"), ("activation", "d"))
             off = (found - true).abs()
             if misprinted:
@@ -43,15 +44,15 @@ def test_two_printed_derivatives_are_wrong_and_no_other(role, bits, c, d):
 
 def test_the_misprint_of_eq_7_cannot_be_seen_at_half_width_one():
     x = inputs("weight")
-    right, printed = (intervals.weight_derivatives(x, 1.2, 1.0, 3, printed=p)["c"] for p in (False, True))
+    right, printed = (qil_equations.weight_derivatives(x, 1.2, 1.0, 3, printed=p)["c"] for p in (False, True))
     assert torch.equal(right, printed)
 
 
 @each
 def test_check_names_the_two_misprints(role, bits):
-    check = intervals.gradient_check(role, bits=bits)
+    check = qil_equations.gradient_check(role, bits=bits)
     assert (check.right - check.numeric).abs().max() < 1e-8
-    table = intervals.misprints([check])
+    table = qil_equations.misprints([check])
     wrong = {"weight": "d w-hat / d c", "activation": "d x-hat / d d"}[role]
     assert table[table.wrong].derivative.tolist() == [wrong] and table["right, off by"].max() < 1e-8
 
@@ -70,7 +71,7 @@ def test_the_quantizer_computes_these_equations(role, bits, c, d):
         torch.testing.assert_close(y, FLOORED[role](x.detach(), c, d, bits), rtol=0, atol=1e-12)
     weights = torch.linspace(-1, 2, len(x), dtype=torch.float64)
     own = torch.autograd.grad((y * weights).sum(), (x, q.c, q.d))
-    for mine, right in zip(own, intervals.DERIVATIVES[role](x.detach(), c, d, bits).values()):
+    for mine, right in zip(own, qil_equations.DERIVATIVES[role](x.detach(), c, d, bits).values()):
         expected = weights * right
         torch.testing.assert_close(mine, expected if mine.dim() else expected.sum(), rtol=1e-10, atol=1e-10)
 
@@ -78,7 +79,7 @@ def test_the_quantizer_computes_these_equations(role, bits, c, d):
 @each
 def test_constants_are_where_levels_begin(role, bits):
     c, d = 0.5, 0.375       # exact in binary
-    find = {"weight": intervals.weight_constants, "activation": intervals.activation_constants}[role]
+    find = {"weight": qil_equations.weight_constants, "activation": qil_equations.activation_constants}[role]
     k, top = find(c, d, bits), 1.0
     if role == "weight":
         top = k.M
@@ -88,20 +89,20 @@ def test_constants_are_where_levels_begin(role, bits):
         torch.testing.assert_close(form[role](near, c, d, bits), expected)
     assert k.q == (2 ** (bits - 1) - 1 if role == "weight" else 2**bits - 1)
     ends = torch.tensor([c - d, c, c + d], dtype=torch.float64)
-    torch.testing.assert_close(intervals.SURROGATES[role](ends, c, d, bits),
+    torch.testing.assert_close(qil_equations.SURROGATES[role](ends, c, d, bits),
                                torch.tensor([0, 0.5, 1], dtype=torch.float64) * top)
 
 
 def test_two_bit_weights_change_at_c_alone():
     w = torch.tensor([-0.7, -0.5, -0.49, 0.0, 0.49, 0.5, 0.7], dtype=torch.float64)
     for d in (0.1, 0.25, 0.5):
-        assert intervals.ternary_weights(w, 0.5, d).tolist() == [-0.5, -0.5, 0, 0, 0, 0.5, 0.5]
-        for form in (intervals.rounded_weights, intervals.floored_weights):
-            assert form(w, 0.5, d, 2).tolist() == intervals.ternary_weights(w, 0.5, d).tolist()
+        assert qil_equations.ternary_weights(w, 0.5, d).tolist() == [-0.5, -0.5, 0, 0, 0, 0.5, 0.5]
+        for form in (qil_equations.rounded_weights, qil_equations.floored_weights):
+            assert form(w, 0.5, d, 2).tolist() == qil_equations.ternary_weights(w, 0.5, d).tolist()
 
 
 def test_float32_loses_levels_at_thresholds_and_not_elsewhere():
-    table = intervals.floor_against_round(n=2000).set_index(["weights", "bits"])
+    table = qil_equations.floor_against_round(n=2000).set_index(["weights", "bits"])
     assert table.loc["at random", ["floor_wrong", "round_wrong", "differ"]].max().max() < 1e-3
     assert table.loc["at M"].floor_wrong.between(0.15, 0.4).all()        # about a fifth from 3 bits on
     assert (table.loc["at M"].round_wrong > 0.1).all()                   # rounding is no safer there
@@ -114,4 +115,4 @@ def test_float32_loses_levels_at_thresholds_and_not_elsewhere():
     ("weight", 3.0, "got 3.0"), ("bias", 3, "role must be 'weight' or 'activation'")])
 def test_what_qil_does_not_have_is_refused(role, bits, cause):
     with pytest.raises(InputError, match=cause):
-        intervals.gradient_check(role, bits=bits)
+        qil_equations.gradient_check(role, bits=bits)

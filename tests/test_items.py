@@ -5,9 +5,12 @@ import pandas as pd
 import pytest
 from conftest import whole_history
 
-from paperlib import items, notebooks, paths, profiles, recipes, runs, tables
+from paperlib import recipes, runs
+from paperlib.claims import experiments, notebooks
 from paperlib.errors import InputError
-from paperlib.runs import Run
+from paperlib.recipes import profiles
+from paperlib.runs import Run, tables
+from paperlib.system import paths
 
 
 def same(recipe):
@@ -15,7 +18,7 @@ def same(recipe):
 
 
 def test_bit_widths_branch_off_one_float_network():
-    wanted = items.aiwq("laptop", seeds=2)
+    wanted = experiments.aiwq("laptop", seeds=2)
     assert list(wanted) == [32, 8, 5, 4, 3, 2] and [len(r) for r in wanted.values()] == [2] * 6
     for bits, (first, second) in wanted.items():
         assert (first.seed, second.seed) == (0, 1)
@@ -26,7 +29,7 @@ def test_bit_widths_branch_off_one_float_network():
 
 
 def test_orders_differ_in_nothing_but_what_freezes():
-    for wanted in (items.loss_curves("laptop", 1), items.loss_curves_two_bits()):
+    for wanted in (experiments.loss_curves("laptop", 1), experiments.loss_curves_two_bits()):
         assert list(wanted) == ["aiwq", "none", "reverse", "random"]
         bare = {order: [dataclasses.replace(p, freeze=None) if p.name.startswith("round") else p
                         for p in group[0].phases] for order, group in wanted.items()}
@@ -34,41 +37,41 @@ def test_orders_differ_in_nothing_but_what_freezes():
 
 
 def test_ablation_shares_its_runs_with_the_figures():
-    wanted = items.ablation("laptop", 1, bits=4)
-    curves, methods = items.loss_curves("laptop", 1), items.pact_vs_duq("laptop", 1)
+    wanted = experiments.ablation("laptop", 1, bits=4)
+    curves, methods = experiments.loss_curves("laptop", 1), experiments.pact_vs_duq("laptop", 1)
     assert same(wanted["+ PROFIT"][0]) == same(curves["aiwq"][0])
     assert same(wanted["+ teacher"][0]) == same(curves["none"][0])
     assert same(wanted["PACT"][0]) == same(methods["pact"][0])
-    assert same(items.accuracy("laptop", 1)[("mobilenet_v3_large", 4)][0]) == same(curves["aiwq"][0])
+    assert same(experiments.accuracy("laptop", 1)[("mobilenet_v3_large", 4)][0]) == same(curves["aiwq"][0])
     assert {p.teacher for p in wanted["+ progressive"][0].phases} == {None}
 
 
 def test_each_method_learns_its_quantizers_at_the_profiles_rate_but_qil():
-    rates = {row: wanted[0].phases[-1].quantizer_lr for row, wanted in items.ablation("laptop", 1, bits=3).items()}
+    rates = {row: wanted[0].phases[-1].quantizer_lr for row, wanted in experiments.ablation("laptop", 1, bits=3).items()}
     assert rates.pop("QIL") == 0.01 and set(rates.values()) == {profiles.get("laptop").quantizer_lr}
 
 
 def test_folding_has_a_control_in_float():
-    wanted = items.folding("laptop", 1)
+    wanted = experiments.folding("laptop", 1)
     assert len(wanted) == 10 and wanted[32, True, False][0].phases[1].scheme.fold_norms
-    assert {r[0].phases[1].lr for r in wanted.values()} == {items.FOLDING_LR}
+    assert {r[0].phases[1].lr for r in wanted.values()} == {experiments.FOLDING_LR}
     assert wanted[4, True, True][0].phases[1].scheme.per_channel
 
 
 @pytest.mark.parametrize("profile", [p for p in profiles.names() if p != "imagenet"])
 def test_every_item_is_defined_at_every_scale(profile):
-    for make in (items.aiwq, items.loss_curves, items.pact_vs_duq, items.accuracy, items.ablation, items.folding):
+    for make in (experiments.aiwq, experiments.loss_curves, experiments.pact_vs_duq, experiments.accuracy, experiments.ablation, experiments.folding):
         for group in make(profile).values():
             assert len(group) == profiles.get(profile).seeds
             assert profile == "laptop" or all(r.recorded == (profile == "recorded") for r in group)
 
 
-@pytest.mark.parametrize("item", list(items._NEEDED))
+@pytest.mark.parametrize("item", list(experiments._NEEDED))
 def test_what_is_shipped_is_on_the_shelf(item):
     """The notebook exists, and of its runs at least the first seed is recorded, with its tables; tests/test_readme.py
     demands that the README names the items of which runs are missing."""
     assert item in notebooks.names()
-    for recipe, tables in items.needed("recorded", item, 1):
+    for recipe, tables in experiments.needed("recorded", item, 1):
         if not runs.is_recorded(recipe):
             continue
         run = runs.obtain(dataclasses.replace(recipe, recorded=True))
@@ -77,7 +80,7 @@ def test_what_is_shipped_is_on_the_shelf(item):
 
 def test_an_item_that_ships_nothing():
     with pytest.raises(InputError, match="'fig9' has no runs of its own: choose from profit_fig2_4_aiwq"):
-        list(items.needed("recorded", "fig9"))
+        list(experiments.needed("recorded", "fig9"))
 
 
 HISTORY = pd.DataFrame([("float", 1, 8, "val", "loss", 0.5)], columns=["phase", "epoch", "step", "split", "metric",
@@ -167,16 +170,16 @@ def test_an_absent_run_stands_where_a_name_has_none_for_the_seeds_that_others_ha
 
 def test_laptop_spares_what_is_recorded(monkeypatch):
     def spared():
-        return {"curves": items.loss_curves("laptop"), "methods": items.pact_vs_duq("laptop", methods=("duq", "lsq")),
-                "accuracy": items.accuracy("laptop"), "ablation": items.ablation("laptop"),
-                "folding": items.folding("laptop")}
+        return {"curves": experiments.loss_curves("laptop"), "methods": experiments.pact_vs_duq("laptop", methods=("duq", "lsq")),
+                "accuracy": experiments.accuracy("laptop"), "ablation": experiments.ablation("laptop"),
+                "folding": experiments.folding("laptop")}
 
     names = {(item, name) for item, wanted in spared().items() for name, group in wanted.items() if group[0].recorded}
     assert names == {
         ("curves", "reverse"), ("curves", "random"), ("methods", "lsq"), ("accuracy", ("mobilenet_v1", 4)),
         ("accuracy", ("mobilenet_v2", 4)), ("ablation", "LSQ"), ("ablation", "+ progressive"),
-        *([("ablation", "QIL")] if runs.is_recorded(items.ablation("recorded", 1, 4)["QIL"][0]) else []),
+        *([("ablation", "QIL")] if runs.is_recorded(experiments.ablation("recorded", 1, 4)["QIL"][0]) else []),
         *(("folding", (8, folded, channel)) for folded in (False, True) for channel in (False, True))}
-    assert not items.ablation("laptop", bits=5)["LSQ"][0].recorded      # which nobody has recorded
-    monkeypatch.setattr(items.runs, "is_recorded", lambda recipe: False)
+    assert not experiments.ablation("laptop", bits=5)["LSQ"][0].recorded      # which nobody has recorded
+    monkeypatch.setattr(experiments.runs, "is_recorded", lambda recipe: False)
     assert not any(r.recorded for wanted in spared().values() for group in wanted.values() for r in group)

@@ -6,11 +6,12 @@ import math
 
 import pytest
 
-from paperlib import kinds, models, profiles, quantizers, recipes
+from paperlib import models, quantizers, recipes
 from paperlib.errors import InputError
 from paperlib.models import Scheme
-from paperlib.profiles import Profile
-from paperlib.recipes import Recipe
+from paperlib.recipes import Recipe, profiles
+from paperlib.recipes.profiles import Profile
+from paperlib.system import kinds
 from paperlib.training.phases import Freeze, Phase
 
 RECIPES = {"profit": lambda p: recipes.profit(profile=p),

@@ -2,9 +2,10 @@
 import pytest
 import torch
 
-from paperlib import distortion, learned_ranges, quantizers
+from paperlib import quantizers
+from paperlib.analysis import learned_ranges, quantization_error
 from paperlib.errors import InputError
-from paperlib.layers import QuantConv2d
+from paperlib.models.layers import QuantConv2d
 from paperlib.plots.learned_ranges import typical
 
 
@@ -42,7 +43,7 @@ def test_the_two_pulls_by_hand():
     assert row.inside == pytest.approx(share[inside].sum().item(), rel=1e-4) and row.inside > 0
     assert row.outside == pytest.approx(share[~inside].sum().item(), rel=1e-4) and row.outside < 0
     assert row.total == pytest.approx(row.inside + row.outside)
-    near = [distortion.scan(x, q, [1.5 * f]).error[0] for f in (1 - 1e-3, 1 + 1e-3)]
+    near = [quantization_error.scan(x, q, [1.5 * f]).error[0] for f in (1 - 1e-3, 1 + 1e-3)]
     assert row.exact == pytest.approx((near[1] - near[0]) / 2e-3, rel=0.05)      # dE / d ln s
 
 
@@ -62,11 +63,11 @@ def layer():
 
 def test_a_descent_ends_at_the_least_of_a_scan():
     conv, x = layer()
-    q = distortion.reach(quantizers.build("lsq", role="weight", bits=3), conv.weight.abs().max().item())
-    path = learned_ranges.descend(q, lambda: distortion.of_output(conv, x, q), 0.03 * q.s.item())
+    q = quantization_error.reach(quantizers.build("lsq", role="weight", bits=3), conv.weight.abs().max().item())
+    path = learned_ranges.descend(q, lambda: quantization_error.of_output(conv, x, q), 0.03 * q.s.item())
     assert len(path) == 41 and path.error.iloc[-1] < 0.9 * path.error[0]
     other = quantizers.build("lsq", role="weight", bits=3)
-    scan = distortion.scan_output(conv, x, other, [0.01 * i for i in range(5, 30)])
+    scan = quantization_error.scan_output(conv, x, other, [0.01 * i for i in range(5, 30)])
     assert path.error.min() < 1.1 * scan.error.min()
 
 

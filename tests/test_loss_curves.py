@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from paperlib import claims, items, plots, recipes
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
+from paperlib import claims, plots, recipes
+from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, experiments
 from paperlib.claims.loss_curves import fluctuation, freezing_curve, val_fluctuation
 from paperlib.errors import InputError
 from paperlib.plots.loss_curves import PANELS
@@ -93,7 +93,7 @@ def test_calmer():
 
 def four(**curves):
     """{order: runs of two seeds} with these validation losses in round 2."""
-    return {order: [run(order, s, val=(curves.get(order, WILD), CALM)) for s in (0, 1)] for order in items.ORDERS}
+    return {order: [run(order, s, val=(curves.get(order, WILD), CALM)) for s in (0, 1)] for order in experiments.ORDERS}
 
 
 @pytest.mark.parametrize("calm, agree", [(("aiwq",), [2, 2]), (("aiwq", "random"), [2, 0]), ((), [0, 0]),

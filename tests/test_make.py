@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from paperlib.paths import ROOT
+from paperlib.system.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
 RUNS = "-m paperlib prepare --profile laptop"       # comes first, and is not asked for by a figure alone
-READ = ("paperlib/x.py", "paperlib/deep/er/x.py", "paperlib/kernels.c", "data/published.csv",
+READ = ("paperlib/x.py", "paperlib/deep/er/x.py", "paperlib/quantizers/kernels.c", "data/published.csv",
         "data/recorded/run/run.json")       # by every figure
 TICK = 0.05     # seconds; longer than a tick of the clock that stamps files
 FAKE = r"""#!/bin/sh
@@ -46,7 +46,7 @@ def tree(tmp_path):
     for folder in ("notebooks", "paperlib/deep/er", "paperlib/exercises", "data/recorded/run", ".venv/bin"):
         (root / folder).mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", root)
-    for file in ("notebooks/profit_a.ipynb", "notebooks/profit_b.ipynb", *READ, "paperlib/exercises/x.py",
+    for file in ("notebooks/profit_a.ipynb", "notebooks/profit_b.ipynb", *READ, "paperlib/teaching/exercises/x.py",
                  "paperlib/.#x.py", "requirements.lock", "pyproject.toml"):
         (root / file).write_text("")
     (root / ".venv/.ready").write_text("")
@@ -96,7 +96,7 @@ def test_a_figure_is_made_once_and_again_only_for_a_reason(tree):
     assert make(tree, "figures")[1] == [b]
     assert make(tree, "figures", "PARAMS=-p seeds 3")[1] == [f"{a} -p seeds 3", f"{b} -p seeds 3"]
     touch(tree / ".venv/.ready")        # a rebuilt environment alone is no reason, nor are exercises or stray files
-    touch(tree / "paperlib/exercises/x.py")
+    touch(tree / "paperlib/teaching/exercises/x.py")
     touch(tree / "paperlib/.#x.py")
     assert make(tree, "figures", "PARAMS=-p seeds 3")[1] == make(tree, "figures")[1] == []
 

@@ -6,7 +6,9 @@ import re
 import pytest
 import torch
 
-from paperlib import exercises, learned_ranges, quantizers
+from paperlib import quantizers
+from paperlib.analysis import learned_ranges
+from paperlib.teaching import exercises
 
 
 def through(x, y):

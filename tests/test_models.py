@@ -14,9 +14,9 @@ from torch import nn
 
 from paperlib import models, quantizers
 from paperlib.errors import InputError
-from paperlib.layers import QuantConv2d, QuantLinear
 from paperlib.models import Scheme
-from paperlib.models.ranges import input_floors
+from paperlib.models.layers import QuantConv2d, QuantLinear
+from paperlib.models.value_bounds import input_floors
 
 SIGNED = -math.inf
 relu, hs, seq, SE = F.relu, F.hardswish, nn.Sequential, torchvision.ops.SqueezeExcitation

@@ -11,8 +11,8 @@ from torch import nn
 
 from paperlib import models
 from paperlib.errors import InputError
-from paperlib.layers import QuantConv2d, QuantLinear
 from paperlib.models import Scheme, weights
+from paperlib.models.layers import QuantConv2d, QuantLinear
 
 PARAMETERS = {"mobilenet_v1": 4_231_976, "mobilenet_v2": 3_504_872, "mobilenet_v3_large": 5_483_032,
               "mobilenet_v3_small": 2_542_856, "resnet18": 11_689_512, "resnet50": 25_557_032,

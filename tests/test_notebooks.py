@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from paperlib import notebooks
+from paperlib.claims import notebooks
 from paperlib.errors import InputError
 
 pytestmark = pytest.mark.slow

@@ -10,13 +10,13 @@ from torch import nn
 
 from paperlib import models
 from paperlib.deploy.compare import predictions
-from paperlib.deploy.fold import integers
-from paperlib.deploy.onnx import OPSET, runner, session, to_onnx
-from paperlib.deploy.rounding import rounding
+from paperlib.deploy.integer_layers import integers
+from paperlib.deploy.onnx_export import OPSET, runner, session, to_onnx
+from paperlib.deploy.onnx_requantize import rounding
 from paperlib.errors import InputError
 from paperlib.models import Scheme
-from paperlib.models.identity import quantized_blocks
-from paperlib.models.ranges import trace
+from paperlib.models.residual import quantized_blocks
+from paperlib.models.value_bounds import trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,8 +8,8 @@ from matplotlib import pyplot as plt
 from test_ablation import found
 from test_ablation import run as ended
 
-from paperlib import claims, items, models, plots, recipes
-from paperlib.claims import scoreboard
+from paperlib import claims, models, plots, recipes
+from paperlib.claims import experiments, scoreboard
 from paperlib.runs import Run
 from paperlib.training.collapse import collapsed
 from paperlib.training.engine import Trainer
@@ -84,7 +84,7 @@ def test_one_failed_seed_does_not_count_and_is_told():
 def test_a_claim_about_failing_has_failed_trainings_for_evidence():
     def cells(end):
         return {cell: [ended(dataclasses.replace(r, recorded=False), end if cell == (4, True, False) else 60.0)
-                       for r in recipes] for cell, recipes in items.folding("laptop", 1).items()}
+                       for r in recipes] for cell, recipes in experiments.folding("laptop", 1).items()}
 
     assert claims.four_bits_fail_folded(cells(10.0)).verdict == claims.REPRODUCED
     assert claims.four_bits_fail_folded(cells(60.0)).verdict == claims.NOT_REPRODUCED

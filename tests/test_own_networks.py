@@ -4,6 +4,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from test_integer import run_program
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -11,7 +12,6 @@ from paperlib import models
 from paperlib.deploy import IntegerNet, compare, export_program, integers, load, pack, runner, to_onnx
 from paperlib.errors import InputError
 from paperlib.models import Scheme
-from test_integer import run_program
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -14,13 +14,14 @@ import pytest
 import torch
 from torch import nn
 
-from paperlib import cost, models, paths, quantizers
-from paperlib.deploy.fold import integers
+from paperlib import models, quantizers
+from paperlib.deploy.integer_layers import integers
 from paperlib.deploy.pack import Stored, contents, load, pack
 from paperlib.errors import InputError
-from paperlib.layers import QuantConv2d, QuantLinear
-from paperlib.models import Scheme
+from paperlib.models import Scheme, cost
+from paperlib.models.layers import QuantConv2d, QuantLinear
 from paperlib.quantizers import Quantizer
+from paperlib.system import paths
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QIL = dict(weight="qil", activation="qil", quantize_first=False, quantize_last=False)
@@ -341,7 +342,7 @@ def test_what_pack_refuses(small, tmp_path, monkeypatch):
     broken = copy.deepcopy(net)
     broken[3].input_quantizer.a.data.fill_(float("nan"))
     refused("range of 3.input_quantizer is not finite", broken)
-    monkeypatch.setitem(sys.modules["paperlib.deploy.stored"].OPTIONS, "duq", {})     # a method with options of its own
+    monkeypatch.setitem(sys.modules["paperlib.deploy.packed_quantizer"].OPTIONS, "duq", {})     # a method with options of its own
     refused("input_quantizer: DuQ has options that pack does not know", with_offsets())
 
 

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from paperlib import items, parallel
+from paperlib.claims import experiments
 from paperlib.errors import InputError
 from paperlib.recipes import Recipe, activations_then_weights, profit
-from paperlib.sources import resolve
-from paperlib.store import Link
+from paperlib.runs import parallel
+from paperlib.runs.loading import resolve
+from paperlib.runs.phase_store import Link
 from paperlib.training.phases import Phase
 
 
@@ -158,6 +159,6 @@ def test_what_fails_takes_along_what_goes_on_from_it_alone(monkeypatch, capsys):
 
 def test_all_figures_together_are_listed_for_every_profile():
     for profile in ("smoke", "laptop", "cifar10"):
-        recipes = [r for r, _ in items.needed(profile)]
+        recipes = [r for r, _ in experiments.needed(profile)]
         assert any(not r.recorded for r in recipes)
-    assert all(r.recorded for r, _ in items.needed("recorded"))
+    assert all(r.recorded for r, _ in experiments.needed("recorded"))

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from paperlib import notebooks, parameters, paths, plots
+from paperlib import plots
+from paperlib.claims import notebooks, parameters
 from paperlib.errors import InputError
+from paperlib.system import paths
 
 AIWQ, TABLE, QIL, OWN = "profit_fig2_4_aiwq", "profit_table1_accuracy", "qil_fig1_3_quantizer", "own_network"
 ALT = "A straight line that rises from the lower left to the upper right."
@@ -65,7 +67,7 @@ def test_notebooks_with_parameters_check_them_first_and_never_reuse_their_names(
     if not tagged:
         return
     found = {k: ast.literal_eval(p["default"]) for k, p in notebooks.parameters(name).items()}
-    assert list(found.items()) == list(variables(name).items()), "defaults differ from paperlib/parameters.py"
+    assert list(found.items()) == list(variables(name).items()), "defaults differ from paperlib/claims/parameters.py"
     assert notebooks.check(name, found) == found
     assert cells[tagged[0] + 1].source.startswith(f'parameters.check("{name}", globals())\n')
     for cell in cells[tagged[0] + 1:]:

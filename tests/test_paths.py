@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from paperlib import paths
 from paperlib.errors import InputError
+from paperlib.system import paths
 
 
 def made(kind, path):

@@ -16,12 +16,14 @@ from torchvision.datasets import Imagenette
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms._presets import ImageClassification
 
-from paperlib import photofiles, plots, profiles, recipes, sources
+from paperlib import plots, recipes
+from paperlib.data import image_files
+from paperlib.data.image_files import Photographs, cache_folder
+from paperlib.data.imagenet import IMAGENETTE, UNSEEN, imagenet, imagenette
+from paperlib.data.imagenet_batches import MEAN, STD, PhotoBatches, transform
 from paperlib.errors import InputError
-from paperlib.photobatches import MEAN, STD, PhotoBatches, transform
-from paperlib.photofiles import Photographs, cache_folder
-from paperlib.photographs import IMAGENETTE, UNSEEN, imagenet, imagenette
-from paperlib.runs import Run
+from paperlib.recipes import profiles
+from paperlib.runs import Run, loading
 
 REAL = os.environ.get("PAPERLIB_IMAGENETTE")  # before any test sets it
 SIZES = [(256, 256), (230, 300), (321, 240), (400, 300), (224, 224)]  # width, height
@@ -192,7 +194,7 @@ def test_cache_equals_the_files(folder, tmp_path):
 def test_cache_is_made_once_and_another_list_makes_another(folder, monkeypatch):
     photographs = tiny(cache=True)[0]
     photographs.prepare()
-    monkeypatch.setattr(photofiles, "read", lambda path: pytest.fail("the cache should have been used"))
+    monkeypatch.setattr(image_files, "read", lambda path: pytest.fail("the cache should have been used"))
     again = tiny(cache=True)[0]
     assert torch.equal(again[3][0], photographs[3][0])
     again.samples = again.samples[1:]
@@ -203,7 +205,7 @@ def test_cache_is_made_once_and_another_list_makes_another(folder, monkeypatch):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_a_cache_that_breaks_off_leaves_nothing(error, monkeypatch, tmp_path):
-    photographs, resize, calls = tiny(cache=True)[0], photofiles.F.resize, []
+    photographs, resize, calls = tiny(cache=True)[0], image_files.F.resize, []
 
     def broken_off(*args, **options):
         calls.append(args)
@@ -212,7 +214,7 @@ def test_a_cache_that_breaks_off_leaves_nothing(error, monkeypatch, tmp_path):
         return resize(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(photofiles.F, "resize", broken_off)
+        patch.setattr(image_files.F, "resize", broken_off)
         with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else InputError) as info:
             photographs.prepare()
     if error is not KeyboardInterrupt:
@@ -227,8 +229,8 @@ def test_of_two_at_once_the_second_waits_and_takes_what_the_first_made(monkeypat
     first.prepare()
     made = first.cache_file().rename(tmp_path / "made")
     written = []
-    monkeypatch.setattr(photofiles, "_write", lambda *args: written.append(args))
-    with photofiles.workshop(cache_folder()):
+    monkeypatch.setattr(image_files, "_write", lambda *args: written.append(args))
+    with image_files.workshop(cache_folder()):
         thread = threading.Thread(target=second.prepare)
         thread.start()
         thread.join(0.3)
@@ -490,14 +492,14 @@ def test_the_real_imagenette(monkeypatch):
 @pytest.mark.parametrize("made, mode", [(recipes.profit, InterpolationMode.BICUBIC),
                                         (recipes.qil, InterpolationMode.BILINEAR)])
 def test_photographs_are_tested_as_they_are_trained(made, mode, size, monkeypatch):
-    monkeypatch.setattr("paperlib.photographs.imagenette", lambda train, test: tiny(train, test))
-    sources._photographs.cache_clear()
+    monkeypatch.setattr("paperlib.data.imagenet.imagenette", lambda train, test: tiny(train, test))
+    loading._photographs.cache_clear()
     profile = profiles.changed("imagenette", input_size=size, train_images=20, test_images=20, batch_size=10)
     recipe = made("resnet18" if made is recipes.qil else "mobilenet_v2", profile=profile)
-    train, test = sources.batches(recipe, torch.device("cpu"))
+    train, test = loading.batches(recipe, torch.device("cpu"))
     x, y, lengths = whole(test)
     assert lengths == [10, 10] and whole(train)[0].shape == x.shape == (20, 3, size, size)
-    assert sources.first_images(recipe, train).shape == (10, 3, size, size)
+    assert loading.first_images(recipe, train).shape == (10, 3, size, size)
     for one, label, (pixels, k) in zip(x, y, test._dataset):
         pixels = v2.functional.center_crop(v2.functional.resize(pixels, 256, interpolation=mode), 224)
         assert label == k and torch.allclose(one, normalised(v2.functional.resize(pixels, size, interpolation=mode)),
@@ -505,4 +507,4 @@ def test_photographs_are_tested_as_they_are_trained(made, mode, size, monkeypatc
     run = Run(recipe, pd.DataFrame(), pd.DataFrame(), key="made up", seconds=0.0, environment={})
     assert (f"20 training and 20 test images of Imagenette at {size} x {size} pixels"
             in plots.caption([run], "imagenette"))
-    sources._photographs.cache_clear()
+    loading._photographs.cache_clear()

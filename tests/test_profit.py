@@ -6,12 +6,13 @@ import json
 import pytest
 import torch
 
-from paperlib import models, profiles, recipes, runs
-from paperlib.batches import Batches
-from paperlib.data import load_subset
+from paperlib import models, recipes, runs
+from paperlib.data.cifar10_batches import Batches
+from paperlib.data.cifar10_images import load_subset
 from paperlib.errors import InputError
-from paperlib.layers import QuantConv2d, QuantLinear
-from paperlib.store import Link
+from paperlib.models.layers import QuantConv2d, QuantLinear
+from paperlib.recipes import profiles
+from paperlib.runs.phase_store import Link
 from paperlib.training import freezing
 from paperlib.training.engine import evaluate
 from paperlib.training.phases import BN_ONLY, Freeze

@@ -8,9 +8,10 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from paperlib import profiles, quantizers
-from paperlib.paths import ROOT
+from paperlib import quantizers
 from paperlib.quantizers import registry
+from paperlib.recipes import profiles
+from paperlib.system.paths import ROOT
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -66,7 +67,7 @@ def paperlib(*words):
 
 
 @pytest.mark.parametrize("command", ["figure", "refresh", "train", "prepare", "record", "repeat", "runs", "export",
-                                     "data", "badges", "check-env"])
+                                     "data", "check-env"])
 def test_every_command_has_help(command):
     done = paperlib(command, "--help")
     assert done.returncode == 0 and done.stdout.startswith("usage:")

@@ -2,7 +2,7 @@
 import pandas as pd
 import pytest
 
-from paperlib import published
+from paperlib.claims import published
 from paperlib.errors import InputError
 
 

@@ -2,8 +2,8 @@
 import pandas as pd
 import pytest
 
-from paperlib import claims, items
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
+from paperlib import claims
+from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, experiments
 from paperlib.errors import InputError
 from paperlib.runs import Run
 
@@ -26,7 +26,7 @@ def table1(seeds=1, **ends):
     """Runs of Table 1 that end at 79, with lambda 0 at 78; ``ends`` of the last seed by "A1W2 0.5" and so on."""
     return {(w, a, share): [run(r, ends.get(f"A{a}W{w} {share:g}" if r.seed == seeds - 1 else "", 78 + (share > 0)))
                             for r in recipes]
-            for (w, a, share), recipes in items.qil_table1("laptop", seeds).items()}
+            for (w, a, share), recipes in experiments.qil_table1("laptop", seeds).items()}
 
 
 def test_allowances_are_the_papers():
@@ -61,7 +61,7 @@ def test_close_to_each_float_network(w, a, most, trained_as_long):
         found = table1(2)
         found[w, a, 0.5] = [run(r.recipe, 60.0 - loss, full=99.0 if trained_as_long else 60.0)
                             for r in found[w, a, 0.5]]
-        longer = [run(r, 60.0) for r in items.qil_table2("laptop", 2)["float", 32, 32]] if trained_as_long else ()
+        longer = [run(r, 60.0) for r in experiments.qil_table2("laptop", 2)["float", 32, 32]] if trained_as_long else ()
         return claims.qil_stays_close(found, w, a, longer)
 
     for loss, verdict in ((-3.0, REPRODUCED), (most, REPRODUCED), (most + 0.02, NOT_REPRODUCED)):
@@ -73,7 +73,7 @@ def test_close_to_each_float_network(w, a, most, trained_as_long):
 def table2(**ends):
     ends = {"QIL": 80.0, "XNOR": 60.0} | ends
     return {key: [run(r, ends.get("A1" if key == ("QIL", 2, 1) and "A1" in ends else key[0], 70.0)) for r in recipes]
-            for key, recipes in items.qil_table2("laptop", 2).items()}
+            for key, recipes in experiments.qil_table2("laptop", 2).items()}
 
 
 def test_ternary_weights_beat_the_others():
@@ -96,7 +96,7 @@ def test_one_rival_above_is_enough(rival):
 
 def tracked(c, d, epochs=8, roles=("weight", "activation")):
     """A run whose first layer's c and d follow these functions of the epoch, in ``roles``; other parameters settle."""
-    recipe = items.qil_intervals("laptop", 1)[4][0]
+    recipe = experiments.qil_intervals("laptop", 1)[4][0]
     rows = []
     for epoch in range(epochs + 1):
         for layer in ("features.1", "features.2"):
@@ -134,7 +134,7 @@ def intervals(weights, activations=(0.7, 0.8), seeds=1):
     """Runs with these shares of pruned weights by layer, {bits: shares}, and of activations; seed 1 one point more."""
     return {bits: [run(r, 80.0, pruned={"weight": [s + 0.01 * r.seed for s in weights[bits]], "activation": activations[
         bits] if isinstance(activations, dict) else activations}) for r in recipes]
-            for bits, recipes in items.qil_intervals("laptop", seeds).items()}
+            for bits, recipes in experiments.qil_intervals("laptop", seeds).items()}
 
 
 def test_more_weights_are_pruned_at_fewer_bits():

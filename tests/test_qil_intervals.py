@@ -7,9 +7,10 @@ import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
-from paperlib import bounds, models, plots, recipes, sources
+from paperlib import models, plots, recipes
+from paperlib.analysis import qil_intervals
 from paperlib.errors import InputError
-from paperlib.runs import Run
+from paperlib.runs import Run, loading
 
 HISTORY = ["phase", "epoch", "step", "split", "metric", "value"]
 WEIGHTS = torch.tensor([0.1, -0.29, 0.31, -0.5, 0.69, 0.71, -0.9, 0.0])
@@ -32,8 +33,8 @@ def made(intervals, w_bits=3, a_bits=2, seed=0):
 def test_bounds_by_hand(w_bits, a_bits, weight, activation):
     run = made({("z", "weight"): [(0.5, 0.5), (0.5, 0.3)], ("a", "activation"): [(1, 1), (0.5, 0.3)],
                 ("a", "weight"): [(1, 1), (1, 1)]}, w_bits, a_bits)
-    table = bounds.bounds(run)
-    assert table.columns.tolist() == bounds.COLUMNS and table.epoch.tolist() == [0, 0, 0, 1, 1, 1]
+    table = qil_intervals.bounds(run)
+    assert table.columns.tolist() == qil_intervals.COLUMNS and table.epoch.tolist() == [0, 0, 0, 1, 1, 1]
     assert list(zip(table.layer, table.role, table.bits)) == 2 * [
         ("a", "activation", a_bits), ("z", "weight", w_bits), ("a", "weight", w_bits)]      # layers in their order
     end = table[table.epoch == 1]
@@ -41,8 +42,8 @@ def test_bounds_by_hand(w_bits, a_bits, weight, activation):
 
 
 def test_bounds_of_a_run_that_does_not_track_them():
-    table = bounds.bounds(made({}))
-    assert table.empty and table.columns.tolist() == bounds.COLUMNS
+    table = qil_intervals.bounds(made({}))
+    assert table.empty and table.columns.tolist() == qil_intervals.COLUMNS
 
 
 class Net(nn.Module):
@@ -71,14 +72,14 @@ def run(monkeypatch):
     for q in (network.mid.weight_quantizer, network.mid.input_quantizer):
         q.c.data.fill_(0.5)
         q.d.data.fill_(0.3)
-    monkeypatch.setattr(sources, "batches", lambda recipe, device: (None, Images()))
+    monkeypatch.setattr(loading, "batches", lambda recipe, device: (None, Images()))
     run = made({("mid", "weight"): [(0.4, 0.4), (0.5, 0.3)], ("mid", "activation"): [(0.33, 0.33), (0.5, 0.3)]})
     monkeypatch.setattr(run, "model", lambda phase=None: copy.deepcopy(network) if phase is None else Net(0.5))
     return run
 
 
 def test_pruning_by_hand(run):
-    table = bounds.interval_pruning(run).set_index("role")
+    table = qil_intervals.interval_pruning(run).set_index("role")
     assert table.layer.tolist() == ["mid", "mid"] and table["values"].tolist() == [8, 8]
     assert table.loc["weight", ["zero", "pruned", "pruned_of_all", "clipped"]].tolist() == pytest.approx(
         [1 / 8, 2 / 7, 3 / 8, 2 / 8])
@@ -90,13 +91,13 @@ def test_pruning_by_hand(run):
 
 def test_pruning_of_a_run_that_does_not_track_its_intervals(run):
     run.history = run.history[run.history.split != "quantizer"]
-    table = bounds.interval_pruning(run)
+    table = qil_intervals.interval_pruning(run)
     assert table.at_start.isna().all() and table.pruned_of_all.tolist() == [3 / 8, 4 / 8]
 
 
 def test_histograms_hold_what_the_quantizers_see(run):
-    table = bounds.interval_histograms(run)
-    assert len(table) == 4 * bounds.BINS and set(table.layer) == {"mid"}
+    table = qil_intervals.interval_histograms(run)
+    assert len(table) == 4 * qil_intervals.BINS and set(table.layer) == {"mid"}
     assert table.groupby(["network", "role"]).share.sum().tolist() == pytest.approx([1] * 4)
     for network, scale in (("quantized", 1.0), ("float", 0.5)):
         mine = table[(table.network == network) & (table.role == "weight")]
@@ -119,7 +120,7 @@ def test_motion_is_in_widths_of_the_interval_before():
 
 def tables(run, shares, start=0.1):
     """Gives a run the tables that are made of networks; ``shares``: {(layer, role): (values, pruned)}."""
-    ends = bounds.bounds(run).query("epoch == epoch.max()").set_index(["layer", "role"])
+    ends = qil_intervals.bounds(run).query("epoch == epoch.max()").set_index(["layer", "role"])
     run._found["interval_pruning"] = pd.DataFrame([
         {"layer": layer, "role": role, "bits": ends.bits[layer, role], "c": ends.c[layer, role],
          "d": ends.d[layer, role], "values": n, "zero": 0.05, "pruned": share, "pruned_of_all": share, "clipped": 0.0,

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 from test_qil_tables import run
 
-from paperlib import claims, items, plots
+from paperlib import claims, plots
+from paperlib.claims import experiments
 from paperlib.claims import qil_photographs as judged
 from paperlib.plots.qil_photographs import COLUMNS
 
@@ -22,7 +23,7 @@ GOOD = table({5: 0, 4: 0.2, 3: 1.0, 2: 4}, -0.5)
 def found(loss, taught):
     """Runs with the accuracies of :func:`table`."""
     return {model: {(bits, share): [run(r, 60.0 - loss[bits] + taught * (share > 0), full=60.0) for r in recipes]
-                    for (bits, share), recipes in cells.items()} for model, cells in items.qil_photographs().items()}
+                    for (bits, share), recipes in cells.items()} for model, cells in experiments.qil_photographs().items()}
 
 
 def test_the_papers_own_table():
@@ -73,7 +74,7 @@ def test_a_network_that_was_not_run_is_said_to_be_missing():
 
 
 def test_runs_go_down_from_five_bits():
-    for model, cells in items.qil_photographs().items():
+    for model, cells in experiments.qil_photographs().items():
         assert [bits for bits, share in cells if not share] == [5, 4, 3, 2]
         for (bits, share), [recipe] in cells.items():
             assert recipe.recorded and recipe.model == model and recipe.weights is None and recipe.input_size == 96

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from paperlib import intervals
+from paperlib.analysis import qil_equations
 from paperlib.plots import qil_quantizer as plots
 
 
@@ -35,11 +35,11 @@ def test_weights_draw_staircase_mapping_and_surrogate(bits):
     rows = curves[(curves.role == "weight") & (curves.bits == bits)]
     for line, column in ((a.lines[0], "staircase"), (a.lines[1], "mapping"), (b.lines[1], "surrogate")):
         assert np.array_equal(line.get_ydata(), rows[column])
-    levels = 2 * intervals.steps("weight", bits) + 1
+    levels = 2 * qil_equations.steps("weight", bits) + 1
     assert len(np.unique(np.round(rows.staircase, 9))) == levels
     assert len(np.unique(np.round(c.lines[0].get_ydata(), 9))) == 3
     marks = dict(zip((t.get_text() for t in a.get_xticklabels()), a.get_xticks()))
-    k = intervals.weight_constants(0.5, 0.4, bits)
+    k = qil_equations.weight_constants(0.5, 0.4, bits)
     expected = {"$c-d$": 0.1, "$c$": 0.5, "$c+d$": 0.9} | ({"$m$": k.m, "$M$": k.M} if bits == 3 else {})
     assert marks == pytest.approx(expected)
     text = plots.describe_qil_weights(c=0.5, d=0.4, bits=bits)
@@ -70,7 +70,7 @@ def test_marks_do_not_overlap(w_bits, a_bits):
 
 
 def test_gradients_show_what_is_misprinted():
-    weights, activations = intervals.gradient_check("weight"), intervals.gradient_check("activation")
+    weights, activations = qil_equations.gradient_check("weight"), qil_equations.gradient_check("activation")
     figure = plots.qil_gradients(weights, activations)
     for ax, (table, name) in zip(figure.axes, ((weights, "c"), (activations, "d"))):
         rows = table[table.derivative == name]

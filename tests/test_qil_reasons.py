@@ -3,7 +3,8 @@ import pytest
 from matplotlib import pyplot as plt
 from test_qil_tables import run
 
-from paperlib import items, plots
+from paperlib import plots
+from paperlib.claims import experiments
 
 ENDS = {"as in Table 1": (70.0, 60.0, 75.0), "a tenth of the rate": (65.0, 61.0, 75.0),    # A2W2, A1W2, float
         "5 times the epochs": (75.9, 70.0, 76.0), "5 times, step by step": (69.0, 50.0, 76.0),
@@ -14,7 +15,7 @@ ENDS = {"as in Table 1": (70.0, 60.0, 75.0), "a tenth of the rate": (65.0, 61.0,
 def table():
     return plots.qil_reasons({changed: {cell: [run(r, end) for r in recipes]
                                         for (cell, recipes), end in zip(cells.items(), ENDS[changed])}
-                              for changed, cells in items.qil_reasons().items()})
+                              for changed, cells in experiments.qil_reasons().items()})
 
 
 def test_what_is_changed():
@@ -22,16 +23,16 @@ def test_what_is_changed():
         last = recipe.phases[-1]
         return recipe.width, last.epochs, len(recipe.phases), last.scheme.w_bits, last.scheme.a_bits
 
-    cells = {changed: [what(group[0]) for group in wanted.values()] for changed, wanted in items.qil_reasons().items()}
+    cells = {changed: [what(group[0]) for group in wanted.values()] for changed, wanted in experiments.qil_reasons().items()}
     assert cells["as in Table 1"] == [(0.125, 5, 2, 2, 2), (0.125, 5, 2, 2, 1), (0.125, 5, 2, 32, 32)]
-    slower = [[group[0].phases[-1].lr for group in items.qil_reasons()[changed].values()]
+    slower = [[group[0].phases[-1].lr for group in experiments.qil_reasons()[changed].values()]
               for changed in ("as in Table 1", "a tenth of the rate")]
     assert slower == [[0.1, 0.1, 0.1], [0.01, 0.01, 0.1]]
     assert cells["a tenth of the rate"] == cells["as in Table 1"]
     assert cells["5 times the epochs"] == [(0.125, 25, 2, 2, 2), (0.125, 25, 2, 2, 1), (0.125, 25, 2, 32, 32)]
     assert cells["5 times, step by step"] == [(0.125, 5, 6, 2, 2), (0.125, 5, 7, 2, 1), (0.125, 25, 2, 32, 32)]
     assert cells["twice the width"] == [(0.25, 5, 2, 2, 2), (0.25, 5, 2, 2, 1), (0.25, 5, 2, 32, 32)]
-    assert all(group[0].recorded for wanted in items.qil_reasons().values() for group in wanted.values())
+    assert all(group[0].recorded for wanted in experiments.qil_reasons().values() for group in wanted.values())
 
 
 def test_a_loss_is_against_the_float_network_of_its_own_width_and_length(table):

@@ -5,8 +5,9 @@ from collections import defaultdict
 import pytest
 import torch
 
-from paperlib import models, profiles, quantizers, recipes, runs
+from paperlib import models, quantizers, recipes, runs
 from paperlib.errors import InputError
+from paperlib.recipes import profiles
 from paperlib.recipes.qil import OTHERS
 from paperlib.training.engine import begin, parameter_groups, quantizer_parameters
 from paperlib.training.phases import Phase

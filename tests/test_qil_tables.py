@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from paperlib import items, plots
+from paperlib import plots
+from paperlib.claims import experiments
 from paperlib.runs import Run
 
 FULL, LONGER = "float network", "float network trained as long"
@@ -26,12 +27,12 @@ def run(recipe, end, full=82.0):
 def table1(seeds=2):
     """Ten points for each bit of activations up to four, two for a teacher, one for each seed."""
     return {(w, a, share): [run(r, 40.0 + 10 * min(a, 4) + 2 * (share > 0) + r.seed) for r in recipes]
-            for (w, a, share), recipes in items.qil_table1("laptop", seeds).items()}
+            for (w, a, share), recipes in experiments.qil_table1("laptop", seeds).items()}
 
 
 def table2(seeds=2):
     return {key: [run(r, ENDS[key[0]] + r.seed, full=50.0 if key[0] == "XNOR" else 82.0) for r in recipes]
-            for key, recipes in items.qil_table2("laptop", seeds).items()}
+            for key, recipes in experiments.qil_table2("laptop", seeds).items()}
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_each_cell_and_the_float_network_once(first):
     assert set(first[first.method == "QIL"].groupby(["bits", "distillation"]).size()) == {2}
     cell = first[(first.bits == "A1W3") & (first.distillation == 0.5) & (first.seed == 1)].iloc[0]
     assert (cell.w_bits, cell.a_bits, cell.accuracy, cell.averaged) == (3, 1, 53.0, 58.0)
-    phases = items.qil_table1("laptop", 1)[3, 1, 0.5][0].phases
+    phases = experiments.qil_table1("laptop", 1)[3, 1, 0.5][0].phases
     assert cell.epochs == sum(p.epochs for p in phases)
     floats = first[first.method == FULL]
     assert set(floats.epochs) == {phases[0].epochs} and set(floats.accuracy) == {82.0}
@@ -97,7 +98,7 @@ def test_losses_are_of_the_same_seed(first):
 
 def test_what_hardly_learnt_is_named():
     found = {key: [run(r, 19.9 if key in ((2, 1, 0.5), ("XNOR", 1, 1)) else 20.0) for r in recipes] for key, recipes in
-             (items.qil_table1("laptop", 1) | items.qil_table2("laptop", 1)).items()}
+             (experiments.qil_table1("laptop", 1) | experiments.qil_table2("laptop", 1)).items()}
     assert plots.near_guessing(plots.qil_accuracies(found)) == ["QIL A1W2 with λ = 0.5", "XNOR A1W1"]
 
 

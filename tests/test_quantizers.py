@@ -14,7 +14,7 @@ from torch.nn.functional import hardswish
 
 from paperlib import quantizers
 from paperlib.errors import InputError
-from paperlib.layers import QuantConv2d, QuantLinear
+from paperlib.models.layers import QuantConv2d, QuantLinear
 
 FORMS = [("weight", True, 0), ("activation", False, 0), ("activation", False, -.375), ("activation", True, 0)]
 BIT_WIDTHS = {      # for each of the forms

@@ -11,8 +11,8 @@ from torch import nn
 
 from paperlib import models
 from paperlib.models import Scheme
-from paperlib.models.gates import gate_layers
-from paperlib.models.ranges import input_floors
+from paperlib.models.squeeze_excite import gate_layers
+from paperlib.models.value_bounds import input_floors
 
 X = 3 * torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(0))
 SIGNED, HSWISH = -float("inf"), -3 / 8

@@ -4,9 +4,19 @@ import re
 
 import pytest
 
-from paperlib import items, notebooks, runs, shelf
-from paperlib.claims import FAILED, NOT_RECORDED, NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, scoreboard
-from paperlib.paths import ROOT, recorded_dir
+from paperlib import runs
+from paperlib.claims import (
+    FAILED,
+    NOT_RECORDED,
+    NOT_REPRODUCED,
+    NOT_TESTABLE,
+    REPRODUCED,
+    experiments,
+    notebooks,
+    scoreboard,
+)
+from paperlib.runs import shelf
+from paperlib.system.paths import ROOT, recorded_dir
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 STATES = REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_RECORDED, FAILED
@@ -39,9 +49,9 @@ def test_what_it_took_is_what_the_runs_say():
     assert ("without a GPU" in README) == all(machine["gpu"] is None for machine in machines)
 
 
-@pytest.mark.parametrize("item", items.names())
+@pytest.mark.parametrize("item", experiments.names())
 def test_the_gallery_says_what_is_not_recorded_yet(item):
-    missing = any(not runs.is_recorded(recipe) for recipe, _ in items.needed("recorded", item, 1))
+    missing = any(not runs.is_recorded(recipe) for recipe, _ in experiments.needed("recorded", item, 1))
     told = any(NOT_RECORDED in finding.lower() for notebook, *_, finding in GALLERY if notebook == item)
     assert missing == told, f"runs of {item} are missing: {missing}; its rows of README's gallery say so: {told}"
 

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from conftest import whole_history
 
-from paperlib import paths, recipes, recorded, runs, shelf, tables
+from paperlib import recipes, runs
 from paperlib.errors import InputError
-from paperlib.runs import Run
+from paperlib.runs import Run, recorded, shelf, tables
+from paperlib.system import paths
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +91,7 @@ def test_what_fails_on_the_way_leaves_the_old_run(own_shelf, monkeypatch, can_ex
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(InputError, match="cannot write in .*No space left"):
-        patch.setattr("paperlib.run.json.dump", full)
+        patch.setattr("paperlib.runs.run.json.dump", full)
         new.record()
     assert all_marks(ask(old)) == [1.0] * 5
     folder = new.record()

@@ -17,11 +17,13 @@ import pandas as pd
 import pytest
 import torch
 
-from paperlib import parallel, paths, recipes, runs
-from paperlib.batches import Batches
-from paperlib.data import load_subset
+from paperlib import recipes, runs
+from paperlib.data.cifar10_batches import Batches
+from paperlib.data.cifar10_images import load_subset
 from paperlib.errors import InputError
-from paperlib.store import Link
+from paperlib.runs import parallel
+from paperlib.runs.phase_store import Link
+from paperlib.system import paths
 from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer, evaluate
 
@@ -152,7 +154,7 @@ def test_interrupted_between_last_epoch_and_final_file(kept, finished, monkeypat
 
 def test_killed_worker_loses_at_most_an_epoch_and_a_stopped_one_nothing(finished, tmp_path, monkeypatch, processes):
     def end(how):
-        process = subprocess.Popen([sys.executable, "-m", "paperlib.worker"], cwd=paths.ROOT, text=True,
+        process = subprocess.Popen([sys.executable, "-m", "paperlib.runs.worker"], cwd=paths.ROOT, text=True,
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    env={**os.environ, "PAPERLIB_RUNS": str(tmp_path / how)})
         print(json.dumps(tiny().to_dict()), file=process.stdin, flush=True)

@@ -6,8 +6,8 @@ from importlib import import_module
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from paperlib import claims, notebooks, plots
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, Verdict, scoreboard
+from paperlib import claims, plots
+from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, Verdict, notebooks, scoreboard
 
 EXTENSIONS = {"duq_ends_lower_than"}        # beyond the papers
 

@@ -1,7 +1,7 @@
 """The self-test of ways to compute a step, on a CPU."""
 import pytest
 
-from paperlib import selftest
+from paperlib.runs import selftest
 
 pytestmark = pytest.mark.slow
 SMALL = {"width": 0.25, "batch": 16, "images": 64}

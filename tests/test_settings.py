@@ -8,11 +8,12 @@ import sys
 import pytest
 import torch
 
-from paperlib import codehash, paths, provenance, recipes, runs
+from paperlib import recipes, runs
 from paperlib.errors import InputError
-from paperlib.store import Link
+from paperlib.runs.phase_store import Link
+from paperlib.system import code_hash, paths, provenance
 from paperlib.training import checkpoint
-from paperlib.training.settings import assumed
+from paperlib.training.torch_settings import assumed
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +98,7 @@ def test_a_fresh_process_is_what_is_assumed():
 
 def test_nothing_is_trained_under_edited_files(monkeypatch):
     edited = {**provenance.IMPORTED, "sources.py": b"NUMBER = 1"}
-    monkeypatch.setattr(codehash, "read", lambda folder: edited)
+    monkeypatch.setattr(code_hash, "read", lambda folder: edited)
     with pytest.raises(InputError, match=r"the library has changed .*sources.py\): restart the kernel"):
         runs.obtain(tiny())
     assert not paths.runs_dir().exists()
@@ -108,7 +109,7 @@ def test_a_worker_trains_nothing_under_another_key():
     recipe = tiny(train_images=45)
     for key, says in (("0" * 16, "has changed since this training was asked for: restart the kernel"),
                       (Link.chain(recipe)[-1].key, "cannot take 45 images")):
-        with subprocess.Popen([sys.executable, "-m", "paperlib.worker", key], cwd=paths.ROOT, text=True,
+        with subprocess.Popen([sys.executable, "-m", "paperlib.runs.worker", key], cwd=paths.ROOT, text=True,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             print(json.dumps(recipe.to_dict()), file=process.stdin, flush=True)
             assert says in json.loads(process.stdout.readline())["error"] and process.wait(60) == 1

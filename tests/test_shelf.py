@@ -4,9 +4,10 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from paperlib import runs, shelf
+from paperlib import runs
 from paperlib.errors import InputError
-from paperlib.paths import recorded_dir
+from paperlib.runs import shelf
+from paperlib.system.paths import recorded_dir
 
 SHORT = "smoke_vgg7"        # a recorded run of ten seconds
 TOLERANCE = 0.02    # of a loss

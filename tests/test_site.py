@@ -11,8 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from paperlib import claims, deploy, models, notebooks, plots, quantizers, recipes
-from paperlib.paths import ROOT
+from paperlib import claims, deploy, models, plots, quantizers, recipes
+from paperlib.claims import notebooks
+from paperlib.system.paths import ROOT
 
 pytestmark = pytest.mark.slow
 

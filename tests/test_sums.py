@@ -3,7 +3,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from paperlib import plots
-from paperlib.plots.sums import bits
+from paperlib.plots.accumulator_bits import bits
 
 TABLE = pd.DataFrame({"layer": ["a", "b", "c"], "kind": ["se", "project", "se"], "shape": [2**15, 945, 2**16],
                       "weights": [2**15 - 1, 435, 2**15], "images": [1000, 0, 1]})

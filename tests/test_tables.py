@@ -2,13 +2,15 @@
 import pandas as pd
 import pytest
 
-from paperlib import bounds, folded, hswish, items, paths, tables
+from paperlib.analysis import bn_folding, hswish, qil_intervals
+from paperlib.claims import experiments
 from paperlib.errors import InputError
-from paperlib.runs import Run
+from paperlib.runs import Run, tables
+from paperlib.system import paths
 
 
 def test_the_names_are_those_of_the_files_that_are_shipped():
-    wanted = {look for item in items.names() for _, looks in items.needed("recorded", item) for look in looks}
+    wanted = {look for item in experiments.names() for _, looks in experiments.needed("recorded", item) for look in looks}
     files = {file.stem for file in paths.recorded_dir().glob("*/*.csv")} - set(tables.OF_EVERY_RUN)
     assert {tables.name(look) for look in wanted} >= files
     assert {tables.name(look) for look in wanted} == {
@@ -16,7 +18,7 @@ def test_the_names_are_those_of_the_files_that_are_shipped():
         "hswish_layers", "hswish_grids"}
 
 
-@pytest.mark.parametrize("module, function", [(bounds, "interval_pruning"), (folded, "weight_ranges"),
+@pytest.mark.parametrize("module, function", [(qil_intervals, "interval_pruning"), (bn_folding, "weight_ranges"),
                                               (hswish, "hswish_layers")])
 def test_a_function_that_is_renamed_still_finds_its_table(module, function, tmp_path):
     look = getattr(module, function)

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from paperlib import models
-from paperlib.batches import Batches
-from paperlib.data import load_subset
+from paperlib.data.cifar10_batches import Batches
+from paperlib.data.cifar10_images import load_subset
 from paperlib.errors import InputError
 from paperlib.quantizers import Quantizer
 from paperlib.training import checkpoint

@@ -1,14 +1,14 @@
 """What the graph of a network does not show, or no other form has, is named, or found when ranges are set."""
 import pytest
 import torch
+from test_own_networks import IMAGES, Net, close, trained
 from torch import nn
 
 from paperlib import models
 from paperlib.deploy import IntegerNet, pack, to_onnx
 from paperlib.errors import InputError
-from paperlib.instability import Aiwq
 from paperlib.models import Scheme
-from test_own_networks import IMAGES, Net, close, trained
+from paperlib.training.aiwq import Aiwq
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

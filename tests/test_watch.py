@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from paperlib import fused, models
+from paperlib import models
 from paperlib.errors import InputError
-from paperlib.instability import Aiwq
-from paperlib.models import Scheme
+from paperlib.models import Scheme, fused_conv
+from paperlib.training.aiwq import Aiwq
 
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,7 +33,7 @@ class Net(nn.Module):
 
 @pytest.fixture(autouse=True)
 def fuse_small_layers_too(monkeypatch):
-    monkeypatch.setattr(fused, "WORTH", 0)
+    monkeypatch.setattr(fused_conv, "WORTH", 0)
     torch._dynamo.reset()
 
 

@@ -11,9 +11,10 @@ import PIL.Image
 import pytest
 from IPython.display import Image
 
-from paperlib import plots, widgets
+from paperlib import plots
 from paperlib.errors import InputError
-from paperlib.widgets import panel
+from paperlib.teaching import widgets
+from paperlib.teaching.widgets import panel
 
 SLIDERS = {"c": (0.1, 0.9, 0.05), "d": (0.1, 0.6, 0.05), "bits": (2, 8, 1)}
 STATES = [{"c": 0.5, "d": 0.4, "bits": 3}, {"c": 0.7, "d": 0.1, "bits": 2}]

@@ -6,9 +6,12 @@ import time
 import pandas as pd
 import pytest
 
-from paperlib import items, parallel, paths, runs, tables, worklist
+from paperlib import runs
+from paperlib.claims import experiments, recording
 from paperlib.errors import InputError
 from paperlib.recipes import weights_alone
+from paperlib.runs import parallel, tables
+from paperlib.system import paths
 
 SMOKE = "smoke"
 
@@ -40,36 +43,36 @@ def grid(monkeypatch):
         bits = {"one": (4,), "two": (4, 3)}[item]
         return [(short(b, seed), (sizes,) if item == "two" else ()) for b in bits for seed in range(seeds or 2)]
 
-    monkeypatch.setattr(items, "needed", needed)
-    monkeypatch.setattr(items, "names", lambda: ["one", "two"])
-    monkeypatch.setattr(items, "PACKED", ("two",))
+    monkeypatch.setattr(experiments, "needed", needed)
+    monkeypatch.setattr(experiments, "names", lambda: ["one", "two"])
+    monkeypatch.setattr(experiments, "PACKED", ("two",))
 
 
 def told(tasks):
-    table = worklist.status(tasks)
+    table = recording.status(tasks)
     return {name: {k: v for k, v in row.items() if v} for name, row in table.to_dict("index").items()}
 
 
 def test_first_seeds_first_and_each_run_once(grid):
-    found = [(t.recipe.seed, t.recipe.phases[-1].scheme.w_bits, t.items, t.packed) for t in worklist.tasks(SMOKE)]
+    found = [(t.recipe.seed, t.recipe.phases[-1].scheme.w_bits, t.items, t.packed) for t in recording.tasks(SMOKE)]
     assert found == [(0, 4, ["one", "two"], True), (0, 3, ["two"], True), (1, 4, ["one", "two"], True),
                      (1, 3, ["two"], True)]
-    assert [t.packed for t in worklist.tasks(SMOKE, ["one"])] == [False, False]
-    assert len(worklist.tasks(SMOKE, seeds=1)) == 2
+    assert [t.packed for t in recording.tasks(SMOKE, ["one"])] == [False, False]
+    assert len(recording.tasks(SMOKE, seeds=1)) == 2
 
 
 def test_what_recorded_plays_has_its_whole_list():
-    assert [t.recipe for t in worklist.tasks("laptop")] == [t.recipe for t in worklist.tasks("recorded")]
-    assert len(worklist.tasks("laptop")) > len({repr(r.identity()) for r, _ in items.needed("laptop")})
-    assert not any(task.recipe.recorded for task in worklist.tasks())
+    assert [t.recipe for t in recording.tasks("laptop")] == [t.recipe for t in recording.tasks("recorded")]
+    assert len(recording.tasks("laptop")) > len({repr(r.identity()) for r, _ in experiments.needed("laptop")})
+    assert not any(task.recipe.recorded for task in recording.tasks())
 
 
 @pytest.mark.slow
 def test_from_nothing_to_all_and_not_twice(grid, own_shelf_and_store, one_thread):
-    tasks, heard = worklist.tasks(SMOKE, seeds=1), []
+    tasks, heard = recording.tasks(SMOKE, seeds=1), []
     assert told(tasks) == {"one": {"to do": 1, "epochs left": 2}, "two": {"to do": 2, "epochs left": 3},
                            "all runs": {"to do": 2, "epochs left": 3}}       # the float network is shared
-    worklist.work(tasks, workers=1, say=heard.append)
+    recording.work(tasks, workers=1, say=heard.append)
     assert told(tasks) == {"one": {"recorded": 1}, "two": {"recorded": 2}, "all runs": {"recorded": 2}}
     folders = sorted((own_shelf_and_store / "recorded").glob("[!.]*"))
     index = folders.pop(folders.index(own_shelf_and_store / "recorded" / "index.csv"))
@@ -77,17 +80,17 @@ def test_from_nothing_to_all_and_not_twice(grid, own_shelf_and_store, one_thread
     assert pd.read_csv(index).run.tolist() == [folder.name for folder in folders]
     for folder in folders:
         assert {"history.csv", "run.json", "test_listed_sizes.csv", runs.PACKED} <= {f.name for f in folder.iterdir()}
-    worklist.work(tasks, workers=1, say=heard.append)
+    recording.work(tasks, workers=1, say=heard.append)
     assert len(heard) == 2
-    worklist.work(tasks, workers=1, again=True, say=heard.append)
+    recording.work(tasks, workers=1, again=True, say=heard.append)
     assert len(heard) == 4 and len(list((own_shelf_and_store / "recorded").glob("*/run.json"))) == 2
 
 
 @pytest.mark.slow
 def test_what_is_recorded_is_repeated_by_its_own_recipe(grid, own_shelf_and_store, one_thread):
     """run.json alone is enough to train the same again, to the bit on the same machine."""
-    task = worklist.tasks(SMOKE, ["one"], seeds=1)[0]
-    worklist.work([task], workers=1, say=lambda text: None)
+    task = recording.tasks(SMOKE, ["one"], seeds=1)[0]
+    recording.work([task], workers=1, say=lambda text: None)
     [file] = (own_shelf_and_store / "recorded").glob("*/run.json")
     before = (file.parent / "history.csv").read_bytes()
     told = json.loads(file.read_text(encoding="utf-8"))
@@ -100,8 +103,8 @@ def test_what_is_recorded_is_repeated_by_its_own_recipe(grid, own_shelf_and_stor
 
 @pytest.mark.slow
 def test_when_time_is_up_what_was_trained_stays(grid):
-    tasks, heard = worklist.tasks(SMOKE, seeds=1), []
-    worklist.work(tasks, minutes=0, workers=1, say=heard.append)
+    tasks, heard = recording.tasks(SMOKE, seeds=1), []
+    recording.work(tasks, minutes=0, workers=1, say=heard.append)
     assert heard == ["0 minutes are over; the same command goes on from here"]
     assert "recorded" not in told(tasks)["all runs"]
     with pytest.raises(TimeoutError):
@@ -109,10 +112,10 @@ def test_when_time_is_up_what_was_trained_stays(grid):
 
 
 def test_runs_without_their_data_are_left_out_with_the_reason(grid):
-    tasks, heard = worklist.tasks(SMOKE, ["one"], seeds=1), []
+    tasks, heard = recording.tasks(SMOKE, ["one"], seeds=1), []
     elsewhere = dataclasses.replace(tasks[0].recipe, data="imagenette", input_size=500)
     tasks[0].recipe = elsewhere
-    worklist.work(tasks, say=heard.append)
+    recording.work(tasks, say=heard.append)
     assert len(heard) == 1 and heard[0].startswith("left out: ") and "choose input_size" in heard[0]
 
 
@@ -123,16 +126,16 @@ def test_data_that_cannot_be_had_are_asked_for_once_and_never_by_the_status(grid
         asked.append(recipe.data)
         raise InputError("no network")
 
-    monkeypatch.setattr(worklist, "splits", nothing_there)
-    tasks = worklist.tasks(SMOKE)
+    monkeypatch.setattr(recording, "splits", nothing_there)
+    tasks = recording.tasks(SMOKE)
     assert told(tasks)["all runs"] == {"to do": 4, "epochs left": 6} and not asked
-    worklist.work(tasks, say=heard.append)
+    recording.work(tasks, say=heard.append)
     assert len(asked) == 1 and len(heard) == 4 and heard[0].endswith("no network")
 
 
 @pytest.mark.slow
 def test_what_fails_leaves_the_others_alone(grid, monkeypatch, one_thread):
-    tasks, heard, obtain = worklist.tasks(SMOKE, ["two"], seeds=2), [], runs.obtain
+    tasks, heard, obtain = recording.tasks(SMOKE, ["two"], seeds=2), [], runs.obtain
 
     def fails_at_4_bits(recipe, **options):
         if recipe.phases[-1].scheme.w_bits == 4:
@@ -141,14 +144,14 @@ def test_what_fails_leaves_the_others_alone(grid, monkeypatch, one_thread):
 
     monkeypatch.setattr(runs, "obtain", fails_at_4_bits)
     with pytest.raises(InputError, match="seed 0 went wrong\nseed 1 went wrong"):
-        worklist.work(tasks, workers=1, say=heard.append)
+        recording.work(tasks, workers=1, say=heard.append)
     assert told(tasks)["all runs"] == {"recorded": 2, "to do": 2, "epochs left": 2} and len(heard) == 2
     assert len(pd.read_csv(paths.recorded_dir() / "index.csv")) == 2
 
 
 @pytest.mark.slow
 def test_a_run_is_recorded_as_soon_as_it_is_whole(grid, monkeypatch, one_thread):
-    tasks, obtain = worklist.tasks(SMOKE, ["two"], seeds=1), runs.obtain
+    tasks, obtain = recording.tasks(SMOKE, ["two"], seeds=1), runs.obtain
 
     def breaks_off_at_3_bits(recipe, **options):
         if recipe.phases[-1].scheme.w_bits == 3:
@@ -158,28 +161,28 @@ def test_a_run_is_recorded_as_soon_as_it_is_whole(grid, monkeypatch, one_thread)
 
     monkeypatch.setattr(runs, "obtain", breaks_off_at_3_bits)
     with pytest.raises(KeyboardInterrupt):
-        worklist.work(tasks, workers=1, say=lambda text: None)
+        recording.work(tasks, workers=1, say=lambda text: None)
     assert len(pd.read_csv(paths.recorded_dir() / "index.csv")) == 1
 
 
 @pytest.mark.slow
 def test_what_other_code_recorded_is_told_of_and_replaced_whole(grid, monkeypatch, one_thread):
-    task = worklist.tasks(SMOKE, ["one"], seeds=1)[0]
-    worklist.work([task], workers=1, say=lambda text: None)
+    task = recording.tasks(SMOKE, ["one"], seeds=1)[0]
+    recording.work([task], workers=1, say=lambda text: None)
     [file] = paths.recorded_dir().glob("*/run.json")
     assert "of older code" not in told([task])["one"]
     info = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(json.dumps({**info, "key": "older"}), encoding="utf-8")
     (file.parent / "made_of_it.csv").write_text("size\n1\n")
     assert told([task])["one"] == {"recorded": 1, "of older code": 1}
-    worklist.work([task], workers=1, again=True, say=lambda text: None)
+    recording.work([task], workers=1, again=True, say=lambda text: None)
     assert told([task])["one"] == {"recorded": 1} and not (file.parent / "made_of_it.csv").exists()
 
 
 def test_a_folder_is_not_taken_from_another_run(grid, own_shelf_and_store):
     folder = own_shelf_and_store / "recorded" / "mine"
     folder.mkdir()
-    recipes = [task.recipe for task in worklist.tasks(SMOKE, ["two"], seeds=1)]
+    recipes = [task.recipe for task in recording.tasks(SMOKE, ["two"], seeds=1)]
     told = {"label": "x", "key": "k", "seconds": 1, "environment": {}, "recipe": recipes[0].identity()}
     (folder / "run.json").write_text(json.dumps(told, default=dataclasses.asdict), encoding="utf-8")
     run = runs.Run(recipes[1], pd.DataFrame(), pd.DataFrame(), key="k", seconds=0.0, environment={})
@@ -188,12 +191,12 @@ def test_a_folder_is_not_taken_from_another_run(grid, own_shelf_and_store):
 
 
 def test_without_all_of_cifar10_nothing_is_trained_on_less(grid, monkeypatch):
-    tasks, heard = worklist.tasks(SMOKE, ["one"], seeds=1), []
+    tasks, heard = recording.tasks(SMOKE, ["one"], seeds=1), []
     tasks[0].recipe = dataclasses.replace(tasks[0].recipe, data="cifar10")
-    monkeypatch.setattr(worklist, "resolve", lambda recipe: dataclasses.replace(recipe, data="subset"))
+    monkeypatch.setattr(recording, "resolve", lambda recipe: dataclasses.replace(recipe, data="subset"))
     monkeypatch.setattr(runs, "prepare", lambda *args, **options: pytest.fail("something is trained"))
     for again in (False, True):
-        worklist.work(tasks, again=again, say=heard.append)
+        recording.work(tasks, again=again, say=heard.append)
     assert len(heard) == 2 and all("all of CIFAR-10 is not here: `make data` gets it" in text for text in heard)
 
 
@@ -204,4 +207,4 @@ def test_another_timeout_is_not_the_end_of_the_time_given(grid, monkeypatch):
     monkeypatch.setattr(runs, "prepare", broken)
     for minutes in (None, 60):
         with pytest.raises(TimeoutError, match="a disk"):
-            worklist.work(worklist.tasks(SMOKE, ["one"], seeds=1), minutes=minutes, say=pytest.fail)
+            recording.work(recording.tasks(SMOKE, ["one"], seeds=1), minutes=minutes, say=pytest.fail)

@@ -3,10 +3,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .. import published
 from ..runs import Run
+from ..runs.seeds import shared_seeds
+from . import published
 from .accuracy import fewer_bits_cost_accuracy, four_bits_stay_close, last_accuracy
-from .verdict import Verdict, shared_seeds
+from .verdict import Verdict
 
 WHERE = "PROFIT, abstract and Table 3"
 PREVIOUS = ("PACT", "QIL", "LSQ")
@@ -55,7 +56,7 @@ def each_part_helps(found: Mapping[int, Mapping[str, Sequence[Run]]], *, testabl
 
 
 def ablation_on_photographs(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> list[Verdict]:
-    """The same of :func:`paperlib.items.ablation_photographs`, and what abstract and Table 1 say of the whole method.
+    """The same of :func:`paperlib.claims.experiments.ablation_photographs`, and what abstract and Table 1 say of the whole method.
 
     Full precision is the network after the phase "fine-tuning", since the float one knows nothing of the ten classes
     that training narrows it to."""

@@ -3,10 +3,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import published
-from ..bops import NAMES
+from ..analysis.bit_operations import NAMES
 from ..runs import Run
-from .verdict import Verdict, shared_seeds
+from ..runs.seeds import shared_seeds
+from . import published
+from .verdict import Verdict
 
 WHERE = "PROFIT, abstract and Table 1"
 

@@ -10,7 +10,8 @@ import pandas as pd
 from ..errors import InputError
 from ..models.scheme import FLOAT
 from ..runs import Run
-from .verdict import Verdict, same_seeds
+from ..runs.seeds import same_seeds
+from .verdict import Verdict
 
 FEW_BITS = 4
 DRIFTS = {"mean_drift": "jumps of the running mean", "var_drift": "jumps of the running variance"}

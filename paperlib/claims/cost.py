@@ -4,10 +4,15 @@ Nothing is trained for these: the shapes of the networks decide.
 """
 from __future__ import annotations
 
-from .. import bops, published
+import pandas as pd
+
+from ..analysis import bit_operations
+from . import published
 from .verdict import Verdict
 
 WHERE = "PROFIT, supplement, section 4 and Fig. 4"
+METRICS = {"mobilenet_v1": "BOPs reduction vs whitepaper (a4,w8) %",
+           "mobilenet_v2": "BOPs reduction vs whitepaper (a4,w8) %", "mobilenet_v3_large": "BOPs reduction vs 8-bit %"}
 COUNTED = "counted"        # in the place of a seed
 
 
@@ -16,11 +21,11 @@ def saves(model: str) -> Verdict:
     one of other bits that it is compared with.
 
     Read to the printed decimal: ``difference`` is what we count, rounded to a tenth of a percent, minus the printed
-    number, and must be 0.  Counted by the first of :data:`paperlib.bops.RULES`."""
-    rule, printed = next(iter(bops.RULES.values())), bops.printed(model)
-    rows = [("saving counted minus saving printed (points)", COUNTED, round(round(rule.saving(model), 1) - printed, 1))]
-    return Verdict.of(f"4-bit {bops.NAMES[model]} needs {printed:g} % fewer bit operations than with "
-                      "{} bits for activations and {} for weights".format(*bops.OTHERS[model]), WHERE, rows,
+    number, and must be 0.  Counted by the first of :data:`paperlib.analysis.bit_operations.RULES`."""
+    rule, percent = next(iter(bit_operations.RULES.values())), printed(model)
+    rows = [("saving counted minus saving printed (points)", COUNTED, round(round(rule.saving(model), 1) - percent, 1))]
+    return Verdict.of(f"4-bit {bit_operations.NAMES[model]} needs {percent:g} % fewer bit operations than with "
+                      "{} bits for activations and {} for weights".format(*bit_operations.OTHERS[model]), WHERE, rows,
                       lambda difference: difference == 0, True)
 
 
@@ -29,7 +34,7 @@ def costs_as_much_as_dsq() -> Verdict:
 
     Read as: the same to the tenth of a percent that the supplement prints elsewhere, with DSQ's network counted as the
     other competitors are, at 4 bits in every layer.  ``difference`` is ours minus DSQ's, in percent of DSQ's."""
-    ours, other = (bops.on_imagenet("mobilenet_v2", 4, 4, exceptions)[0] for exceptions in (True, False))
+    ours, other = (bit_operations.on_imagenet("mobilenet_v2", 4, 4, exceptions)[0] for exceptions in (True, False))
     return Verdict.of("4-bit MobileNet-v2 needs as many bit operations as with DSQ at 4 bits", WHERE,
                       [("bit operations, ours over DSQ's (%)", COUNTED, 100 * (ours / other - 1))],
                       lambda difference: difference.round(1) == 0, True)
@@ -42,14 +47,14 @@ def almost_half_the_size(model: str) -> Verdict:
     is not quantized (batch norm, biases) in 32 bits.  The weights alone halve exactly.  ``difference`` is what is
     saved minus 45 %, in points."""
     four, eight = (_file(model, bits) for bits in (4, 8))
-    return Verdict.of(f"4-bit {bops.NAMES[model]} is almost half the size of the 8-bit one", WHERE,
+    return Verdict.of(f"4-bit {bit_operations.NAMES[model]} is almost half the size of the 8-bit one", WHERE,
                       [("saved minus 45 % (points)", COUNTED, 100 * (1 - four / eight) - 45)],
                       lambda difference: difference >= 0, True)
 
 
 def _file(model: str, bits: int) -> float:
     """Bytes of weights at ``bits`` bits and of the rest in 32."""
-    table = bops.costs(model, bits, bits)
+    table = bit_operations.costs(model, bits, bits)
     return table.weight_bytes.sum() + 4 * (table.params.sum() - table.weight_bytes.sum() * 8 / bits)
 
 
@@ -61,3 +66,20 @@ def accuracy_gains() -> list[Verdict]:
     return [Verdict.of(f"4-bit {row.model}, ImageNet: {row.metric} of {row.value:g} points (needs ImageNet and the "
                        "other method's network)", WHERE, [], lambda difference: difference > 0, False)
             for row in rows.itertuples()]
+
+
+def printed(model: str) -> float:
+    """The saving that the supplement prints, in percent."""
+    return published.value(paper_id=published.PROFIT, model=bit_operations.NAMES[model], metric=METRICS[model])
+
+
+def savings() -> pd.DataFrame:
+    """A row per rule: the three savings (%), and which of them are printed so, to the printed decimal; first the
+    printed ones."""
+    rows = [{"rule": "printed in the supplement", **{name: printed(model) for model, name in bit_operations.NAMES.items()}}]
+    for rule, how in bit_operations.RULES.items():
+        found = {name: how.saving(model) for model, name in bit_operations.NAMES.items()}
+        fits = [name.removeprefix("MobileNet-") for model, name in bit_operations.NAMES.items()
+                if f"{found[name]:.1f}" == f"{printed(model):.1f}"]
+        rows.append({"rule": rule, **found, "fits": ", ".join(fits) or "none"})
+    return pd.DataFrame(rows).fillna({"fits": ""})

@@ -3,9 +3,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..folded import FOLDED, KEPT, name_of, weight_ranges
+from ..analysis.bn_folding import FOLDED, KEPT, name_of, weight_ranges
 from ..runs import Run
-from .verdict import Verdict, measured, same_seeds
+from ..runs.seeds import same_seeds
+from .verdict import Verdict, measured
 
 WHERE = "PROFIT, supplement, section 5"
 Cells = Mapping[tuple[int, bool, bool], Sequence[Run]]      # (bits, folded, per channel) -> runs

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..hswish import hswish_grids, hswish_layers, hswish_levels
+from ..analysis.hswish import hswish_grids, hswish_layers, hswish_levels
 from ..runs import Run
-from .verdict import Verdict, measured, same_seeds
+from ..runs.seeds import same_seeds
+from .verdict import Verdict, measured
 
 WHERE = "PROFIT, supplement, section 3 and Fig. 3"
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ..runs import Run
-from .verdict import Verdict, same_seeds
+from ..runs.seeds import same_seeds
+from .verdict import Verdict
 
 WHERE = "PROFIT, supplement, section 1 and Fig. 1"
 CONTROLS = {"reverse": "smallest AIWQ first", "random": "random order"}

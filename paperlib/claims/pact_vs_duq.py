@@ -4,9 +4,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..outcomes import NOT_RECORDED
 from ..runs import Run
-from .verdict import Verdict, same_seeds, shared_seeds
+from ..runs.outcomes import NOT_RECORDED
+from ..runs.seeds import same_seeds, shared_seeds
+from .verdict import Verdict
 
 WHERE = "PROFIT, supplement, section 2 and Fig. 2"
 

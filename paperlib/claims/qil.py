@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from .. import published
-from ..bounds import bounds, interval_pruning
+from ..analysis.qil_intervals import bounds, interval_pruning
 from ..runs import Run
+from ..runs.seeds import shared_seeds
+from . import published
 from .accuracy import last_accuracy
-from .verdict import Verdict, shared_seeds
+from .verdict import Verdict
 
 TABLE1, TABLE2 = "QIL, section 4.1 and Table 1", "QIL, section 4.1 and Table 2"
 FIG4, FIG5 = "QIL, section 4.1 and Fig. 4", "QIL, section 4.1 and Fig. 5"
@@ -32,7 +33,7 @@ def distillation_helps(found: Cells, share: float = 0.5, *, testable: bool = Tru
     """Section 4.1: distillation, with lambda 0.5 or 1, improves the accuracy on CIFAR-10.
 
     Read as: above lambda 0 at the end of training, at each bit-width of Table 1 and for every seed.  ``found``: the
-    runs of :func:`paperlib.items.qil_table1`.  ``difference`` is the accuracy with lambda ``share`` minus that with
+    runs of :func:`paperlib.claims.experiments.qil_table1`.  ``difference`` is the accuracy with lambda ``share`` minus that with
     lambda 0, in points."""
     rows = [(f"A{a}W{w}: lambda {share:g} minus lambda 0 (points)", (taught, alone),
              last_accuracy(taught) - last_accuracy(alone))
@@ -64,7 +65,7 @@ def qil_beats(found: Cells, a_bits: int = 32, *, testable: bool = True) -> Verdi
 
     Read as: above each of them at the end of training, for every seed.  The paper cites their numbers, here they were
     trained like QIL, but without a teacher, as in the table.  DoReFa has no number there and is no part of the claim.
-    ``found``: the runs of :func:`paperlib.items.qil_table2`.  ``difference`` is QIL minus the other, in points."""
+    ``found``: the runs of :func:`paperlib.claims.experiments.qil_table2`.  ``difference`` is QIL minus the other, in points."""
     rivals = [key for key in found if key[0] in RIVALS[a_bits]]
     rows = [(f"QIL A{a_bits}W2 minus {key[0]} A{key[2]}W{key[1]} (points)", (ours, other),
              last_accuracy(ours) - last_accuracy(other))
@@ -116,7 +117,7 @@ def weight_pruning_rises(found: Mapping[int, Sequence[Run]], *, testable: bool =
     Read as: it rises from 5 to 4 and from 4 to 3 bits, in the mean over layers and for every seed.  The paper shows one
     layer as an example; in how many of ours it rises, in the mean over seeds, stands beside each comparison.  The two
     numbers are that layer's and are shown, not demanded.  ``found``: the runs of
-    :func:`paperlib.items.qil_intervals`.  ``difference`` is fewer bits minus more, in points."""
+    :func:`paperlib.claims.experiments.qil_intervals`.  ``difference`` is fewer bits minus more, in points."""
     bits, rows = sorted(found, reverse=True), []
     for more, fewer in zip(bits, bits[1:]):
         pairs = shared_seeds(found[fewer], found[more])

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from .. import published
 from ..runs import Run
+from ..runs.seeds import shared_seeds
+from . import published
 from .accuracy import last_accuracy
-from .verdict import Verdict, shared_seeds
+from .verdict import Verdict
 
 WHERE = "QIL, section 4.2 and Table 3"
 NETWORKS = {"resnet18": "ResNet-18", "alexnet": "AlexNet"}
@@ -17,7 +18,7 @@ COLUMNS = ["network", "bits", "distillation", "accuracy"]       # bits of weight
 
 
 def photographs_by_bits(found: Found) -> pd.DataFrame:
-    """Validation accuracy (%) at the end of the runs of :func:`paperlib.items.qil_photographs`, one seed each, and of
+    """Validation accuracy (%) at the end of the runs of :func:`paperlib.claims.experiments.qil_photographs`, one seed each, and of
     the float networks that they began with (bits 32, distillation 0).  Columns COLUMNS, epochs (trained until then),
     outcome (Run.outcome)."""
     rows = []
@@ -44,7 +45,7 @@ def distillation_does_not_help(found: Found, *, testable: bool = True) -> Verdic
     """Section 4.2: on ImageNet distillation has little effect on the accuracy, or lowers it.
 
     Read as: lambda 0.5 is not above lambda 0, for each network and bit-width of the paper's table.  ``found``: the runs
-    of :func:`paperlib.items.qil_photographs`.  ``difference`` is the accuracy with lambda 0.5 minus that with 0, in
+    of :func:`paperlib.claims.experiments.qil_photographs`.  ``difference`` is the accuracy with lambda 0.5 minus that with 0, in
     points."""
     rows = [(f"{NETWORKS[model]}, {bits} bits: lambda 0.5 minus lambda 0 (points)", (taught, alone),
              last_accuracy(taught) - last_accuracy(alone))

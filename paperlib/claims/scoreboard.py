@@ -9,9 +9,24 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from .. import bops, items, profiles, published, runs
+from .. import runs
+from ..analysis import bit_operations
+from ..recipes import profiles
 from ..runs import Run
-from . import ablation, accuracy, aiwq, cost, folding, hswish, loss_curves, pact_vs_duq, qil, qil_photographs
+from . import (
+    ablation,
+    accuracy,
+    aiwq,
+    cost,
+    experiments,
+    folding,
+    hswish,
+    loss_curves,
+    pact_vs_duq,
+    published,
+    qil,
+    qil_photographs,
+)
 from .verdict import Verdict
 
 RECORDED = "recorded"      # of claims that are judged by shipped runs whatever the profile is
@@ -30,7 +45,7 @@ class Judged:
 
 
 def judge(profile: str, seeds: int = 0) -> list[Judged]:
-    """All claims, judged by the runs of a profile; trains what is missing.  ``seeds`` as in :mod:`paperlib.items`."""
+    """All claims, judged by the runs of a profile; trains what is missing.  ``seeds`` as in :mod:`paperlib.claims.experiments`."""
     return [judged for claims in CLAIMS for judged in claims(Source(profile, seeds))]
 
 
@@ -63,20 +78,20 @@ class Source:
     def __init__(self, profile: str, seeds: int):
         self.profile, self.seeds, self.testable = profile, seeds, profiles.get(profile).conclusive
 
-    def obtain(self, item: Callable[..., items.Wanted], **options) -> tuple[dict, list[Run]]:
+    def obtain(self, item: Callable[..., experiments.Wanted], **options) -> tuple[dict, list[Run]]:
         """({name: runs}, all of them)."""
         return shelf(item(self.profile, self.seeds, **options), complete=self.seeds > 0)
 
 
-def shelf(wanted: items.Wanted, *, complete: bool = False) -> tuple[dict, list[Run]]:
+def shelf(wanted: experiments.Wanted, *, complete: bool = False) -> tuple[dict, list[Run]]:
     """({name: runs}, all of them)."""
     found = runs.obtain_each(wanted, complete=complete)
     return found, [run for group in found.values() for run in group]
 
 
 def _aiwq(source: Source) -> Iterator[Judged]:
-    name, photographs = "profit_fig2_4_aiwq", items.aiwq_photographs()
-    for (found, every), testable, scale in ((source.obtain(items.aiwq), source.testable, source.profile),
+    name, photographs = "profit_fig2_4_aiwq", experiments.aiwq_photographs()
+    for (found, every), testable, scale in ((source.obtain(experiments.aiwq), source.testable, source.profile),
                                             (shelf(photographs), True, f"{RECORDED}: Imagenette")):
         for verdict in (aiwq.aiwq_grows(found, testable=testable), aiwq.norms_jump(found, testable=testable),
                         aiwq.aiwq_is_uneven(found[4], testable=testable)):
@@ -84,9 +99,9 @@ def _aiwq(source: Source) -> Iterator[Judged]:
 
 
 def _loss_curves(source: Source) -> Iterator[Judged]:
-    name, harder = "profit_supp_fig1_loss_curves", items.loss_curves_two_bits()
+    name, harder = "profit_supp_fig1_loss_curves", experiments.loss_curves_two_bits()
     for (found, every), testable, scale in (
-            (source.obtain(items.loss_curves), source.testable, f"{source.profile}: 4-bit weights"),
+            (source.obtain(experiments.loss_curves), source.testable, f"{source.profile}: 4-bit weights"),
             (shelf(harder), True, f"{RECORDED}: 2-bit weights")):
         for claim in (loss_curves.profit_lies_lower, loss_curves.profit_ends_lower, loss_curves.profit_calms):
             yield Judged(name, claim(found["aiwq"], found["none"], testable=testable), every, scale)
@@ -94,14 +109,14 @@ def _loss_curves(source: Source) -> Iterator[Judged]:
 
 
 def _pact_vs_duq(source: Source) -> Iterator[Judged]:
-    found, every = source.obtain(items.pact_vs_duq)
+    found, every = source.obtain(experiments.pact_vs_duq)
     for claim in (pact_vs_duq.duq_ends_lower, pact_vs_duq.duq_starts_higher):
         yield Judged("profit_supp_fig2_pact_vs_duq", claim(found["duq"], found["pact"], testable=source.testable),
                      every, source.profile)
 
 
 def _hswish(source: Source) -> Iterator[Judged]:
-    found, every = source.obtain(items.hswish)
+    found, every = source.obtain(experiments.hswish)
     d, p, lsq, testable = found["duq"], found["pact"], found["lsq"], source.testable
     for verdict in (hswish.hswish_outputs_differ(d, testable=testable),
                     hswish.fixed_split_does_not_fit(d, testable=testable),
@@ -111,8 +126,8 @@ def _hswish(source: Source) -> Iterator[Judged]:
 
 
 def _cost(source: Source) -> Iterator[Judged]:
-    for model in bops.OTHERS:
-        yield Judged("profit_supp_fig4_cost_accuracy", cost.saves(model), [], "counted", f"{bops.printed(model):g} %")
+    for model in bit_operations.OTHERS:
+        yield Judged("profit_supp_fig4_cost_accuracy", cost.saves(model), [], "counted", f"{cost.printed(model):g} %")
     for verdict in (cost.costs_as_much_as_dsq(),
                     *(cost.almost_half_the_size(m) for m in ("mobilenet_v2", "mobilenet_v3_large"))):
         yield Judged("profit_supp_fig4_cost_accuracy", verdict, [], "counted")
@@ -121,8 +136,8 @@ def _cost(source: Source) -> Iterator[Judged]:
 
 
 def _folding(source: Source) -> Iterator[Judged]:
-    ours, photographs = source.obtain(items.folding), shelf(items.folding_photographs())
-    pretrained = shelf({32: items.aiwq_photographs()[32]})[1]
+    ours, photographs = source.obtain(experiments.folding), shelf(experiments.folding_photographs())
+    pretrained = shelf({32: experiments.aiwq_photographs()[32]})[1]
     for (found, every), kept, testable, scale in (
             (ours, ours[0][32, False, False], source.testable, source.profile),
             (photographs, pretrained, True, f"{RECORDED}: Imagenette")):
@@ -134,8 +149,8 @@ def _folding(source: Source) -> Iterator[Judged]:
 
 
 def _accuracy(source: Source) -> Iterator[Judged]:
-    found, every = source.obtain(items.accuracy)
-    for model in items.MODELS:
+    found, every = source.obtain(experiments.accuracy)
+    for model in experiments.MODELS:
         yield Judged("profit_table1_accuracy",
                      accuracy.four_bits_stay_close(model, found[model, 4], testable=source.testable), every,
                      source.profile, f"{accuracy.allowance():g} points, ImageNet")
@@ -148,13 +163,13 @@ def _ablation(source: Source) -> Iterator[Judged]:
     name, few = "profit_table3_ablation", profiles.get(source.profile).ablation_bits
     found, every = {}, []
     for bits in few:
-        found[bits], runs_of_it = source.obtain(items.ablation, bits=bits)
+        found[bits], runs_of_it = source.obtain(experiments.ablation, bits=bits)
         every += runs_of_it
     yield Judged(name, ablation.beats_previous_methods(found[min(few)], min(few), testable=source.testable), every,
                  source.profile, f"{ablation.published_gain():g} points at 3 bits, ImageNet")
     for verdict in ablation.each_part_helps(found, testable=source.testable):
         yield Judged(name, verdict, every, source.profile)
-    photographs = {bits: shelf(wanted)[0] for bits, wanted in items.ablation_photographs().items()}
+    photographs = {bits: shelf(wanted)[0] for bits, wanted in experiments.ablation_photographs().items()}
     every = [run for rows in photographs.values() for group in rows.values() for run in group]
     for verdict in ablation.ablation_on_photographs(photographs):
         yield Judged(name, verdict, every, f"{RECORDED}: Imagenette, small")
@@ -162,7 +177,7 @@ def _ablation(source: Source) -> Iterator[Judged]:
 
 def _qil_tables(source: Source) -> Iterator[Judged]:
     name, scale, testable = "qil_table1_2_cifar10", source.profile, source.testable
-    (table1, every1), (table2, every2) = source.obtain(items.qil_table1), source.obtain(items.qil_table2)
+    (table1, every1), (table2, every2) = source.obtain(experiments.qil_table1), source.obtain(experiments.qil_table2)
     for share in (0.5, 1.0):
         yield Judged(name, qil.distillation_helps(table1, share, testable=testable), every1, scale)
     for w, a in ((2, 2), (2, 1)):
@@ -174,7 +189,7 @@ def _qil_tables(source: Source) -> Iterator[Judged]:
 
 
 def _qil_intervals(source: Source) -> Iterator[Judged]:
-    found, every = source.obtain(items.qil_intervals)
+    found, every = source.obtain(experiments.qil_intervals)
     five, three, activations = (published.value(paper_id=published.QIL, metric=metric) for metric in (
         "weight pruning ratio 5 bit", "weight pruning ratio 3 bit", "activation pruning ratio (about)"))
     for verdict, number in ((qil.bounds_converge(found[4], testable=source.testable), ""),
@@ -186,7 +201,7 @@ def _qil_intervals(source: Source) -> Iterator[Judged]:
 
 
 def _qil_photographs(source: Source) -> Iterator[Judged]:
-    found = {model: shelf(cells) for model, cells in items.qil_photographs().items()}
+    found = {model: shelf(cells) for model, cells in experiments.qil_photographs().items()}
     cells, most = {model: mine for model, (mine, _) in found.items()}, qil_photographs.qil_photographs_allowance()
     every = [run for _, group in found.values() for run in group]
     for claim, number in ((qil_photographs.few_bits_keep_full_accuracy, f"{most:g} points"),

@@ -2,14 +2,14 @@
 import importlib
 
 from .compare import compare, predictions
-from .fold import IntegerLayer, integers
-from .integer import IntegerNet
+from .integer_layers import IntegerLayer, integers
+from .integer_net import IntegerNet
+from .npz_program import export as export_program
 from .pack import contents, load, pack
-from .program import export as export_program
 
 # what needs the package onnx, which is not there wherever one trains: imported when it is asked for
-_WITH_ONNX = {"runner": "onnx", "to_onnx": "onnx", "Form": "forms", "by_fraction": "forms", "forms": "forms",
-              "side_by_side": "forms"}
+_WITH_ONNX = {"runner": "onnx_export", "to_onnx": "onnx_export", "Form": "side_by_side", "by_fraction": "side_by_side",
+              "forms": "side_by_side", "side_by_side": "side_by_side"}
 
 __all__ = ["Form", "IntegerLayer", "IntegerNet", "by_fraction", "compare", "contents", "export_program", "forms",
            "integers", "load", "pack", "predictions", "runner", "side_by_side", "to_onnx"]

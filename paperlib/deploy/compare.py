@@ -12,8 +12,8 @@ from ..errors import InputError
 from ..models.fuse import unfuse
 from ..quantizers import Quantizer
 from ..quantizers.functional import position
-from .fold import doubled
-from .integer import IntegerNet
+from .integer_layers import doubled
+from .integer_net import IntegerNet
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 

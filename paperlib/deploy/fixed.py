@@ -13,7 +13,7 @@ from ..models.operations import operation
 from ..quantizers import Quantizer
 from .fixed_rules import KNOWN, RULES, Factor, Refused
 from .floating import Floating
-from .fold import IntegerLayer, kind_of, spacing
+from .integer_layers import IntegerLayer, kind_of, spacing
 
 LIMIT = 2**31       # everything fits int32 but the products of two such numbers
 

@@ -11,7 +11,7 @@ from torch.nn.modules.utils import _pair
 
 from ..errors import InputError
 from ..models.operations import MOVES
-from .fold import norm_terms
+from .integer_layers import norm_terms
 
 
 class Refused(InputError):

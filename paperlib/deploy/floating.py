@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..quantizers import Quantizer
-from .fold import IntegerLayer
+from .integer_layers import IntegerLayer
 
 
 class Floating(torch.fx.Interpreter):

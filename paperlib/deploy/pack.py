@@ -54,9 +54,19 @@ from torch import nn
 
 from .. import models
 from ..errors import InputError
-from ..paths import atomic, opened
-from .layout import NUMBERS, filled, fitted, header_of, methods_of, packed_bits, quantized_layers, size_of, tensors
-from .stored import Stored, canonical, demand, reproduce
+from ..system.paths import atomic, opened
+from .packed_format import (
+    NUMBERS,
+    filled,
+    fitted,
+    header_of,
+    methods_of,
+    packed_bits,
+    quantized_layers,
+    size_of,
+    tensors,
+)
+from .packed_quantizer import Stored, canonical, demand, reproduce
 
 __all__ = ["Stored", "contents", "load", "pack"]
 MAGIC, VERSION, DIGEST = b"\x93NBITNET", 1, 32

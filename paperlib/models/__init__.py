@@ -4,9 +4,9 @@ import os
 import torch
 from torch import nn
 
-from .. import kinds
 from ..errors import InputError
-from ..kinds import Classes, Pixels, Width
+from ..system import kinds
+from ..system.kinds import Classes, Pixels, Width
 from .alexnet import alexnet
 from .calibrate import calibrate
 from .fold import fold

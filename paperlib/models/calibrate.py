@@ -14,10 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import InputError
 from ..quantizers import Quantizer, calibration
-from .batches import Inputs
+from .calibration_inputs import Inputs
 from .graph import unwrapped
-from .identity import quantized_blocks
 from .quantize import quantized_layers
+from .residual import quantized_blocks
 
 Visit = Callable[[Quantizer, Tensor], None]
 

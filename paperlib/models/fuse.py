@@ -1,4 +1,4 @@
-"""Let each quantized convolution do the batch norm and the activation before it as well (paperlib/fused.py)."""
+"""Let each quantized convolution do the batch norm and the activation before it as well (paperlib/models/fused_conv.py)."""
 from __future__ import annotations
 
 from collections import Counter
@@ -6,10 +6,10 @@ from collections import Counter
 import torch
 from torch import nn
 
-from .. import fused
-from ..layers import QuantConv2d
+from . import fused_conv
 from .copying import copied, hooked
 from .graph import replace, trace, unwrapped
+from .layers import QuantConv2d
 
 
 class Deferred(nn.BatchNorm2d):
@@ -47,11 +47,11 @@ def fuse(net: nn.Module) -> nn.Module:
         if layer.input_quantizer.affine() is None:
             continue
         previous = node.args[0]
-        activation = only(previous, *fused.ACTIVATIONS)
+        activation = only(previous, *fused_conv.ACTIVATIONS)
         norm = only((previous.args or [None])[0] if activation else previous, nn.BatchNorm2d)
         if norm is None or norm.running_mean is None or norm.weight is None or hooked(layer):
             norm = activation = None
-        layer.before = fused.Before(norm, type(activation) if activation else None)
+        layer.before = fused_conv.Before(norm, type(activation) if activation else None)
         if norm is not None:
             norm.__class__ = Deferred
         if activation:

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import InputError
-from ..layers import QuantConv2d, QuantLinear
+from .layers import QuantConv2d, QuantLinear
 from .operations import FRESH, NORMS, operation
 
 _IN_PLACE = {f for name, f in vars(operator).items() if name.startswith("i") and name[1:] in vars(operator)}

@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from .. import quantizers
 from ..errors import InputError
-from ..layers import QuantConv2d, QuantLinear
 from .fold import fold
 from .fuse import unfuse
-from .gates import gate_layers
-from .identity import attach, detach, quantized_blocks
 from .graph import unwrapped
-from .ranges import input_floors
+from .layers import QuantConv2d, QuantLinear
+from .residual import attach, detach, quantized_blocks
 from .scheme import FLOAT, Scheme
+from .squeeze_excite import gate_layers
+from .value_bounds import input_floors
 
 
 def kind(net: nn.Module, name: str, first: bool, gates: set[str]) -> str:
     """What part a Conv2d or Linear plays; ``first``: whether it is the first that is called; ``gates``: those in
-    squeeze-and-excite, as :func:`paperlib.models.gates.gate_layers` finds them."""
+    squeeze-and-excite, as :func:`paperlib.models.squeeze_excite.gate_layers` finds them."""
     layer = net.get_submodule(name)
     if name in gates:
         return "se"

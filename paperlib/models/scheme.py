@@ -4,9 +4,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from .. import kinds, quantizers
+from .. import quantizers
 from ..errors import InputError
-from ..kinds import BitsOrFloat, Name
+from ..system import kinds
+from ..system.kinds import BitsOrFloat, Name
 
 FLOAT = 32
 

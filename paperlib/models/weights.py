@@ -12,9 +12,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from .. import kinds
 from ..errors import InputError
-from ..kinds import Name
+from ..system import kinds
+from ..system.kinds import Name
 
 # the networks that are torchvision's own, under torchvision's names
 TORCHVISION = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "resnet18", "resnet50", "resnet101")

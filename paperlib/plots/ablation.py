@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from ..claims.verdict import on_shared_seeds
-from ..outcomes import FAILED, chance
 from ..runs import Run
+from ..runs.outcomes import FAILED, chance
+from ..runs.seeds import on_shared_seeds
 from .missing import number, result, unless_missing
 from .style import BLUE, GREY, ORANGE, STYLE
 
@@ -18,8 +18,8 @@ AT_ONCE, STEPWISE = "at once", "step by step"
 
 
 def ladder(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> pd.DataFrame:
-    """Validation accuracy (%) at the end of the runs {bits: {row: runs}} of :func:`paperlib.items.ablation` or of
-    :func:`paperlib.items.ablation_photographs`.
+    """Validation accuracy (%) at the end of the runs {bits: {row: runs}} of :func:`paperlib.claims.experiments.ablation` or of
+    :func:`paperlib.claims.experiments.ablation_photographs`.
 
     Columns bits, row, quantized ("at once" or "step by step"), epochs (float network and all), seed, accuracy, averaged
     (with averaged weights), chance (accuracy of guessing, %), outcome (Run.outcome).  Of each bit-width, only seeds

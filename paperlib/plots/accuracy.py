@@ -9,10 +9,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from .. import published
-from ..bops import NAMES
-from ..claims.verdict import on_shared_seeds
+from ..analysis.bit_operations import NAMES
+from ..claims import published
 from ..runs import Run
+from ..runs.seeds import on_shared_seeds
 from .style import BLUE, GREEN, GREY, ORANGE, STYLE, mean_and_spread
 
 FULL, TAUGHT = "Full", "Full+"
@@ -21,13 +21,13 @@ MARKERS = {"MobileNet-v1": "o", "MobileNet-v2": "s", "MobileNet-v3-Large": "^"}
 
 
 def by_network(found: Mapping[tuple[str, int], Sequence[Run]]) -> dict[tuple[str, int], list[Run]]:
-    """The runs of :func:`paperlib.items.accuracy`, of each network those seeds that all of its bit-widths have."""
+    """The runs of :func:`paperlib.claims.experiments.accuracy`, of each network those seeds that all of its bit-widths have."""
     return {cell: runs for model in dict.fromkeys(model for model, _ in found) for cell, runs in
             on_shared_seeds({cell: runs for cell, runs in found.items() if cell[0] == model}).items()}
 
 
 def accuracies(found: Mapping[tuple[str, int], Sequence[Run]]) -> pd.DataFrame:
-    """Validation accuracy (%) of the runs of :func:`paperlib.items.accuracy`.
+    """Validation accuracy (%) of the runs of :func:`paperlib.claims.experiments.accuracy`.
 
     One row for each network, seed and column of the table: "Full" after the phase "float", "Full+" after
     "fine-tuning", and "8 bits" and so on after the last phase.  Columns network, precision, seed, accuracy, averaged

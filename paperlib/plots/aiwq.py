@@ -39,7 +39,7 @@ def norm_behind(run: Run) -> str:
 def aiwq_steps(runs: Mapping[int, Run], norm: str) -> pd.DataFrame:
     """What Fig. 2 shows, of one run for each bit-width: columns bits, iteration, quantity, value.
 
-    Quantities: AIWQ, the median over layers of the moving average so far, as :class:`paperlib.instability.Aiwq` has it;
+    Quantities: AIWQ, the median over layers of the moving average so far, as :class:`paperlib.training.aiwq.Aiwq` has it;
     running_mean and running_var of the batch norm of this name, means over its channels."""
     tables = []
     for bits, run in runs.items():
@@ -75,7 +75,7 @@ def aiwq_by_kind(layers: pd.DataFrame) -> pd.DataFrame:
 def one_weight(stairs: pd.DataFrame, jumps: pd.DataFrame) -> Figure:
     """PROFIT, Fig. 3: the staircase of a weight quantizer at several bit-widths, and one small update at a threshold.
 
-    ``stairs`` and ``jumps`` as :func:`paperlib.toys.staircases` and :func:`paperlib.toys.one_weight` give them."""
+    ``stairs`` and ``jumps`` as :func:`paperlib.analysis.one_weight.staircases` and :func:`paperlib.analysis.one_weight.one_weight` give them."""
     jumps = jumps.set_index("bits")
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, stairs.bits.nunique(), figsize=(8.4, 2.7), sharey=True)

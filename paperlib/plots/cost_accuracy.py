@@ -10,7 +10,9 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from .. import bops, models, published
+from .. import models
+from ..analysis import bit_operations
+from ..claims import published
 from ..runs import Run
 from .accuracy import MARKERS, by_network
 from .style import BLUE, GREY, IMAGES, ORANGE, STYLE
@@ -31,22 +33,22 @@ def paper_points() -> pd.DataFrame:
         found = published.table(paper_id=published.PROFIT, table=table, metric="top1")
         for row in found[found.w_bits <= 8].itertuples():
             bits = int(row.a_bits), int(row.w_bits)
-            for model in (m for m, name in bops.NAMES.items() if name == row.model):
+            for model in (m for m, name in bit_operations.NAMES.items() if name == row.model):
                 rows.append((PAPER, row.model, "PROFIT" if ours else row.method, ours, *bits, row.value, row.confidence,
-                             1, *bops.on_imagenet(model, *bits, ours)))
+                             1, *bit_operations.on_imagenet(model, *bits, ours)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def our_points(found: Mapping[tuple[str, int], Sequence[Run]]) -> pd.DataFrame:
-    """The same of the runs of :func:`paperlib.items.accuracy`: means over seeds, costs of the networks as trained."""
+    """The same of the runs of :func:`paperlib.claims.experiments.accuracy`: means over seeds, costs of the networks as trained."""
     rows = []
     for (model, bits), runs in by_network(found).items():
         recipe, last = runs[0].recipe, runs[0].recipe.phases[-1]
         net = models.build(model, num_classes=recipe.num_classes, width=recipe.width, input_size=recipe.input_size)
         values = [run.values(last.name, "val", "accuracy").iloc[-1] for run in runs]
         here = f"here: {IMAGES[recipe.data]}, {recipe.input_size}×{recipe.input_size}"
-        rows.append((here, bops.NAMES[model], "PROFIT", True, bits, bits, sum(values) / len(values), "measured",
-                     len(values), *bops.total(models.quantize(net, last.scheme), recipe.input_size)))
+        rows.append((here, bit_operations.NAMES[model], "PROFIT", True, bits, bits, sum(values) / len(values), "measured",
+                     len(values), *bit_operations.total(models.quantize(net, last.scheme), recipe.input_size)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from ..folded import FOLDED, KEPT, name_of
+from ..analysis.bn_folding import FOLDED, KEPT, name_of
 from ..runs import Run
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from ..models.ranges import HARDSWISH_MIN
+from ..models.value_bounds import HARDSWISH_MIN
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE
 
 GRID_NAMES = {"from -3/8": "16 levels from -3/8 (DuQ's)", "from 0": "16 levels from 0 (PACT's, LSQ's)",
@@ -26,7 +26,7 @@ def short_name(layer: str, kind: str) -> str:
 def hswish(histograms: pd.DataFrame, levels: pd.DataFrame, layers: pd.DataFrame, *, footnote: str) -> Figure:
     """PROFIT, supplement Fig. 3: a panel for each layer behind an h-swish, with the trained levels of its input.
 
-    Tables as :mod:`paperlib.hswish` gives them, of one run.  Grey: share of values in each bin, log axis.  Lines: the
+    Tables as :mod:`paperlib.analysis.hswish` gives them, of one run.  Grey: share of values in each bin, log axis.  Lines: the
     levels where values are rounded to them.  Dots: the levels that the layer computes with.
     """
     names = [short_name(row.layer, row.kind) for row in layers.itertuples()]

@@ -16,7 +16,7 @@ LINES = [(BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":")]
 
 
 def methods_side_by_side(tables: Sequence[pd.DataFrame]) -> Figure:
-    """A column for each table of :func:`paperlib.sheets.curves`: the staircase, dy/dx, and dy/d(parameter)."""
+    """A column for each table of :func:`paperlib.analysis.quantizer_curves.curves`: the staircase, dy/dx, and dy/d(parameter)."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(3, len(tables), figsize=(11.6, 7.4), sharex="col")
         for (top, middle, bottom), table in zip(axes.T, tables):
@@ -53,7 +53,7 @@ def describe_methods_side_by_side(tables: Sequence[pd.DataFrame]) -> str:
 def two_pulls(table: pd.DataFrame, rest: float) -> Figure:
     """The two parts of the gradient of a range over the range, and the error below; ``rest``: where they add up to 0.
 
-    Table as :func:`paperlib.learned_ranges.pulls` gives it."""
+    Table as :func:`paperlib.analysis.learned_ranges.pulls` gives it."""
     least = table.range[table.error.idxmin()]
     with mpl.rc_context(STYLE):
         figure, (upper, lower) = plt.subplots(2, 1, figsize=(9.6, 6.2), sharex=True, height_ratios=(3, 2))
@@ -84,7 +84,7 @@ def describe_two_pulls(table: pd.DataFrame, rest: float) -> str:
 def descents(scans: Mapping[str, pd.DataFrame], paths: Mapping[str, pd.DataFrame]) -> Figure:
     """Left: error over the range, with the places that each descent went through; right: error over the steps.
 
-    ``scans`` {name: scan} and ``paths`` {"name from ...": table of :func:`paperlib.learned_ranges.descend`}."""
+    ``scans`` {name: scan} and ``paths`` {"name from ...": table of :func:`paperlib.analysis.learned_ranges.descend`}."""
     with mpl.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(11.4, 4.6), sharey=True)
         for (name, scan), line in zip(scans.items(), ("-", "--")):
@@ -110,7 +110,7 @@ def describe_descents(scans: Mapping[str, pd.DataFrame], paths: Mapping[str, pd.
 
 
 def crossings(weights: Tensor, codes: Tensor) -> Figure:
-    """Weights and codes as :func:`paperlib.learned_ranges.follow_weights` gives them: left the weights of
+    """Weights and codes as :func:`paperlib.analysis.learned_ranges.follow_weights` gives them: left the weights of
     :func:`typical`, right the share of all codes that change in each step."""
     changes = (codes[1:] != codes[:-1]).numpy()
     with mpl.rc_context(STYLE):

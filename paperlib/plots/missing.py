@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from ..outcomes import FAILED, NOT_RECORDED
+from ..runs.outcomes import FAILED, NOT_RECORDED
 from .style import GREY, STYLE, mean_and_spread
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from ..bounds import bounds, interval_histograms, interval_pruning
+from ..analysis.qil_intervals import bounds, interval_histograms, interval_pruning
 from ..errors import InputError
 from ..runs import Run
 from .missing import unless_missing

@@ -7,10 +7,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from .. import published
+from ..claims import published
+from ..claims.experiments import DISTILLATION
 from ..claims.qil_photographs import COLUMNS, NETWORKS
-from ..items import DISTILLATION
-from ..outcomes import FAILED
+from ..runs.outcomes import FAILED
 from .missing import number, unless_missing
 from .qil_tables import MARKS
 from .style import GREY, STYLE

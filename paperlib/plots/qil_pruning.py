@@ -8,12 +8,12 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from .. import published
-from ..bounds import interval_pruning
-from ..outcomes import NOT_RECORDED
+from ..analysis.qil_intervals import interval_pruning
+from ..claims import published
 from ..recipes.qil import PAPER as SCHEDULES
 from ..recipes.qil import QIL_LR
 from ..runs import Run
+from ..runs.outcomes import NOT_RECORDED
 from .missing import unless_missing
 from .qil_intervals import PARTS, interval_motion, last_bounds, layer_styles
 from .style import GREY, STYLE, mean_and_spread

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from .. import intervals
+from ..analysis import qil_equations
 from .style import BLUE, GREY, ORANGE, STYLE
 
 DATA, TRAINED, WORK = "#EAF3FA", "#FBE3D6", "#F2F2F2"
@@ -99,9 +99,9 @@ def qil_curves(c: float, d: float, w_bits: int, a_bits: int, points: int = 1201)
     for role, widths in (("weight", (w_bits, 2)), ("activation", (a_bits, 1))):
         x = torch.linspace(-reach if role == "weight" else 0.0, reach, points, dtype=torch.float64)
         tables += [pd.DataFrame({"role": role, "bits": bits, "input": x,
-                                 "staircase": getattr(intervals, f"rounded_{role}s")(x, c, d, bits),
-                                 "mapping": getattr(intervals, f"mapped_{role}s")(x, c, d, bits),
-                                 "surrogate": intervals.SURROGATES[role](x, c, d, bits)})
+                                 "staircase": getattr(qil_equations, f"rounded_{role}s")(x, c, d, bits),
+                                 "mapping": getattr(qil_equations, f"mapped_{role}s")(x, c, d, bits),
+                                 "surrogate": qil_equations.SURROGATES[role](x, c, d, bits)})
                    for bits in dict.fromkeys(widths)]
     return pd.concat(tables, ignore_index=True)
 
@@ -115,7 +115,7 @@ def qil_weights(curves: pd.DataFrame, *, c: float, d: float, bits: int) -> Figur
         for name, width, column, label in (("a", bits, "mapping", "$\\hat{w}_F$, before the floor"),
                                            ("b", bits, "surrogate", "$\\hat{w}$, backward"),
                                            ("c", 2, "surrogate", "$\\hat{w}$, backward")):
-            ax, k = axes[name], intervals.weight_constants(c, d, width)
+            ax, k = axes[name], qil_equations.weight_constants(c, d, width)
             _curve(ax, _rows(curves, "weight", width), column, label, "$\\bar{w}$, forward")
             _mark(ax, k, c, d, all_of_them=name == "a" and 1 < k.q <= 3)
             sizes = range(1, k.q + 1) if k.q <= 3 else (k.q,)
@@ -124,13 +124,13 @@ def qil_weights(curves: pd.DataFrame, *, c: float, d: float, bits: int) -> Figur
             ax.set_yticks([0, *levels], ["0", *levels.values()])
             ax.set(title=f"({name}) {'forward' if name == 'a' else 'backward'}, {width} bits", xlabel="weight $w$",
                    ylabel="" if name == "c" else "quantized weight")
-        _step(axes["a"], intervals.weight_constants(c, d, bits))
+        _step(axes["a"], qil_equations.weight_constants(c, d, bits))
     return figure
 
 
 def describe_qil_weights(*, c: float, d: float, bits: int) -> str:
     """Alternative text for :func:`qil_weights`, with the values that are marked."""
-    k = intervals.weight_constants(c, d, bits)
+    k = qil_equations.weight_constants(c, d, bits)
     return (f"Three panels over the weight, each odd about 0, with c = {c:g} and d = {d:g}. (a) Forward at {bits} "
             f"bits: a staircase of {2 * k.q + 1} levels, 0 up to m = {k.m:.3f}, that reaches its last level, M, at "
             f"M = {k.M:.3f}; steps are {2 * d / k.q:.3f} wide. A dotted line jumps from 0 to the first level at m, "
@@ -147,11 +147,11 @@ def qil_activations(curves: pd.DataFrame, *, c: float, d: float, bits: int) -> F
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(10.4, 4.2), sharey=True)
         for ax, width, letter in zip(axes, (bits, 1), "ab"):
-            k = intervals.activation_constants(c, d, width)
+            k = qil_equations.activation_constants(c, d, width)
             _curve(ax, _rows(curves, "activation", width), "surrogate", "$\\hat{x}$, backward", "$\\bar{x}$, forward")
             _mark(ax, k, c, d, all_of_them=1 < k.q <= 3)
             ax.set(title=f"({letter}) {width} bit{'s' * (width > 1)}", xlabel="activation $x$")
-        q = intervals.steps("activation", bits)
+        q = qil_equations.steps("activation", bits)
         inner = {i / q: f"{i}/{q}" for i in range(1, q)} if q <= 3 else {}
         axes[0].set_yticks([0, *inner, 1], ["0", *inner.values(), "1"])
         axes[0].set_ylabel("quantized activation")
@@ -160,7 +160,7 @@ def qil_activations(curves: pd.DataFrame, *, c: float, d: float, bits: int) -> F
 
 def describe_qil_activations(*, c: float, d: float, bits: int) -> str:
     """Alternative text for :func:`qil_activations`, with the values that are marked."""
-    k = intervals.activation_constants(c, d, bits)
+    k = qil_equations.activation_constants(c, d, bits)
     return (f"Two panels over the activation from 0, with c = {c:g} and d = {d:g}. (a) At {bits} "
             f"bit{'s' * (bits > 1)}: a staircase of {k.q + 1} levels from 0 to 1 that leaves 0 at m = {k.m:.3f} and "
             f"reaches 1 at M = {k.M:.3f}, and a dotted line, its backward substitute, that rises from 0 at c - d = "
@@ -172,7 +172,7 @@ def describe_qil_activations(*, c: float, d: float, bits: int) -> str:
 def qil_gradients(weights: pd.DataFrame, activations: pd.DataFrame) -> Figure:
     """The two derivatives that are misprinted: as printed, as they are, and as differences of the surrogate.
 
-    Tables as :func:`paperlib.intervals.gradient_check` gives them."""
+    Tables as :func:`paperlib.analysis.qil_equations.gradient_check` gives them."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(10.4, 4.4))
         titles = "$\\partial\\hat{w}/\\partial c$, eq. 6 and 7", "$\\partial\\hat{x}/\\partial d$, eq. 13"
@@ -210,8 +210,8 @@ def qil_interval(figure: Figure, *, c: float, d: float, bits: int) -> None:
         ax, top = figure.add_axes((left, 0.16, width, 0.72)), REACH if role == "weight" else 1.05
         for side in (1, -1) if role == "weight" else (1,):
             ax.axvspan(side * max(c - d, 0), side * (c + d), color="#EEEEEE", zorder=0)
-        _curve(ax, pd.DataFrame({"input": x, "staircase": getattr(intervals, f"rounded_{role}s")(x, c, d, bits),
-                                 "surrogate": intervals.SURROGATES[role](x, c, d, bits)}),
+        _curve(ax, pd.DataFrame({"input": x, "staircase": getattr(qil_equations, f"rounded_{role}s")(x, c, d, bits),
+                                 "surrogate": qil_equations.SURROGATES[role](x, c, d, bits)}),
                "surrogate", "backward", "forward", legend="lower right" if role == "weight" else None)
         ax.set(title=title or "activations", xlabel=role, xlim=(float(x[0]), REACH),
                ylim=(-REACH, REACH) if role == "weight" else (-0.05, top))
@@ -220,14 +220,14 @@ def qil_interval(figure: Figure, *, c: float, d: float, bits: int) -> None:
 
 def interval_shares(c: float, d: float, bits: int, spread: float = SPREAD) -> dict[str, float]:
     """Of normal weights with this s.d.: the share that becomes 0, and the share beyond M, which is cut off."""
-    k = intervals.weight_constants(c, d, bits)
+    k = qil_equations.weight_constants(c, d, bits)
     pruned, kept = (math.erf(max(size, 0.0) / spread / math.sqrt(2)) for size in (k.m, k.M))
     return {"pruned": pruned, "clipped": 1 - kept}
 
 
 def describe_qil_interval(*, c: float, d: float, bits: int) -> str:
     """Alternative text for :func:`qil_interval`."""
-    k, shares = intervals.weight_constants(c, d, bits), interval_shares(c, d, bits)
+    k, shares = qil_equations.weight_constants(c, d, bits), interval_shares(c, d, bits)
     return (f"Two staircases for c = {c:.2f}, d = {d:.2f} and {bits} bits, with dotted lines for their backward "
             f"substitutes and the interval from {max(c - d, 0):.2f} to {c + d:.2f} shaded. Weights: 0 below "
             f"{max(k.m, 0):.2f}, then {k.q} level{'s' * (k.q > 1)} up to {k.M:.2f}, and the same on the negative side; "
@@ -247,13 +247,13 @@ def _curve(ax: Axes, rows: pd.DataFrame, line: str, name: str, staircase: str, l
         ax.legend(loc=legend)
 
 
-def _mark(ax: Axes, k: intervals.Constants, c: float, d: float, all_of_them: bool) -> None:
+def _mark(ax: Axes, k: qil_equations.Constants, c: float, d: float, all_of_them: bool) -> None:
     """The ends of the interval and its centre on the input axis; m and M too where there is room."""
     marks = {c - d: "$c-d$", c: "$c$", c + d: "$c+d$"} | ({k.m: "$m$", k.M: "$M$"} if all_of_them else {})
     ax.set_xticks(list(marks), list(marks.values()))
 
 
-def _step(ax: Axes, k: intervals.Constants) -> None:
+def _step(ax: Axes, k: qil_equations.Constants) -> None:
     """The width of a step, between the first two thresholds, if it can be seen."""
     if 1 < k.q <= 7:
         end, height = k.m + (k.M - k.m) / (k.q - 1), -0.35 * k.M

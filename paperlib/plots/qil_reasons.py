@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from ..claims.accuracy import last_accuracy
 from ..claims.qil import qil_allowance
-from ..claims.verdict import shared_seeds
 from ..runs import Run
+from ..runs.seeds import shared_seeds
 from .missing import unless_missing
 from .style import BLUE, GREY, ORANGE, STYLE
 
@@ -21,7 +21,7 @@ FLOAT = (32, 32)
 
 
 def qil_reasons(found: Mapping[str, Mapping[tuple[int, int], Sequence[Run]]]) -> pd.DataFrame:
-    """The runs of :func:`paperlib.items.qil_reasons`, a row for each quantized one.
+    """The runs of :func:`paperlib.claims.experiments.qil_reasons`, a row for each quantized one.
 
     Columns changed (what is), bits ("A2W2"), w_bits, a_bits, seed, width, epochs (after the float network's), accuracy
     (validation, %, at the end), reference (that of the float network trained as long, same seed), loss (points by which

@@ -10,10 +10,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from .. import published
-from ..items import DISTILLATION, QIL_BITS
-from ..outcomes import FAILED
+from ..claims import published
+from ..claims.experiments import DISTILLATION, QIL_BITS
 from ..runs import Run
+from ..runs.outcomes import FAILED
 from .missing import number, result, unless_missing
 from .style import BLUE, GREEN, GREY, ORANGE, STYLE
 
@@ -26,8 +26,8 @@ ROWS = [("QIL", 2, 32), ("TTQ", 2, 32), ("TWN", 2, 32), ("BC", 1, 32), ("BWN", 1
 
 
 def qil_accuracies(found: Mapping[tuple, Sequence[Run]]) -> pd.DataFrame:
-    """Validation accuracy (%) at the end of the runs of :func:`paperlib.items.qil_table1` and
-    :func:`paperlib.items.qil_table2`, together or alone, and of the float networks that they began with.
+    """Validation accuracy (%) at the end of the runs of :func:`paperlib.claims.experiments.qil_table1` and
+    :func:`paperlib.claims.experiments.qil_table2`, together or alone, and of the float networks that they began with.
 
     Columns method ("QIL", "TTQ", ..., FLOAT or LONGER), bits ("A1W2": of activations and weights), w_bits, a_bits,
     distillation (lambda), seed, accuracy, averaged (with averaged weights), epochs (trained until then),

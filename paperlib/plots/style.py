@@ -18,13 +18,13 @@ from IPython.display import Image
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from .. import parameters as notebook
-from .. import profiles
+from ..claims import parameters as notebook
 from ..errors import InputError
-from ..outcomes import FAILED, NOT_RECORDED
-from ..paths import ROOT, atomic, plain_name
+from ..recipes import profiles
 from ..runs import Run
-from ..sources import PHOTOGRAPHS
+from ..runs.loading import PHOTOGRAPHS
+from ..runs.outcomes import FAILED, NOT_RECORDED
+from ..system.paths import ROOT, atomic, plain_name
 
 # Okabe and Ito's colours, told apart by colour-blind readers
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -111,7 +111,7 @@ def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Seque
     """Write <item>.png, .svg, .csv and, last, .json with where every number came from, into figures/<profile>/.
 
     What a notebook draws with other parameters than its own goes into a folder in figures/experiments/ that bears them,
-    whose path is printed (:func:`paperlib.parameters.folder`).  Returns the picture as :func:`show` does.
+    whose path is printed (:func:`paperlib.recipes.parameters.folder`).  Returns the picture as :func:`show` does.
 
     ``alt`` says what one sees, for those who cannot; InputError if it is missing.  Equal input gives equal bytes in the
     picture and the table.  Each file is whole or absent.

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from .. import kinds
 from ..errors import InputError
-from ..kinds import Bits, Count, Finite
+from ..system import kinds
+from ..system.kinds import Bits, Count, Finite
 from . import functional as F
 from .calibration import Counts, Sample, span
 from .functional import Affine, Grid

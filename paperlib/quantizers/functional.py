@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .. import kernels
+from . import kernels
 
 aten = torch.ops.aten
 SMALLEST = 1e-15        # a learned scale that has shrunk to 0 is taken for this, so that 0 stays 0

@@ -1,9 +1,9 @@
 """Names of the quantizers.  A file in this folder with a ``@register``-ed class is all that a new method needs."""
 from __future__ import annotations
 
-from .. import kinds
 from ..errors import InputError
-from ..kinds import Finite
+from ..system import kinds
+from ..system.kinds import Finite
 
 _METHODS: dict[str, dict[str, type]] = {}      # name -> role -> class
 

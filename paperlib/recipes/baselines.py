@@ -1,13 +1,13 @@
 """Recipes without PROFIT's freezing: what it is compared with, and what single figures need."""
 from __future__ import annotations
 
-from .. import profiles
 from ..errors import InputError
-from ..kinds import Amount, Bits, BitsOrFloat, Name, Seed
 from ..models import Scheme
+from ..system.kinds import Amount, Bits, BitsOrFloat, Name, Seed
 from ..training.phases import Phase
-from .heeding import heeding
+from . import profiles
 from .recipe import Recipe
+from .unused_settings import heeding
 
 METHODS = {
     "duq": ("DuQ + negative padding", Scheme(weight="duq", activation="duq")),

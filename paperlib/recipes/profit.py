@@ -3,15 +3,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from .. import profiles
 from ..errors import InputError
-from ..kinds import Amount, BitsOrFloat, Name, Rounds, Seed
 from ..models import Scheme
+from ..system.kinds import Amount, BitsOrFloat, Name, Rounds, Seed
 from ..training.phases import BN_ONLY, Freeze, Phase
 from ..training.phases import ORDERS as FREEZING
+from . import profiles
 from .baselines import float_phase
-from .heeding import heeding
 from .recipe import Recipe
+from .unused_settings import heeding
 
 ORDERS = (*FREEZING, "none")
 WIDTHS = (8, 5, 4, 3, 2)        # the paper goes 8, 5, 4

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from .. import profiles
 from ..errors import InputError
-from ..kinds import BitsOrFloat, Name, Seed, Share
 from ..models import Scheme
+from ..system.kinds import BitsOrFloat, Name, Seed, Share
 from ..training.phases import Phase
+from . import profiles
 from .baselines import QIL_LR, float_phase
-from .heeding import heeding
 from .recipe import Recipe
+from .unused_settings import heeding
 
 # Jung et al. 2018, section 4: epochs of a bit-width, where the learning rate falls to a tenth, and so on
 PAPER = {"vgg7": {"epochs": 200, "milestones": (60, 120, 180), "lr": 0.1, "weight_decay": 2e-4, "linear_lr": 0.01},

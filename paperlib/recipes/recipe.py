@@ -7,12 +7,13 @@ from typing import Literal
 
 import pandas as pd
 
-from .. import checked, kinds, profiles
 from ..errors import InputError
-from ..kinds import Classes, Count, Data, Name, Pixels, Positive, Seed, Threads, Width
 from ..models import names as models
 from ..models.weights import TORCHVISION
+from ..system import checked, kinds
+from ..system.kinds import Classes, Count, Data, Name, Pixels, Positive, Seed, Threads, Width
 from ..training.phases import PRETRAINED, Phase
+from . import profiles
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
-from ..paths import atomic, opened
+from ..system.paths import atomic, opened
 
 MARK = b"SHA-256:"      # of all before it; with 32 bytes of digest the last thing in a file
 ERRORS = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError,

@@ -4,8 +4,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..layers import QuantConv2d, QuantLinear
 from ..models import unfuse
+from ..models.layers import QuantConv2d, QuantLinear
 from ..quantizers import Quantizer
 
 IDENTITY = ".identity_quantizer"

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .. import distributed, models
+from .. import models
 from ..errors import InputError
-from ..instability import Aiwq
 from ..quantizers import Quantizer
+from ..system import distributed
 from . import freezing
+from .aiwq import Aiwq
 from .collapse import collapsed
 from .evaluation import Source, evaluate
 from .interrupt import Stop, Stopped

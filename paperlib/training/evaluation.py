@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .. import distributed
+from ..system import distributed
 from .interrupt import Stop
 
 

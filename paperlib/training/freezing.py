@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from ..layers import QuantConv2d, QuantLinear
-from ..models.ranges import trace
+from ..models.layers import QuantConv2d, QuantLinear
+from ..models.value_bounds import trace
 from .phases import Freeze
 
 
 def choose(freeze: Freeze, layers: list[str], measured: pd.DataFrame | None = None, seed: int = 0) -> list[str]:
     """The names of the layers that ``freeze`` freezes, out of ``layers``.
 
-    ``measured``: the table of :class:`paperlib.instability.Aiwq`; layers whose AIWQ is not known (NaN) count as the
+    ``measured``: the table of :class:`paperlib.training.aiwq.Aiwq`; layers whose AIWQ is not known (NaN) count as the
     most stable.  InputError for names that are not in ``layers`` and for an order that has nothing to go by.
     """
     unknown = [name for name in freeze.layers if name not in layers]

@@ -5,10 +5,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from .. import kinds
 from ..errors import InputError
-from ..kinds import Above, Amount, Epochs, Momentum, Name, Share
 from ..models import Scheme
+from ..system import kinds
+from ..system.kinds import Above, Amount, Epochs, Momentum, Name, Share
 
 Order = Literal["aiwq", "reverse", "random"]
 ORDERS = get_args(Order)

@@ -1,0 +1,1 @@
+"""What is measured on networks and runs: tables, neither drawn nor judged."""

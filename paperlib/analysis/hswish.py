@@ -1,0 +1,132 @@
+"""What comes out of h-swish, layer by layer, and what 4-bit grids make of it (PROFIT, supplement section 3).
+
+The functions of a run make tables of its networks, for ``run.find``; inputs are those of the first test batch.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from .. import quantizers
+from ..models.quantize import kind
+from ..models.squeeze_excite import gate_layers
+from ..models.value_bounds import HARDSWISH_MIN, input_floors
+from ..quantizers import Quantizer
+from ..runs import Run
+from ..runs.tables import named
+from .layer_inputs import first_test_images, look_at_inputs
+from .quantization_error import percentile
+
+BINS = 48           # of a histogram, from -3/8 to the 99.9th percentile
+SAMPLE = 2**18      # how many values of a layer, drawn at random, grids are fitted to
+# how to lay the levels of an even grid, whatever its step: a quantizer and its options
+GRIDS = {"from -3/8": ("duq", {"floor": HARDSWISH_MIN}), "from 0": ("pact", {}),
+         "half below 0": ("lsq", {"signed": True})}
+
+
+def layers(net: nn.Module) -> dict[str, str]:
+    """{name: kind} of the layers whose input comes out of h-swish, in order of their first call.
+
+    The greatest known lower bound of such an input is -3/8: between h-swish and the layer there is nothing, an average
+    pool or the product with squeeze-and-excite's gate.  Layers inside squeeze-and-excite, with 8 bits, are left out.
+    """
+    gates = gate_layers(net)
+    kinds = {name: kind(net, name, False, gates) for name, floor in input_floors(net).layers.items()
+             if floor == HARDSWISH_MIN}
+    return {name: k for name, k in kinds.items() if k != "se"}
+
+
+@named("hswish_histograms")
+def hswish_histograms(run: Run) -> pd.DataFrame:
+    """The input of each such layer of the last network: columns layer, left (edge of a bin), share (of values).
+
+    Bins are equally wide; what lies beyond the last one, a thousandth, is left out.
+    """
+    def look(name, layer, x):
+        top = percentile(x.flatten(), 99.9)
+        shares = x.float().cpu().histc(BINS, HARDSWISH_MIN, float(top)) / x.numel()
+        edges = torch.linspace(HARDSWISH_MIN, float(top), BINS + 1)
+        return [{"left": left, "share": share} for left, share in zip(edges.tolist(), shares.tolist())]
+
+    return _collect(run, run.model(), look)
+
+
+@named("hswish_levels")
+def hswish_levels(run: Run) -> pd.DataFrame:
+    """The trained levels of each such layer's input quantizer: columns layer, level, before, share.
+
+    ``before``: where the level lies before DuQ's second scale, among the values that are rounded to it (for the other
+    methods ``level`` itself).  ``share``: of the values, on it.
+    """
+    def look(name, layer, x):
+        q = layer.input_quantizer
+        place = q.affine()
+        codes = torch.arange(q.grid.code_min, q.grid.code_max + 1, device=x.device)
+        before = codes * (place.in_scale / q.grid.steps) + place.in_offset
+        columns = q.levels(), before, shares(q, x)
+        return [dict(zip(("level", "before", "share"), row)) for row in torch.stack(columns, 1).tolist()]
+
+    return _collect(run, run.model(), look)
+
+
+@named("hswish_layers")
+def hswish_layers(run: Run) -> pd.DataFrame:
+    """What reaches each such layer of the last network and what its quantizer makes of it, one row each.
+
+    Columns: layer; kind; pads (whether the layer pads its input); reach (from -3/8 to the 99th percentile);
+    feature_maps (the largest reach of a channel divided by the smallest); below (share of values under 0); error (mean
+    squared error of quantization / variance of the input); residual (the same after the best scale and offset,
+    1 - correlation**2: DuQ is free to change the scale, and the batch norm behind the layer undoes it).
+    """
+    def look(name, layer, x):
+        channels = percentile(x.transpose(0, 1).flatten(1), 99) - HARDSWISH_MIN
+        y = layer.input_quantizer(x)
+        return [{"kind": layer.kind, "pads": any(getattr(layer, "padding", ())),
+                 "reach": float(percentile(x.flatten(), 99)) - HARDSWISH_MIN,
+                 "feature_maps": float(channels.max() / channels.min().clamp_min(1e-9)),
+                 "below": float((x < 0).float().mean()), "error": float((y - x).square().mean() / x.var()),
+                 "residual": 1 - float(torch.corrcoef(torch.stack([x.flatten(), y.flatten()]))[0, 1] ** 2)}]
+
+    return _collect(run, run.model(), look)
+
+
+@named("hswish_grids")
+def hswish_grids(run: Run) -> pd.DataFrame:
+    """Even grids on the float network's own values, each with the step that has the least squared error.
+
+    Columns: layer; grid (GRIDS); levels; below (levels under 0); used, used_below (those that values fall on); error as
+    in :func:`hswish_layers`; error_below (the part of it that values under 0 cause).  What differs here is the grid
+    alone, no training.
+    """
+    bits = run.recipe.phases[-1].scheme.a_bits
+
+    def look(name, layer, x):
+        draw = torch.randint(x.numel(), (SAMPLE,), generator=torch.Generator().manual_seed(0)).to(x.device)
+        x = x.flatten() if x.numel() <= SAMPLE else x.flatten()[draw]
+        rows = []
+        for grid, (method, options) in GRIDS.items():
+            q = quantizers.build(method, role="activation", bits=bits, **options).to(x.device).calibrate(x, "mse")
+            below, used, error = q.levels() < 0, shares(q, x) > 0, (q(x) - x).square() / x.var()
+            rows.append({"grid": grid, "levels": len(below), "below": int(below.sum()), "used": int(used.sum()),
+                         "used_below": int((used & below).sum()), "error": float(error.mean()),
+                         "error_below": float((error * (x < 0)).mean())})
+        return rows
+
+    return _collect(run, run.model("float"), look)
+
+
+def shares(q: Quantizer, x: Tensor) -> Tensor:
+    """The share of the values of ``x`` on each of the quantizer's levels, (levels,)."""
+    codes = q.encode(x).flatten().long() - q.grid.code_min
+    return torch.bincount(codes, minlength=q.grid.n_levels) / x.numel()
+
+
+def _collect(run: Run, net: nn.Module, look: Callable[[str, nn.Module, Tensor], Iterable[dict]]) -> pd.DataFrame:
+    """The rows that ``look(name, layer, input)`` gives for each layer behind an h-swish, in their order."""
+    rows: dict[str, Iterable[dict]] = {name: [] for name in layers(net)}
+    look_at_inputs(net, first_test_images(run, net), rows,
+                   lambda name, layer, x: rows.update({name: look(name, layer, x)}))
+    return pd.DataFrame([{"layer": name, **row} for name in rows for row in rows[name]])

@@ -1,0 +1,129 @@
+"""What a grid makes of a tensor: rounding inside its range, clipping beyond it, and what of it a layer's output feels.
+
+Errors are mean squares, as shares of the mean square of what is quantized: -10 log10 of them is a signal-to-noise ratio
+in decibels.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ..quantizers import Quantizer
+
+SAMPLE = 2**15      # values of a tensor that are looked at
+
+
+def sample(x: Tensor, n: int = SAMPLE) -> Tensor:
+    """A copy of the values of ``x``, or ``n`` of them drawn with replacement, always the same ones; float32 (n,) on
+    the CPU."""
+    x = x.detach().flatten().float().cpu()
+    draw = torch.Generator().manual_seed(0)
+    return x.clone() if x.numel() <= n else x[torch.randint(x.numel(), (n,), generator=draw)]
+
+
+def reach(q: Quantizer, top: float) -> Quantizer:
+    """``q`` with its greatest level at ``top``, changed in place; for even grids."""
+    return q.calibrate(torch.tensor([float(top)]), "max")
+
+
+def step(q: Quantizer) -> float:
+    """The distance of two levels of an even grid."""
+    levels = q.levels()
+    return ((levels[-1] - levels[0]) / (len(levels) - 1)).item()
+
+
+@torch.no_grad()
+def parts(x: Tensor, q: Quantizer) -> tuple[float, float]:
+    """(rounding, clipping): the two parts of q's error on ``x``, for even grids; they add up to the whole.
+
+    A value is first brought into the range, then rounded there; what lies beyond the range lands on a level at once.
+    """
+    levels, whole = q.levels(), x.double().square().mean()
+    kept = x.clamp(levels[0], levels[-1])
+    rounding, clipping = ((a - b).double().square().mean() / whole for a, b in ((q(x), kept), (kept, x)))
+    return rounding.item(), clipping.item()
+
+
+def scan(x: Tensor, q: Quantizer, tops: Iterable[float]) -> pd.DataFrame:
+    """The error of ``q`` on ``x`` for each greatest level: columns bits, range, rounding, clipping, error."""
+    rows = []
+    for top in tops:
+        rounding, clipping = parts(x, reach(q, top))
+        rows.append({"bits": q.bits, "range": float(top), "rounding": rounding, "clipping": clipping,
+                     "error": rounding + clipping})
+    return pd.DataFrame(rows)
+
+
+def best(scans: pd.DataFrame) -> pd.DataFrame:
+    """The row with the least error for each number of bits, bits as index."""
+    return scans.reset_index(drop=True).loc[lambda t: t.groupby("bits").error.idxmin()].set_index("bits")
+
+
+def decibels(error: float | pd.Series) -> float | pd.Series:
+    """Signal-to-noise ratio of a relative squared error."""
+    return -10 * (error.map(math.log10) if isinstance(error, pd.Series) else math.log10(error))
+
+
+@torch.no_grad()
+def against_even(x: Tensor, q: Quantizer) -> float:
+    """The mean squared error inside the range, divided by step**2 / 12, which it is if all places between levels are
+    equally likely."""
+    levels = q.levels()
+    x = x[(x >= levels[0]) & (x <= levels[-1])]
+    return ((q(x) - x).double().square().mean() * 12 / step(q) ** 2).item()
+
+
+def of_output(layer: nn.Module, x: Tensor, q: Quantizer, weight: Tensor | None = None) -> Tensor:
+    """Mean square of what ``q`` changes in the output of ``layer`` on ``x``, as a share of the output's, 0-d.
+
+    ``q`` quantizes the weight (``weight``, if it is another than the layer's own) or the input, according to its role.
+    Differentiable in the weight and in q's parameters.
+    """
+    with torch.no_grad():
+        wanted = layer(x)
+    if q.role == "activation":
+        got = layer(q(x))
+    else:
+        got = torch.func.functional_call(layer, {"weight": q(layer.weight if weight is None else weight)}, (x,))
+    return (got - wanted).square().mean() / wanted.square().mean()
+
+
+@torch.no_grad()
+def scan_output(layer: nn.Module, x: Tensor, q: Quantizer, tops: Iterable[float]) -> pd.DataFrame:
+    """:func:`of_output` for each greatest level of ``tops``: columns bits, range, error."""
+    return pd.DataFrame([{"bits": q.bits, "range": float(top), "error": of_output(layer, x, reach(q, top)).item()}
+                         for top in tops])
+
+
+@torch.no_grad()
+def layer_by_layer(layers: dict[str, tuple[nn.Module, Tensor]], build: Callable[[], Quantizer], method: str = "mse"
+                   ) -> pd.DataFrame:
+    """Weights and output of each layer in decibels, weights quantized by a new ``build()`` calibrated by ``method``.
+
+    ``layers``: {name: (layer, its input)}.  Columns layer, kind, weights, output, shuffled: the output if each error
+    had hit another weight of the layer, drawn at random, always the same one; unordered: the same if the weights
+    themselves stood in another order as well.
+    """
+    def off(layer, x, weight, noise):
+        wanted, got = (torch.func.functional_call(layer, {"weight": w}, (x,)) for w in (weight, weight + noise))
+        return decibels(((got - wanted).square().mean() / wanted.square().mean()).item())
+
+    rows, draw, other = [], *(torch.Generator().manual_seed(seed) for seed in (0, 1))
+    for name, (layer, x) in layers.items():
+        w, q = layer.weight, build().calibrate(layer.weight, method)
+        order, mixed = (torch.randperm(w.numel(), generator=generator) for generator in (draw, other))
+        noise = (q(w) - w).flatten()[order].view_as(w)
+        rows.append({"layer": name, "kind": layer.kind, "weights": decibels(sum(parts(w, q))),
+                     "output": decibels(of_output(layer, x, q).item()),
+                     "shuffled": off(layer, x, w, noise),
+                     "unordered": off(layer, x, w.flatten()[mixed].view_as(w), noise)})
+    return pd.DataFrame(rows)
+
+
+def percentile(x: Tensor, percent: float) -> Tensor:
+    """The nearest rank from above along the last dimension."""
+    return x.float().kthvalue(max(1, -int(-x.shape[-1] * percent // 100)), dim=-1).values

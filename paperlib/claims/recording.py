@@ -1,0 +1,189 @@
+"""What data/recorded/ should hold, what of it is there, and the way to the rest: best first, within a given time."""
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from .. import runs
+from ..errors import InputError
+from ..recipes import Recipe, profiles
+from ..runs import shelf, tables
+from ..runs.loading import resolve, splits
+from ..runs.phase_store import Link
+from ..runs.rates import Rates
+from . import experiments, gpu_experiments
+
+STATES = ("recorded", "trained", "begun", "to do")
+
+
+@dataclasses.dataclass
+class Task:
+    """A run that the notebooks ``items`` open on, with the tables that they make of its network; ``packed``: with the
+    network itself."""
+
+    recipe: Recipe
+    items: list[str] = dataclasses.field(default_factory=list)
+    tables: list[Callable] = dataclasses.field(default_factory=list)
+    packed: bool = False
+
+    @property
+    def recorded(self) -> bool:
+        """Whether data/recorded/ has all of it."""
+        folder = runs.recorded_at(self.recipe)
+        files = [f"{tables.name(look)}.csv" for look in self.tables] + [runs.PACKED] * self.packed
+        return folder is not None and all((folder / file).exists() for file in files)
+
+    @property
+    def links(self) -> list[Link]:
+        """Its phases in the store."""
+        return Link.chain(self.recipe)
+
+    @property
+    def stale(self) -> bool:
+        """Whether it was recorded with other code than today's, of what decides numbers."""
+        folder = runs.recorded_at(self.recipe)
+        return folder is not None and shelf.key(folder.name) != self.links[-1].key
+
+    def check(self) -> None:
+        """InputError if data that it needs are not on this machine; fetches what can be fetched."""
+        recipe = resolve(self.recipe)
+        if recipe != self.recipe:
+            raise InputError("all of CIFAR-10 is not here: `make data` gets it")
+        splits(recipe)
+
+    def state(self) -> tuple[str, list[Link]]:
+        """One of STATES, and the phases that are not trained.  "begun": more of it is there than its float network."""
+        if self.recorded:
+            return "recorded", []
+        links = self.links
+        missing = [link for link in links if not link.done]
+        begun = any(link.folder.exists() for link in links[1:])
+        return "trained" if not missing else "begun" if begun else "to do", missing
+
+    def keep(self) -> Path:
+        """Record the trained run."""
+        run = runs.obtain(self.recipe)
+        for look in self.tables:
+            run.find(look)
+        return run.record(packed=self.packed)
+
+
+def tasks(profile: str = "recorded", names: Iterable[str] = (), seeds: int = 0) -> list[Task]:
+    """The runs behind these items (default: all) at this scale, each once: the first seed of all, then the second ...
+
+    A profile that ``recorded`` plays has its list of runs, which is longer than what the profile itself trains.
+    ``seeds``: 0 for as many as the profile shows.  InputError for unknown names.
+    """
+    profile = next((p for p in profiles.names() if profiles.get(p).plays == profile), profile)
+    found: dict[str, Task] = {}
+    for item in names or experiments.names():
+        for recipe, tables in experiments.needed(profile, item, seeds):
+            recipe = dataclasses.replace(recipe, recorded=False)
+            task = found.setdefault(repr(recipe.identity()), Task(recipe))
+            task.items += [item] * (item not in task.items)
+            task.tables += [look for look in tables if look not in task.tables]
+            task.packed |= item in experiments.PACKED
+    return sorted(found.values(), key=lambda task: task.recipe.seed)
+
+
+def of_gpu(wanted: Sequence[gpu_experiments.Wanted], changes: dict) -> list[Task]:
+    """Runs for a GPU as tasks, in their order; ``changes``: how they are computed (selftest.Choice), with one thread of
+    the CPU each, since several train side by side."""
+    return [Task(dataclasses.replace(w.recipe, threads=1, **changes), [w.why], packed=w.packed) for w in wanted]
+
+
+def status(tasks: Sequence[Task]) -> pd.DataFrame:
+    """A row for each item and one for all runs, a column for each of STATES, the epochs that are left to train, and how
+    many are recorded with older code.  Looks at what is here and fetches nothing.
+
+    A run that several items show counts for each of them, and once in the last row.
+    """
+    states = [(task, *task.state()) for task in tasks]
+    names = dict.fromkeys(item for task in tasks for item in task.items)
+    groups = {name: [row for row in states if name in row[0].items] for name in names} | {"all runs": states}
+    rows = {}
+    for name, group in groups.items():
+        epochs = {link.key: link.phase.epochs for _, _, missing in group for link in missing}
+        rows[name] = {state: sum(row[1] == state for row in group) for state in STATES} | {
+            "epochs left": sum(epochs.values()), "of older code": sum(task.stale for task, *_ in group)}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.loc[:, [column for column in table if column in ("recorded", "epochs left") or table[column].any()]]
+
+
+def work(tasks: Sequence[Task], *, minutes: float | None = None, workers: int | None = None, again: bool = False,
+         rates: Rates | None = None, kept: Callable[[Path], object] = lambda folder: None,
+         say: Callable[[str], None] = print) -> None:
+    """Train and record what is not recorded yet (``again``: all), a seed after the other, in ``minutes`` if given.
+
+    With ``rates`` the runs come in the order of ``tasks`` instead, and what would not end in time, as far as rates are
+    known by then, does not begin.  ``kept`` is called with the folder of each run that has been recorded.
+
+    A run is recorded as soon as it is whole, which takes some seconds each.  What ends before everything is done, by
+    the clock, by Ctrl-C or by SIGTERM, keeps each step that was trained; the same call goes on from there.  Runs whose
+    data are not on this machine are left out, with the reason; what fails or cannot be recorded does not keep the
+    others from it, and InputError tells of it at the end.
+    """
+    until, failed = None if minutes is None else time.monotonic() + 60 * minutes, []
+    left = list(_possible([task for task in tasks if again or not task.recorded], say))
+
+    def keep() -> None:
+        for task in [task for task in left if all(link.done for link in task.links)]:
+            left.remove(task)
+            try:
+                folder = task.keep()
+                say(f"recorded in {folder}")
+                kept(folder)
+            except (InputError, OSError) as error:
+                failed.append(f"not recorded: {task.recipe.label}, {task.recipe.model}: {error}")
+
+    known = set()
+
+    def fits(recipe: Recipe) -> bool:
+        for link in (link for task in tasks for link in task.links if link.key not in known and link.done):
+            known.add(link.key)
+            rates.learn(link)
+        images = len(splits(recipe)[0])
+        missing = (link for link in Link.chain(recipe) if not link.done)
+        return until is None or time.monotonic() + sum(
+            rates.seconds(recipe, link.phase, images) for link in missing) < until
+
+    seeds = [None] if rates else sorted({task.recipe.seed for task in left})     # None: all of them at once
+    try:
+        keep()
+        for seed in seeds:
+            try:
+                runs.prepare([task.recipe for task in left if seed in (None, task.recipe.seed)], workers=workers,
+                             until=until, each=keep, fits=fits if rates else None)
+            except TimeoutError:
+                if until is None or time.monotonic() < until:
+                    raise
+                say(f"{minutes:g} minutes are over; the same command goes on from here")
+                break
+            except (InputError, RuntimeError) as error:
+                failed.append(str(error))
+    finally:
+        keep()
+        shelf.write_index()
+    if failed:
+        raise InputError("\n".join(failed))
+
+
+def _possible(tasks: Sequence[Task], say: Callable[[str], None]) -> Iterator[Task]:
+    """The tasks whose data are here; of the others, says why not.  What cannot be fetched is tried once."""
+    refused: dict[tuple, InputError | None] = {}
+    for task in tasks:
+        r = task.recipe
+        data = r.data, r.train_images, r.test_images, r.batch_size, r.input_size
+        if data not in refused:
+            try:
+                refused[data] = task.check()
+            except InputError as error:
+                refused[data] = error
+        if refused[data]:
+            say(f"left out: {r.label}, {r.model}: {refused[data]}")
+        else:
+            yield task

@@ -1,0 +1,237 @@
+"""Loops over whole tensors: in torch, which runs everywhere, and in C where a compiler is at hand.
+
+The C form (paperlib/quantizers/kernels.c) goes over memory once where torch goes three or four times.  It quantizes to the same
+bits; loops with batch norm in them and sums agree up to rounding.  It is built at first use, in about a second
+(paperlib/system/c_compiler.py); ``PAPERLIB_C=0`` in the environment does without.
+"""
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..system import c_compiler
+
+aten = torch.ops.aten
+
+
+class Chain(NamedTuple):
+    """n = z * slope + intercept;  t = h-swish(n) * per_unit + constant, or n;  code = round(clip(t, low, high))."""
+
+    slope: Tensor       # (channels,), as is intercept
+    intercept: Tensor
+    per_unit: float
+    constant: float
+    low: float
+    high: float
+    curved: bool
+    half_up: bool
+
+
+class Kernels(NamedTuple):
+    """The loops of paperlib/models/fused_conv.py.
+
+    codes(z, chain, out): codes of z, written to ``out``.
+
+    masked(grad, z, chain, mean, invstd): turns ``grad``, that of t, into that of n, and gives sum(grad of n * xhat) and
+    sum(grad of n) for each channel, sum(grad * t) and sum(grad) over all that is not clipped (None where not
+    ``curved``: the other two tell).
+
+    combine(grad, z, by_grad, by_z, constant): grad * by_grad + z * by_z + constant, written to ``grad``.
+    """
+
+    codes: Callable[..., Tensor]
+    masked: Callable[..., tuple]
+    combine: Callable[..., Tensor]
+
+
+class _Scratch(threading.local):
+    """Memory for intermediate results, shared by all layers, as large as the largest has asked for."""
+
+    def __init__(self):
+        self.blocks: dict[tuple, Tensor] = {}
+
+    def like(self, x: Tensor, slot: int = 0) -> Tensor:
+        """Uninitialised memory of the shape and strides of a dense ``x``."""
+        if not x.is_cpu:
+            return torch.empty_like(x)      # other devices have allocators that reuse memory
+        key = (x.dtype, slot)
+        if key not in self.blocks or self.blocks[key].numel() < x.numel():
+            self.blocks[key] = torch.empty(x.numel(), dtype=x.dtype)
+        return self.blocks[key].as_strided(x.shape, x.stride())
+
+
+scratch = _Scratch()
+
+
+# -- in torch -----------------------------------------------------------------------------------------------------
+def _across(v: Tensor) -> Tensor:
+    return v.view(1, -1, 1, 1)
+
+
+def position(z: Tensor, k: Chain) -> Tensor:
+    """The clipped t, in scratch memory."""
+    t = scratch.like(z, 2)
+    _position(z, k, t, t)
+    return t
+
+
+def _position(z: Tensor, k: Chain, n: Tensor, t: Tensor) -> None:
+    torch.addcmul(_across(k.intercept), z, _across(k.slope), out=n)
+    if k.curved:
+        aten.hardswish.out(n, out=t)
+        t.mul_(k.per_unit).add_(k.constant)
+    t.clamp_(k.low, k.high)
+
+
+def _codes(z: Tensor, k: Chain, out: Tensor) -> Tensor:
+    _position(z, k, out, out)
+    return out.add_(0.5).floor_() if k.half_up else out.round_()
+
+
+def _masked(grad: Tensor, z: Tensor, k: Chain, mean: Tensor, invstd: Tensor) -> tuple:
+    n, by_t, total = scratch.like(z, 1), None, None
+    t = scratch.like(z, 2) if k.curved else n
+    _position(z, k, n, t)
+    aten.hardtanh_backward.grad_input(grad, t, k.low, k.high, grad_input=grad)
+    if k.curved:
+        by_t, total = t.mul_(grad).sum(), grad.sum()
+        aten.hardswish_backward.out(grad, n, out=grad).mul_(k.per_unit)
+    sums = aten.native_batch_norm_backward(grad, z, mean, mean, mean, mean, invstd, True, 0.0, [False, True, True])
+    return *sums[1:], by_t, total
+
+
+def _combine(grad: Tensor, z: Tensor, by_grad: Tensor, by_z: Tensor, constant: Tensor) -> Tensor:
+    spare = torch.addcmul(_across(constant), z, _across(by_z), out=scratch.like(z, 1))
+    return torch.addcmul(spare, grad, _across(by_grad), out=grad)
+
+
+TORCH = Kernels(_codes, _masked, _combine)
+
+
+# -- in C ---------------------------------------------------------------------------------------------------------
+class _Chain(ctypes.Structure):
+    _fields_ = [("slope", ctypes.c_void_p), ("intercept", ctypes.c_void_p), ("per_unit", ctypes.c_float),
+                ("constant", ctypes.c_float), ("low", ctypes.c_float), ("high", ctypes.c_float),
+                ("curved", ctypes.c_int), ("half_up", ctypes.c_int)]
+
+
+class Uniform(ctypes.Structure):
+    """A uniform grid with all its scales as numbers; quantizers/functional.py has the formulas."""
+
+    _fields_ = [(name, ctypes.c_int if name == "half_up" else ctypes.c_float) for name in (
+        "per_unit", "shift", "zero", "code_min", "code_max", "step", "out_offset", "ratio", "half_up")]
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_long) for name in (
+        "images", "height", "width", "in_channels", "out_height", "out_width", "out_channels", "stride_y", "stride_x")]
+
+
+def load() -> ctypes.CDLL:
+    """kernels.c, built and loaded; :class:`building.Unavailable` says why it can't be."""
+    pointer, long = ctypes.c_void_p, ctypes.c_long
+    arguments = {
+        "codes": [long, long, pointer, _Chain, pointer],
+        "masked": [long, long, pointer, pointer, _Chain, pointer, pointer, pointer],
+        "combine": [long, long, *[pointer] * 5],
+        "fake_quantize": [long, pointer, Uniform, pointer],
+        "fake_quantize_backward": [long, pointer, pointer, Uniform, pointer, pointer],
+        "corrected_moments": [_Shape, pointer, pointer, long, *[pointer] * 7]}
+    c = c_compiler.load(Path(__file__).with_suffix(".c"), arguments)
+    for name, types in arguments.items():
+        function = getattr(c, name)
+        function.argtypes, function.restype = types, None
+    return c
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """kernels.c, built and loaded; None, with a warning that says why, where that can't be."""
+    try:
+        return load()
+    except c_compiler.Unavailable as reason:
+        if os.environ.get("PAPERLIB_C") != "0":     # not as wanted
+            warnings.warn(f"the loops in C are off, and torch does their work, slower: {reason}", stacklevel=2)
+        return None
+
+
+def recording() -> bool:
+    """Whether torch writes down what is called, for torch.compile, torch.export, jit.trace or ONNX: not C."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def for_dense(x: Tensor) -> ctypes.CDLL | None:
+    """The C library if it can work on all of ``x`` as one row of numbers, and torch need not know."""
+    if recording():
+        return None
+    dense = x.is_contiguous() or x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return library() if x.is_cpu and x.dtype == torch.float32 and dense else None
+
+
+@functools.cache
+def in_c() -> Kernels | None:
+    """The kernels in C for dense float32 tensors in channels_last on the CPU; None without a compiler that can."""
+    c = library()
+    if c is None:
+        return None
+
+    def shape(z: Tensor) -> tuple[int, int]:
+        return z.numel() // z.shape[1], z.shape[1]
+
+    def chain(k: Chain) -> _Chain:
+        return _Chain(k.slope.data_ptr(), k.intercept.data_ptr(), *k[2:])
+
+    def codes(z, k, out):
+        c.codes(*shape(z), z.data_ptr(), chain(k), out.data_ptr())
+        return out
+
+    def masked(grad, z, k, mean, invstd):
+        channels = z.shape[1]
+        sums = torch.empty(2 * channels + 2, dtype=torch.float64)
+        c.masked(*shape(z), z.data_ptr(), grad.data_ptr(), chain(k), mean.data_ptr(), invstd.data_ptr(),
+                 sums.data_ptr())
+        by_xhat, total, by_t, total_t = sums.float().split([channels, channels, 1, 1])
+        return by_xhat, total, *((by_t[0], total_t[0]) if k.curved else (None, None))
+
+    def combine(grad, z, *line):
+        c.combine(*shape(z), grad.data_ptr(), z.data_ptr(), *(v.data_ptr() for v in line))
+        return grad
+
+    return Kernels(codes, masked, combine)
+
+
+def best(z: Tensor) -> Kernels:
+    """The fastest kernels for an activation like ``z``."""
+    fits = z.is_cpu and z.dtype == torch.float32 and z.is_contiguous(memory_format=torch.channels_last)
+    return fits and in_c() or TORCH
+
+
+def can_correct(x: Tensor, y: Tensor) -> bool:
+    """Whether :func:`corrected_moments` can work on these."""
+    dense = x.is_contiguous() and y.is_contiguous() and x.dtype == y.dtype == torch.float32
+    return dense and x.is_cpu and ctypes.sizeof(ctypes.c_long) == 8 and library() is not None
+
+
+def corrected_moments(x: Tensor, y: Tensor, stride: tuple[int, int], outputs: np.ndarray, last: np.ndarray,
+                      taps: np.ndarray, line: np.ndarray, offset: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Sums over batch and space of ``v = y * line + offset + taps of x - centre`` and of its square: float64 (n, 2).
+
+    x (N, H, W, channels) and y (N, H', W', channels) as :func:`can_correct` wants them.  ``outputs`` int64 (n,):
+    channels of y; those of output i are ``taps`` int32 (T, 4) of (dy, dx, channel, bits of a float32) up to
+    ``last[i]``, int64; the other arguments are (n,).
+    """
+    arrays = [outputs, last, taps, *(np.ascontiguousarray(v, np.float32) for v in (line, offset, centre))]
+    sums = np.empty((len(outputs), 2))
+    library().corrected_moments(_Shape(*x.shape, *y.shape[1:], *stride), x.data_ptr(), y.data_ptr(), len(outputs),
+                                *(v.ctypes.data for v in (*arrays, sums)))
+    return sums

@@ -1,0 +1,175 @@
+"""Training of several recipes in processes of their own, whatever they share only once."""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import psutil
+import torch
+
+from ..errors import InputError
+from ..recipes import Recipe
+from ..system.distributed import cores
+from ..system.paths import environment
+from ..training.progress import Progress, tell
+from .phase_store import OUT_OF_MEMORY, Link
+
+MEMORY, ON_PHOTOGRAPHS = 2 * 2**30, 3 * 2**30      # bytes that a training with one thread takes on a CPU, and a bit
+LIMIT = Path("/sys/fs/cgroup/memory.max")       # what a container may take
+
+
+def at_a_time(recipes: Sequence[Recipe]) -> int:
+    """How many trainings have cores (``recipe.threads`` each) and free memory to themselves; one where there is a
+    GPU."""
+    if torch.cuda.is_available():
+        return 1
+    threads = max((recipe.threads or cores() for recipe in recipes), default=1)
+    free = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError):      # no such file, or no limit in it
+        free = min(free, int(LIMIT.read_text()) - int(LIMIT.with_name("memory.current").read_text()))
+    needed = ON_PHOTOGRAPHS if any(recipe.data in ("imagenette", "imagenet") for recipe in recipes) else MEMORY
+    return max(1, min(cores() // threads, free // needed))
+
+
+def environment_of_workers() -> dict[str, str]:
+    """The variables that a process which trains is started with."""
+    # glibc would hand large blocks back to the system after every step and fetch them anew
+    return {**environment(), "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_MMAP_THRESHOLD_": str(2**32)}
+
+
+@dataclasses.dataclass
+class Stretch:
+    """What one worker trains at a time: the phases of ``recipe`` that come after the stretch ``after``, if any.
+
+    It ends where a recipe ends or where recipes part.  ``epochs`` of its own, ``ahead`` from its beginning to the end
+    of the longest recipe that goes through it.
+    """
+
+    recipe: Recipe
+    after: str | None
+    epochs: int
+    ahead: int = 0
+
+
+def stretches(recipes: Sequence[Recipe]) -> dict[str, Stretch]:
+    """What has to be trained for these resolved recipes: {key of the last link: stretch}, those before others first."""
+    chains, onward = [Link.chain(recipe) for recipe in recipes], defaultdict(set)
+    for chain in chains:
+        for link, following in zip(chain, [*chain[1:], None]):
+            onward[link.key].add(following and following.key)
+    found: dict[str, Stretch] = {}
+    for chain in chains:
+        after, first = None, 0
+        for i, link in enumerate(chain):
+            if None not in onward[link.key] and len(onward[link.key]) == 1:
+                continue        # all go on, and the same way
+            if not link.done:
+                new = Stretch(dataclasses.replace(link.recipe, phases=link.recipe.phases[:i + 1]), after,
+                              sum(phase.epochs for phase in link.recipe.phases[first:i + 1]))
+                stretch = found.setdefault(link.key, new)
+                stretch.ahead = max(stretch.ahead, sum(phase.epochs for phase in link.recipe.phases[first:]))
+                after = link.key
+            first = i + 1
+    return found
+
+
+def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
+          each: Callable[[], None] = lambda: None, fits: Callable[[Recipe], bool] | None = None) -> None:
+    """Train resolved recipes, each stretch in a process (paperlib/runs/worker.py), at most ``workers`` at a time, and call
+    ``each`` whenever one has ended.
+
+    The stretch with the longest way ahead comes first; with ``fits`` they come in the order of the recipes, and one
+    that does not fit into the time left is left out, with what goes on from it.  TimeoutError when time.monotonic()
+    comes to ``until`` before the end; like after Ctrl-C, no finished step is lost.  What fails takes along what goes on from it, and nothing
+    else: the error, or an InputError that tells of several, comes at the end.
+    """
+    missing = stretches(recipes)
+    processes: list[subprocess.Popen] = []
+    starting, ended = threading.Lock(), threading.Event()
+
+    def work(key: str, recipe: Recipe) -> None:
+        with starting:
+            if ended.is_set():
+                return
+            # a session of its own: Ctrl-C in a terminal reaches us alone, even while the worker is still importing
+            process = subprocess.Popen([sys.executable, "-m", "paperlib.runs.worker", key], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, text=True, env=environment_of_workers(),
+                                       start_new_session=True)
+            processes.append(process)
+        with process:       # its input stays open until then: the end of it tells the worker that we are gone
+            process.stdin.write(json.dumps(recipe.to_dict()) + "\n")
+            process.stdin.flush()
+            for line in process.stdout:
+                event = json.loads(line)
+                if "error" in event:
+                    raise InputError(event["error"])
+                progress(**event)
+            if code := process.wait():
+                told = f"training {recipe.label!r}, seed {recipe.seed}, "
+                kept = "what its last finished epoch left is kept, and the same command goes on from there"
+                if code < 0:
+                    raise InputError(f"{told}was killed by signal {-code}"
+                                     f"{OUT_OF_MEMORY if code == -signal.SIGKILL else ''}; {kept}")
+                raise RuntimeError(f"{told}ended with exit code {code}; {kept}")
+
+    pool, running, errors = ThreadPoolExecutor(workers), {}, {}
+    with Progress(total=sum(stretch.epochs for stretch in missing.values())) as progress:
+        try:
+            while missing or running:
+                while lost := [key for key, stretch in missing.items() if stretch.after in errors]:
+                    for key in lost:
+                        errors[key] = None      # told of once, where it began
+                        del missing[key]
+                coming = {*missing, *(key for key, _ in running.values())}
+                ready = [key for key, stretch in missing.items() if stretch.after not in coming]
+                if fits is None:
+                    ready.sort(key=lambda key: -missing[key].ahead)
+                for key in ready[:workers - len(running)]:
+                    stretch = missing.pop(key)
+                    recipe = stretch.recipe
+                    if fits is not None and not fits(recipe):
+                        errors[key] = None
+                        tell(f"left out, for want of time: {recipe.label}, {recipe.model}, seed {recipe.seed}")
+                        progress.finish(key, stretch.epochs)
+                        continue
+                    ahead = next((link.phase.name for link in Link.chain(recipe) if not link.done), "")
+                    progress.begin(key, f"{recipe.label}, seed {recipe.seed}", ahead)
+                    running[pool.submit(work, key, recipe)] = key, stretch.epochs
+                if not running:
+                    continue
+                left = None if until is None else max(0.0, until - time.monotonic())
+                finished = wait(running, left, FIRST_COMPLETED).done
+                if not finished:
+                    raise TimeoutError("the time given for training is over")
+                for done in finished:
+                    key, epochs = running.pop(done)
+                    if error := done.exception():
+                        errors[key] = error
+                        tell(f"failed, the others go on: {error}")
+                    progress.finish(key, epochs)
+                each()
+        finally:
+            ended.set()
+            with starting:
+                for process in processes:
+                    process.terminate()
+            pool.shutdown()
+    complain(list(filter(None, errors.values())))
+
+
+def complain(errors: Sequence[BaseException]) -> None:
+    """Raise the only one of these errors, or an InputError that tells of all; nothing if there are none."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise InputError(f"{len(errors)} trainings failed:\n" + "\n".join(map(str, errors)))

@@ -1,0 +1,233 @@
+"""The store of trained phases.
+
+A run is a chain of phases.  Each link of the chain lies in a folder named by a hash over everything that determines
+it: data, model, seed, the code of the numerics, and all phases up to it.  So recipes that begin alike share their
+beginning, and an interrupted phase goes on after its last finished epoch.
+"""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import glob
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from .. import models
+from ..errors import InputError
+from ..recipes import Recipe
+from ..system import distributed
+from ..system.code_hash import numerics
+from ..system.paths import atomic, clear, runs_dir, unwritable
+from ..system.provenance import code_version, demand_unchanged, environment, peak_memory
+from ..training import checkpoint, resuming
+from ..training.aiwq import STEP_COLUMNS
+from ..training.engine import Diverged
+from ..training.progress import tell
+from . import descriptions, phase_trainer
+
+FINAL = ("net", "ema", "history", "seconds", "aiwq")
+HISTORY_COLUMNS = ["phase", "epoch", "step", "split", "metric", "value"]
+OUT_OF_MEMORY = ", perhaps for want of memory: train fewer at a time (--workers), or a smaller profile or batch"
+PATIENCE = 2        # seconds of silence while another process holds a phase
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """Phase ``index`` of a resolved ``recipe``, with all that comes before it."""
+
+    recipe: Recipe
+    index: int
+
+    @classmethod
+    def chain(cls, recipe: Recipe) -> list[Link]:
+        return [cls(recipe, i) for i in range(len(recipe.phases))]
+
+    @classmethod
+    def at(cls, key: str) -> Link:
+        """The finished link whose key begins so, whatever code trained it.
+
+        InputError if there is none, or more than one.
+        """
+        folders = [f for f in sorted(runs_dir().glob(f"{glob.escape(key)}*")) if (f / "final.pt").exists()]
+        if len(folders) != 1 or not key:
+            raise InputError(f"{len(folders)} finished phases in {runs_dir()} have a key that begins with {key!r}: "
+                             "`python -m paperlib runs` lists them all")
+        recipe = _description(folders[0]).recipe
+        link = cls(recipe, len(recipe.phases) - 1)
+        link.__dict__["key"] = folders[0].name      # not the key that today's code would give
+        return link
+
+    @property
+    def phase(self):
+        return self.recipe.phases[self.index]
+
+    @functools.cached_property
+    def identity(self) -> dict:
+        """Everything of the recipe that this link depends on."""
+        identity, weights = self.recipe.identity(), self.recipe.weights
+        if weights is not None and Path(weights).is_file():
+            identity["weights"] = f"sha256 {_sha256(Path(weights), Path(weights).stat().st_mtime_ns)}"
+        return {**identity, "phases": identity["phases"][: self.index + 1]}
+
+    @functools.cached_property
+    def key(self) -> str:
+        text = json.dumps([code_version(), self.identity], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> Path:
+        return runs_dir() / self.key
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "final.pt").exists()
+
+    @property
+    def info(self) -> descriptions.Description:
+        """What ``link.json`` says: recipe, code version, environment, time, images per second."""
+        return _description(self.folder)
+
+    @functools.cached_property
+    def final(self) -> dict:
+        """net, ema (state dicts), history, aiwq and seconds, as the phase left them."""
+        state = checkpoint.load(file := self.folder / "final.pt", keys=FINAL)
+        try:
+            resuming.check_history(state["history"], self.phase.epochs)
+        except checkpoint.ERRORS as error:
+            raise checkpoint.damaged(file, error) from error
+        with contextlib.suppress(OSError):
+            (self.folder / "last.pt").unlink(missing_ok=True)       # a kill just after final.pt has left it
+        return state
+
+    @property
+    def history(self) -> pd.DataFrame:
+        return pd.DataFrame([(self.phase.name, *row) for row in self.final["history"]], columns=HISTORY_COLUMNS)
+
+    @property
+    def instability(self) -> pd.DataFrame | None:
+        """The AIWQ table of a phase that measures it."""
+        return pd.DataFrame(self.final["aiwq"]["table"]) if self.phase.measure else None
+
+    @property
+    def steps(self) -> pd.DataFrame | None:
+        """The history of AIWQ of a phase that keeps one."""
+        return pd.DataFrame(self.final["aiwq"]["rows"], columns=STEP_COLUMNS) if self.phase.every_step else None
+
+    def architecture(self, *, weights: bool = False) -> nn.Module:
+        """The network of this phase, untrained, or with the weights that the run starts with.
+
+        InputError if scheme, frozen layers and network do not fit.
+        """
+        return phase_trainer.architecture(self.recipe, self.phase, weights=weights)
+
+    def network(self, *, averaged: bool = False) -> nn.Module:
+        """The network as this phase left it, or the moving average of its weights."""
+        net = self.architecture()
+        state = self.final["ema"] if averaged else self.final["net"]
+        if averaged:
+            state = {name.removeprefix("module."): value for name, value in state.items() if name != "n_averaged"}
+        try:
+            net.load_state_dict(state)
+        except RuntimeError as error:
+            raise InputError(f"{self.folder} holds another network ({str(error).splitlines()[0]}): delete it and run "
+                             "again") from error
+        return net
+
+    def obtain(self, report) -> None:
+        """Train this phase unless it is done; the phases before it must be.  One process at a time does it.
+
+        Under torchrun all processes call this, do it together, and share the folder; process 0 writes.  InputError if
+        the code has been edited since it was imported: its key would be another.
+        """
+        if not self.done:
+            demand_unchanged(numerics)
+        lock = None
+        try:
+            if distributed.rank() == 0:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(self.folder / ".lock")
+                self._await(lock)       # where another process trains this very phase, wait and use its result
+        except (OSError, NotImplementedError) as error:
+            raise unwritable(self.folder, error) from error
+        try:
+            if not distributed.agreed(self.done):
+                with phase_trainer.conditions(self.recipe):
+                    self._train(report if lock else lambda **event: None, writes=lock is not None)
+            distributed.barrier()
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+                raise
+            raise InputError(f"phase {self.phase.name!r} of {self.recipe.label!r} broke off{OUT_OF_MEMORY}") from error
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def _await(self, lock: FileLock) -> None:
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            tell(f"waiting for another process, which trains phase {self.phase.name!r} of {self.recipe.label!r}, seed "
+                 f"{self.recipe.seed}, in {self.folder}")
+            lock.acquire()
+
+    def _train(self, report, *, writes: bool) -> None:
+        recipe, phase, last = self.recipe, self.phase, self.folder / "last.pt"
+        before = [Link(recipe, i) for i in range(self.index)]
+        config = {"key": self.key, "previous": before[-1].key if before else None, "code": code_version(),
+                  "recipe": self.identity, "environment": environment()}
+        if writes:
+            clear(self.folder)
+            self._write("link.json", config)
+        trainer = phase_trainer.trainer(recipe, phase, before)
+        if last.exists():
+            resuming.resume(trainer, last)
+        progress = functools.partial(
+            report, key=Link.chain(recipe)[-1].key, run=f"{recipe.label}, seed {recipe.seed}", phase=phase.name,
+            epochs_before=phase_trainer.epochs(before), epochs=sum(p.epochs for p in recipe.phases))
+        try:
+            trainer.run(save=(lambda state: checkpoint.save(state, last)) if writes else lambda state: None,
+                        report=progress)
+        except Diverged as error:
+            raise Diverged(f"{error} in {last}" if last.exists() else str(error)) from error
+        if not writes:
+            return
+        state = trainer.state()
+        table = models.plan(trainer.net) if phase.scheme else pd.DataFrame(columns=["layer"])
+        if trainer.aiwq is not None:
+            state["aiwq"] = {"table": trainer.aiwq.table().to_dict("list"), "rows": state["aiwq"]["rows"]}
+            table = table.merge(trainer.aiwq.table().drop(columns="kind"), on="layer", how="left")
+        history = pd.DataFrame(state["history"], columns=HISTORY_COLUMNS[1:])
+        with atomic(self.folder / "history.csv") as temp:
+            history.to_csv(temp, index=False)
+        with atomic(self.folder / "layers.csv") as temp:
+            table.to_csv(temp, index=False)
+        images = phase.epochs * len(trainer.train_batches) * recipe.batch_size
+        self._write("link.json", {
+            **config, "finished": time.strftime("%Y-%m-%d %H:%M:%S"), "seconds": round(state["seconds"], 1),
+            "images_per_s": round(images / state["seconds"]) if images else None,
+            "peak_memory_mb": peak_memory(),
+            "accuracy": history[(history.split == "val") & (history.metric == "accuracy")].value.iloc[-1]})
+        checkpoint.save({k: state[k] for k in FINAL}, self.folder / "final.pt")
+        last.unlink(missing_ok=True)
+
+    def _write(self, name: str, content: dict) -> None:
+        with atomic(self.folder / name) as temp:
+            temp.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _description(folder: Path) -> descriptions.Description:
+    return descriptions.read(folder / "link.json", checkpoint.cure(folder))
+
+
+@functools.cache
+def _sha256(file: Path, changed: int) -> str:
+    """Of a file as it is since ``changed``; every link of a chain asks for it."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()

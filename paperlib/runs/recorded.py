@@ -1,0 +1,170 @@
+"""Recorded runs as they lie in data/recorded/, a folder each: found by their recipe, checked as they are read, replaced
+as a whole.  What is damaged is named in a warning, and does not keep the others from being found."""
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+import shutil
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+from ..errors import InputError
+from ..recipes import Recipe
+from ..system import paths
+from ..training.resuming import check_history
+from . import descriptions
+from .descriptions import Description
+
+PACKED = "network.packed"
+COLUMNS = {"history": ("phase", "epoch", "split", "metric", "value"), "layers": ("layer",)}
+
+
+def everything() -> dict[str, Description]:
+    """{name of its folder: what its run.json says}, of all recorded runs that can be read."""
+    return {name: told for name, (_, told) in _shelf().items()}
+
+
+def read(name: str) -> Description:
+    """What the run.json of one recorded run says; InputError if it is damaged, or there is no such run."""
+    file = paths.recorded_dir() / name / "run.json"
+    if not name or not file.parent.is_dir():
+        raise InputError(f"no recorded run {name!r}: data/recorded/index.csv lists them")
+    return _read(file)
+
+
+def places(recipe: Recipe) -> list[Path]:
+    """The folders with this recipe's run: one, or none, or several where a folder was copied."""
+    wanted = known_by(recipe)
+    return [paths.recorded_dir() / name for name, (key, _) in _shelf().items() if key == wanted]
+
+
+def known_by(recipe: Recipe) -> str:
+    """All that determines a run, as one line of text."""
+    return json.dumps(recipe.identity(), sort_keys=True)
+
+
+def usual_place(recipe: Recipe) -> Path:
+    """The folder for this recipe's run, unless it is told another name."""
+    label = "-".join(re.findall(r"[a-z0-9]+", recipe.label.lower()))
+    digest = hashlib.sha256(known_by(recipe).encode()).hexdigest()
+    return paths.recorded_dir() / f"{label}_{recipe.model}_{recipe.seed}_{digest[:6]}"
+
+
+def table(folder: Path, name: str) -> pd.DataFrame | None:
+    """A table that a recorded run brings along, None if it has none of that name; InputError if it is damaged."""
+    file = next(iter(sorted(folder.glob(f"{name}.csv*"))), folder / f"{name}.csv")
+    if not file.exists() and name not in COLUMNS:
+        return None
+    try:
+        with paths.opened(file) as opened:
+            found = pd.read_csv(opened, compression="gzip" if file.suffix == ".gz" else None)
+        if lacking := [column for column in COLUMNS.get(name, ()) if column not in found]:
+            raise ValueError(f"it has no column {lacking[0]!r}")
+        if name == "history" and found.empty:
+            raise ValueError("it has no rows")
+        for column in ("epoch", "value") if name == "history" else ():
+            if found[column].dtype.kind not in "if" or found[column].isna().any():
+                raise ValueError(f"not every {column} is a number")
+    except (OSError, EOFError, ValueError, zlib.error) as error:        # pandas' own errors are ValueErrors
+        raise InputError(f"{file} is damaged ({' '.join(str(error).split())[:120]}): {_cure(folder)}") from error
+    return found
+
+
+def history(folder: Path, recipe: Recipe) -> pd.DataFrame:
+    """The history of a recorded run; InputError if it is damaged or not all of the recipe's phases."""
+    found = table(folder, "history")
+    columns = ["epoch", "step", "split", "metric", "value"]
+    try:
+        for phase in recipe.phases:
+            check_history(found.loc[found.phase == phase.name, columns].values.tolist(), phase.epochs)
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{folder / 'history.csv'} is damaged ({error}): {_cure(folder)}") from error
+    return found
+
+
+@contextmanager
+def alone() -> Iterator[Path]:
+    """Yield data/recorded/, in which no other process writes meanwhile, without what killed ones left."""
+    shelf = paths.recorded_dir()
+    lock = FileLock(shelf / ".lock")
+    try:
+        shelf.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise paths.unwritable(shelf, error) from error
+    try:
+        paths.clear(shelf)
+        yield shelf
+    finally:
+        lock.release()
+
+
+@contextmanager
+def replaced(name: str, recipe: Recipe, key: str) -> Iterator[Path]:
+    """Yield an empty folder; what the body writes there becomes the recorded run ``name``, once it is whole.
+
+    It begins with what the run of the same key there has.  One process at a time.  InputError if the name leads
+    elsewhere or belongs to another recipe's run.
+    """
+    paths.plain_name(name, "a recorded run")
+    with alone() as shelf:
+        before = read(name) if (shelf / name).exists() else None
+        if before and known_by(before.recipe) != known_by(recipe):
+            raise InputError(f"{shelf / name} holds another run: choose another name")
+        with paths.atomic_folder(shelf / name) as folder:
+            if before and before.key == key:
+                shutil.copytree(shelf / name, folder, dirs_exist_ok=True)
+            yield folder
+
+
+def take(folder: Path) -> str:
+    """File a run that was recorded elsewhere, and say what was done; one of the same recipe and key stays as it is.
+
+    InputError if ``folder`` holds no whole recorded run, or its name belongs to another recipe's.
+    """
+    told = descriptions.read(folder / "run.json", "have it recorded anew", needed=("label", "seconds"))
+    history(folder, told.recipe)
+    table(folder, "layers")
+    there = next(iter(places(told.recipe)), None)
+    if there is not None and read(there.name).key == told.key:
+        return f"{there.name}: is here already"
+    name = there.name if there else folder.name
+    with replaced(name, told.recipe, told.key) as place:
+        shutil.copytree(folder, place, dirs_exist_ok=True)
+    return f"{name}: {'replaced' if there else 'filed'}"
+
+
+def _shelf() -> dict[str, tuple[str, Description]]:
+    """{name: (what its recipe is known by, its description)}, in the order of names."""
+    found, shelf = {}, paths.recorded_dir()
+    for file in sorted(shelf.glob("[!.]*/run.json")):
+        try:
+            facts = file.stat()
+            known = _known(file, facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        except (OSError, InputError) as error:
+            warnings.warn(f"a recorded run is left out: {error}", stacklevel=3)
+        else:
+            found[file.parent.name] = known
+    return found
+
+
+@functools.cache
+def _known(file: Path, *version: int) -> tuple[str, Description]:
+    told = _read(file)
+    return known_by(told.recipe), told
+
+
+def _read(file: Path) -> Description:
+    return descriptions.read(file, _cure(file.parent), needed=("label", "seconds"))
+
+
+def _cure(folder: Path) -> str:
+    return f"bring it back with `git checkout -- data/recorded/{folder.name}`, or delete the folder"

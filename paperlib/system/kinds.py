@@ -1,0 +1,147 @@
+"""Kinds of values: what a setting may be, said once, where its field is declared, and checked where values enter.
+
+A field's annotation is its kind: one of the names below, bool, str, a Literal, a class, ``X | None`` or
+``tuple[X, ...]``.  A record checks all of its fields by :func:`settle`, a function its arguments by :func:`read`.
+"""
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+import operator
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from ..errors import InputError
+
+
+class That(NamedTuple):
+    """Which numbers are meant, as a test and in words."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def _whole(low: int, high: int):
+    return Annotated[int, That(lambda n: low <= n <= high, f"a whole number from {low} to {high}")]
+
+
+Bits = _whole(1, 8)
+BitsOrFloat = Annotated[int, That(lambda n: 1 <= n <= 8 or n == 32, "a whole number from 1 to 8, or 32 for float")]
+Count = _whole(0, 10**9)
+Positive = _whole(1, 10**9)
+Epochs = _whole(0, 10**6)
+Rounds = _whole(1, 100)
+Seeds = _whole(1, 1000)
+Seed = _whole(0, 2**31 - 1)
+Threads = _whole(0, 256)
+Classes = _whole(1, 10**6)
+Pixels = _whole(32, 4096)
+Amount = Annotated[float, That(lambda x: x >= 0, "a finite number of at least 0")]
+Above = Annotated[float, That(lambda x: x > 0, "a finite number above 0")]
+Share = Annotated[float, That(lambda x: 0 <= x <= 1, "a number from 0 to 1")]
+Momentum = Annotated[float, That(lambda x: 0 <= x < 1, "a number from 0 to 1, without 1")]
+Width = Annotated[float, That(lambda x: 0 < x <= 16, "a number above 0 and up to 16")]
+Finite = Annotated[float, That(lambda x: True, "a finite number")]
+Name = Annotated[str, That(bool, "text in one line, not empty")]
+Data = Literal["subset", "cifar10", "imagenette", "imagenet"]
+
+
+def settle(record) -> None:
+    """Check all fields of a frozen dataclass against their annotations and keep them as plain Python values.
+
+    InputError for the first that is not of its kind.
+    """
+    who = getattr(record, "name", None)
+    prefix = f"{type(record).__name__.lower()} {f'{who!r}: ' if isinstance(who, str) else ''}"
+    for name, kind in kinds(type(record)).items():
+        object.__setattr__(record, name, read(f"{prefix}{name}", getattr(record, name), kind))
+
+
+@functools.cache
+def kinds(cls: type) -> dict:
+    """{field: kind} of a dataclass."""
+    return {name: kind for name, kind in get_type_hints(cls, include_extras=True).items()
+            if name in cls.__dataclass_fields__}
+
+
+def read(name: str, value, kind):
+    """``value`` as a plain Python value of this kind; InputError that says what ``name`` must be."""
+    try:
+        return _read(value, kind)
+    except (TypeError, ValueError, OverflowError, ArithmeticError, StopIteration):
+        raise InputError(f"{name} must be {words(kind)}, got {_brief(value)}") from None
+
+
+def parse(name: str, text, kind):
+    """:func:`read` for what may be written as text: "0.5", "true", "none", "4 3"."""
+    try:
+        return read(name, _parsed(text, kind) if isinstance(text, str) else text, kind)
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name} must be {words(kind)}, got {_brief(text)}") from None
+
+
+def words(kind) -> str:
+    """What values of this kind are, in words."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return parts[1].words
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if origin in (Union, types.UnionType):
+        return f"{words(parts[0])}, or None"
+    if origin is tuple:
+        return f"a list, each of its values {words(parts[0])}"
+    return {bool: "True or False", str: "text in one line", int: "a whole number", float: "a finite number",
+            dict: "a dict"}.get(kind, f"a {getattr(kind, '__name__', kind)}")
+
+
+def _read(value, kind):
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        value = _read(value, parts[0])
+        if not parts[1].holds(value):
+            raise ValueError
+        return value
+    if origin is Literal:
+        return next(part for part in parts if type(part) is type(value) and part == value)
+    if origin in (Union, types.UnionType):
+        return None if value is None else _read(value, parts[0])
+    if origin is tuple:
+        if isinstance(value, (str, bytes, dict)):
+            raise TypeError
+        return tuple(_read(item, parts[0]) for item in value)
+    if kind is int and not isinstance(value, bool):
+        return operator.index(value)
+    if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    if kind is str and isinstance(value, str) and value.isprintable():
+        return str(value)
+    if kind is dict and isinstance(value, dict):
+        return dict(value)
+    if kind is bool and type(value).__name__ in ("bool", "bool_"):      # numpy's
+        return bool(value)
+    if kind not in (int, float, bool, str, dict) and isinstance(value, kind):
+        return value
+    raise TypeError
+
+
+def _parsed(text: str, kind):
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return None if text.lower() == "none" else _parsed(text, parts[0])
+    if origin is Annotated:
+        return _parsed(text, parts[0])
+    if origin is tuple:
+        return tuple(_parsed(word, parts[0]) for word in text.replace(",", " ").split())
+    if kind is bool:
+        return ("false", "true").index(text.lower()) == 1
+    return kind(text) if kind in (int, float) else text
+
+
+def _brief(value) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:76]} ..."

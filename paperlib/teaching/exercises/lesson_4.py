@@ -1,0 +1,114 @@
+"""Lesson 4, progressive freezing: checked on the recorded PROFIT run that the lesson ends with."""
+from __future__ import annotations
+
+import functools
+import math
+
+import pandas as pd
+
+from ... import runs
+from ...claims import experiments
+from ...claims.loss_curves import fluctuation
+from ...runs import Run
+from ...training.freezing import choose
+from ...training.phases import Freeze
+from . import exercise
+
+
+@functools.cache
+def _recorded() -> Run:
+    return runs.obtain(experiments.integers("recorded")["mobilenet_v3_large"][0])
+
+
+def _first(table: pd.DataFrame, share: float, order: str = "aiwq") -> list[str]:
+    return choose(Freeze(share, order, measured_in="sampling"), list(table.layer), table)
+
+
+@exercise("4.1", "how many layers are frozen in each round",
+          "compute i / rounds * layers for each i in range(rounds), and think of the nearest whole number")
+def layers_in_each_round(answer):
+    layers = len(_recorded().instability)
+    for rounds, count in ((3, layers), (3, 10), (6, 10)):
+        got, right = list(answer(rounds, count)), [round(i / rounds * count) for i in range(rounds)]
+        told = f"for {rounds} rounds and {count} layers it is {right}, you have {got}"
+        assert len(got) == rounds, (told, f"{rounds} rounds need {rounds} numbers, you have {len(got)}")
+        assert not 0 < got[-1] < 1, (told, "these are shares: numbers of layers are asked for")
+        assert got[0] == 0, (told, "in the first round nothing is frozen yet")
+        assert got[-1] != count, (told, "in the last round something must still learn")
+        assert got == right or got != [int(i / rounds * count) for i in range(rounds)], (
+            told, "these are rounded down, the nearest are asked for: use round()")
+        assert got == right, (told, f"round i of {rounds}, counted from 0, freezes i/{rounds} of {count} layers")
+    return (f"Of the {layers} layers of MobileNet-v3 {round(layers / 3)} stand still in the second round and "
+            f"{round(2 / 3 * layers)} in the third.")
+
+
+@exercise("4.2", "the sum of |steps| less |end - start|, over the number of steps",
+          "take the differences of neighbouring losses first: all three parts follow from that list")
+def way_that_leads_nowhere(answer):
+    falls, saw, up = [3.0, 2.0, 1.5, 1.0], [1.0, 2.0, 1.0, 2.0, 1.0], [1.0, 1.5, 1.2, 1.8]
+    got = float(answer(falls))
+    told = f"for {falls}, which only falls, it is 0, you have {got:.3f}"
+    assert abs(got - 2 / 3) > 1e-6, (
+        told, "that is the mean |step|", "what leads from the start to the end is taken off")
+    assert abs(got - 4 / 3) > 1e-6, (told, "end - start is below 0 here: its size is meant")
+    assert abs(got) < 1e-6, (told, "a curve that only falls goes no way in vain")
+    for losses in (saw, up):
+        got, right, steps = float(answer(losses)), fluctuation(losses), len(losses) - 1
+        told = f"for {losses} it is {right:.3f}, you have {got:.3f}"
+        assert abs(got - right * steps / len(losses)) > 1e-6, (
+            told, f"{len(losses)} losses have {steps} steps between them")
+        assert abs(got - right * steps) > 1e-6, (
+            told, "that is the whole way", "long and short curves can be compared only per step")
+        assert abs(got - right - 2 * max(0, losses[-1] - losses[0]) / steps) > 1e-6 or abs(got - right) < 1e-6, (
+            told, "for a curve that rises, end - start counts with its size as well")
+        assert abs(got - right) < 1e-6, (told, "put the three parts of the formula together")
+    return "It is 0 for any curve that only falls, so a high learning rate that works well does not count as restless."
+
+
+@exercise("4.3", "the part of the sum of AIWQ that is left in the layers that still train",
+          "sort the table by aiwq, largest first, leave out as many rows as are frozen, and divide by the whole sum")
+def aiwq_that_is_left(answer):
+    table = _recorded().instability
+    for share in (1 / 3, 2 / 3):
+        total, left = table.aiwq.sum(), {}
+        for order in ("aiwq", "reverse"):
+            left[order] = table[~table.layer.isin(_first(table, share, order))].aiwq.sum() / total
+        got, count = float(answer(table.copy(), share)), round(share * len(table))
+        told = f"with {share:.0%} of the layers frozen {left['aiwq']:.3f} of the sum is left, you have {got:.3f}"
+        for value, why in ((1 - left["aiwq"], "that is the part which is frozen: the rest still train"),
+                           (left["reverse"], "the smallest come first in your order: PROFIT freezes the largest"),
+                           (table.aiwq[count:].sum() / total, "the table is not sorted by AIWQ: its first rows are the "
+                                                              "first layers"),
+                           (left["aiwq"] * total, "that is a sum in nats, and a part of the sum over all is asked for"),
+                           (1 - share, "that is the share of the layers: AIWQ differs from layer to layer")):
+            assert abs(got - value) > 1e-4 * min(1, total), (told, why)
+        assert abs(got - left["aiwq"]) < 1e-4, (told, "freeze the layers with the largest AIWQ, and no others")
+    return "AIWQ is so uneven that a third of the layers, well chosen, takes most of it away."
+
+
+@exercise("4.4", "the share of all weights that stand still, a number from 0 to 1",
+          "the product of a layer's weight_shape is its number of weights: add them up over the frozen layers")
+def weights_that_stand_still(answer):
+    run = _recorded()
+    sizes = run.layers.set_index("layer").weight_shape.map(lambda shape: math.prod(map(int, shape.split("x"))))
+    frozen = _first(run.instability, 1 / 3)
+    assert not callable(answer), ("this is not a number", "a number, not a function that computes it: call it")
+    got, all_of_them = float(answer), sizes.sum()
+    right, told = sizes[frozen].sum() / all_of_them, f"you have {got:.4g}"
+    for value, why in ((sizes[frozen].sum(), "that is how many weights stand still: which share of all are they?"),
+                       (100 * right, "that is in percent"),
+                       (1 / 3, "a third is the share of the layers: layers differ in size, count their weights"),
+                       (len(frozen) / len(sizes), "that is the share of the layers: layers differ in size, count their "
+                                                  "weights"),
+                       (1 - right, "that is the share which still trains: asked for is the one that stands still"),
+                       (sizes[_first(run.instability, 1 / 3, "reverse")].sum() / all_of_them,
+                        "that is the third of smallest AIWQ: PROFIT freezes the largest first"),
+                       (sizes[:len(frozen)].sum() / all_of_them,
+                        "these are the first layers of the network: AIWQ decides which are frozen"),
+                       (sizes[_first(run.instability, 2 / 3)].sum() / all_of_them,
+                        "that is for two thirds of the layers, as in the third round")):
+        assert abs(got - value) > 1e-4 * max(1, value), (told, why)
+    assert abs(got - right) < 1e-3, (told, f"it is about the {len(frozen)} layers of largest AIWQ in run.instability")
+    largest = sizes[frozen].idxmax()
+    return (f"The third of the layers is {right:.0%} of the weights, {largest} alone "
+            f"{sizes[largest] / sizes.sum():.0%}: AIWQ asks how far an output moves, not how large the layer is.")

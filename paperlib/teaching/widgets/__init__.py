@@ -1,0 +1,9 @@
+"""Sliders over pictures, with a fixed panel that says the same where nothing is live; and five ready-made ones."""
+from .cost import cost
+from .freezing import freezing
+from .histogram import histogram
+from .panel import SIZE, controls, explore, live
+from .quantizer import quantizer
+from .threshold import crossing
+
+__all__ = ["SIZE", "controls", "cost", "crossing", "explore", "freezing", "histogram", "live", "quantizer"]

@@ -1,0 +1,123 @@
+"""Sliders and menus over a plot function, and a fixed panel of pictures that says the same where nothing is live."""
+from __future__ import annotations
+
+import gc
+import html
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import ipywidgets
+import matplotlib as mpl
+from IPython.display import Image, display
+from matplotlib.figure import Figure
+
+from ...errors import InputError
+from ...plots.style import STYLE, show
+
+PLAIN = {**STYLE, "figure.constrained_layout.use": False, "axes.titley": 1.0}       # nothing looks for its place
+SIZE = (10.4, 3.9)      # inches, of a live picture and of each picture in the panel
+
+
+def live() -> bool:
+    """Whether a Jupyter server has started this kernel, so that somebody may be there to move a slider.
+
+    Not so where a notebook is run as a program (papermill, nbval, nbconvert) or by another editor.
+    """
+    return "JPY_SESSION_NAME" in os.environ
+
+
+def explore(draw: Callable, describe: Callable[..., str], states: Sequence[Mapping], size: tuple[float, float] = SIZE,
+            **knobs) -> Image:
+    """A picture for each of the well-chosen ``states``, below each other; with a live front end, knobs above them.
+
+    ``draw(figure, **values)`` draws into an empty figure or subfigure, by ``add_axes``: looking for places, as layout
+    engines do, takes longer than drawing.  ``describe(**values)`` says what one sees there.  Both take one value for
+    each knob.  Returns the panel as :func:`paperlib.plots.show` does, with the descriptions of all states.
+
+    ``knobs``: name=(low, high, step) is a slider, of whole numbers or of floats; name=a tuple of words a slider with
+    a stop for each, for words that have an order; name=a list of words a menu.  They start at the first state.  An
+    underscore in a name is shown as a blank.  Where ``draw`` or ``describe`` raises InputError, its message takes the
+    place of the live picture.
+
+    What a reader must see belongs into ``states``: a committed or printed notebook holds the panel alone, and so no
+    widget of a kernel that is gone.  InputError if a state doesn't fit the knobs.
+    """
+    _check(states, knobs)
+    if live():
+        display(controls(draw, describe, states[0], size, **knobs))
+    with mpl.rc_context(PLAIN):
+        figure = Figure(figsize=(size[0], size[1] * len(states)))
+        for place, state in zip(figure.subfigures(len(states), 1, squeeze=False).flat, states):
+            draw(place, **state)
+    return show(figure, alt=" ".join(describe(**state) for state in states))
+
+
+def controls(draw: Callable, describe: Callable[..., str], start: Mapping, size: tuple[float, float] = SIZE,
+             **knobs) -> ipywidgets.VBox:
+    """The knobs, which wrap where the page is narrow, the picture that they redraw and, for those who cannot see it,
+    its description: ipywidgets' Image has no alternative text, and HTML in its place would flicker."""
+    picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})       # not stretched
+    words = ipywidgets.HTML()
+    made = {name: _knob(name.replace("_", " "), knobs[name], start[name]) for name in knobs}
+
+    def redraw(change=None):
+        values = {name: knob.value for name, knob in made.items()}
+        collects = gc.isenabled()
+        gc.disable()        # looking through all of torch for garbage takes longer than a picture: afterwards
+        try:
+            picture.value, words.value = _redrawn(draw, values, size), html.escape(describe(**values))
+            picture.layout.display = None
+        except InputError as error:
+            picture.layout.display, words.value = "none", f'<p role="alert">{html.escape(str(error))}</p>'
+        finally:
+            if collects:
+                gc.enable()
+
+    for knob in made.values():
+        knob.observe(redraw, names="value")
+    redraw()
+    return ipywidgets.VBox([ipywidgets.Box(list(made.values()), layout={"flex_flow": "row wrap"}), picture,
+                            words])
+
+
+def _knob(label: str, knob: Sequence, start) -> ipywidgets.Widget:
+    read = max(map(len, knob)) if _words(knob) else 6       # letters behind a slider, as those of the label before it
+    width = "auto" if isinstance(knob, list) else f"{180 + 8 * (len(label) + read)}px"
+    shown = {"description": label, "value": start, "style": {"description_width": "initial"},
+             "layout": {"width": width, "max_width": "98%", "margin": "2px 24px 2px 2px"}}
+    if _words(knob):
+        return (ipywidgets.Dropdown if isinstance(knob, list) else ipywidgets.SelectionSlider)(options=knob, **shown)
+    low, high, step = knob
+    if all(isinstance(v, int) for v in knob):
+        return ipywidgets.IntSlider(min=low, max=high, step=step, **shown)
+    decimals = max(2, len(f"{step:f}".rstrip("0").partition(".")[2]))
+    return ipywidgets.FloatSlider(min=low, max=high, step=step, readout_format=f".{decimals}f", **shown)
+
+
+def _words(knob: Sequence) -> bool:
+    return all(isinstance(word, str) for word in knob)
+
+
+def _redrawn(draw: Callable, values: Mapping, size: tuple[float, float]) -> bytes:
+    """As PNG.  To clear the figure of the last time would take longer than a new one."""
+    figure, png = Figure(figsize=size), io.BytesIO()
+    with mpl.rc_context(PLAIN):
+        draw(figure, **values)
+        figure.savefig(png, format="png", dpi=STYLE["figure.dpi"])
+    return png.getvalue()
+
+
+def _check(states: Sequence[Mapping], knobs: Mapping) -> None:
+    if not states:
+        raise InputError("states is empty: name at least one state for the fixed panel")
+    for state in states:
+        if set(state) != set(knobs):
+            raise InputError(f"a state needs one value for each of {', '.join(knobs)}, got {', '.join(state)}")
+        for name, knob in knobs.items():
+            if _words(knob):
+                if state[name] not in knob:
+                    raise InputError(f"{name}={state[name]!r} is not among its words: choose from {', '.join(knob)}")
+            elif not knob[0] <= state[name] <= knob[1]:
+                raise InputError(f"{name}={state[name]} lies beyond its slider, {knob[0]} to {knob[1]}: "
+                                 "widen the slider")

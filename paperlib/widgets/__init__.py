@@ -1,9 +1,0 @@
-"""Sliders over pictures, with a fixed panel that says the same where nothing is live; and five ready-made ones."""
-from .cost import cost
-from .crossing import crossing
-from .freezing import freezing
-from .histogram import histogram
-from .panel import SIZE, controls, explore, live
-from .quantizer import quantizer
-
-__all__ = ["SIZE", "controls", "cost", "crossing", "explore", "freezing", "histogram", "live", "quantizer"]

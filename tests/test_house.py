@@ -1,0 +1,49 @@
+"""The plan of the house: a file of the library imports only from its own room and from rooms below it."""
+import ast
+import graphlib
+
+import pytest
+
+from paperlib.system.paths import ROOT
+
+FLOORS = ("errors", "system", "data quantizers", "models", "training deploy", "recipes", "runs", "analysis", "claims",
+          "plots", "teaching", "__main__")          # from the ground up; rooms of one floor do not know each other
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
+LIBRARY = ROOT / "paperlib"
+MODULES = {".".join(file.relative_to(LIBRARY).with_suffix("").parts): file for file in LIBRARY.rglob("*.py")}
+
+
+def imports(module: str) -> set[str]:
+    """The modules of the library that a module imports, wherever the import stands but for type hints alone; a name
+    that a room hands on is one of its ``__init__``."""
+    tree, package, found = ast.parse(MODULES[module].read_text(encoding="utf-8")), module.split(".")[:-1], set()
+    hints = {id(node) for hint in ast.walk(tree) if isinstance(hint, ast.If)
+             and getattr(hint.test, "id", "") == "TYPE_CHECKING" for node in ast.walk(hint)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level and id(node) not in hints:
+            base = package[:len(package) + 1 - node.level] + (node.module.split(".") if node.module else [])
+            for alias in node.names:
+                places = ([*base, alias.name], [*base, alias.name, "__init__"], base, [*base, "__init__"])
+                found.add(next(place for place in map(".".join, places) if place in MODULES))
+    return found - {"__init__"}
+
+
+def room(module: str) -> str:
+    return module.split(".")[0]
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"__init__"}))
+def test_nothing_is_imported_from_above(module):
+    above = {other for other in imports(module) if room(other) != room(module)
+             and FLOOR[room(other)] >= FLOOR[room(module)]}
+    assert not above, f"{module} imports {sorted(above)}: what it needs of them belongs on a floor below, or it above"
+
+
+def test_no_circle():
+    graph = {module: imports(module) for module in MODULES.keys() - {"__init__"}}
+    assert list(graphlib.TopologicalSorter(graph).static_order())        # CycleError names the circle
+
+
+def test_two_files_are_in_sight():
+    assert sorted(file.name for file in LIBRARY.glob("*.py")) == ["__init__.py", "__main__.py", "errors.py"]
+    assert {folder.name for folder in LIBRARY.iterdir() if any(folder.glob("*.py"))} <= FLOOR.keys()
