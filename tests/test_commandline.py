@@ -215,8 +215,8 @@ def test_a_run_trained_by_other_code_is_found_by_its_key(paperlib, folder, monke
     run = runs.obtain(recipes.weights_alone(4, model="mobilenet_v2", profile=profiles.changed(
         "smoke", **{**SETTINGS, "round_epochs": 0, "float_epochs": 0, "stage_epochs": 2})), progress=lambda **event: None)
     weights = run.model().state_dict()
-    for module in ("store", "runs"):
-        monkeypatch.setattr(f"paperlib.{module}.code_version", lambda: "younger")
+    for module in ("phase_store", "obtaining"):
+        monkeypatch.setattr(f"paperlib.runs.{module}.code_version", lambda: "younger")
     code, _, errors = paperlib("export", run.key, "--to", "packed", "--out", str(folder / "x.packed"))
     assert code == 2 and "was trained by other code than today's" in errors and not (folder / "x.packed").exists()
     with pytest.warns(UserWarning, match="other code than today's, so its numbers may come out otherwise"):

@@ -3,7 +3,7 @@
 In a plain network each of the four keeps a tensor for its backward pass and writes its result to fresh memory, which on
 a CPU costs more than the arithmetic.  Here one autograd function does all four.  Between forward and backward it holds
 on to its input alone; its intermediate results live in scratch memory that all layers share.  Values are those of the
-plain modules (to rounding: see tests/test_fused.py), and so are running statistics and gradients.
+plain modules (to rounding: see tests/models/test_fused_conv.py), and so are running statistics and gradients.
 
 ``models.fuse`` puts it into a network.  It is made for CPUs; on a GPU, torch.compile of the plain network does as much.
 """

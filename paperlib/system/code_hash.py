@@ -72,13 +72,19 @@ def _parsed(path: str, sources: Mapping[str, bytes]) -> ast.Module | None:
         text = re.sub(r"//[^\n]*|/\*.*?\*/", " ", content.decode(errors="replace"), flags=re.DOTALL)
         return ast.Module([ast.Assign([], ast.Constant(" ".join(text.split())))], [])
     try:
-        return _Effective().visit(ast.parse(content))
+        tree = ast.parse(content)
+        modules = {name for module, name, itself in _imports(path, tree, sources) if itself and module}
+        return _Effective(modules).visit(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError):      # the last two: nested too deeply
         return None
 
 
 class _Effective(ast.NodeTransformer):
-    """Takes out docstrings and other idle statements, ``__all__``, and what is imported for type hints alone."""
+    """Takes out docstrings and other idle statements, ``__all__``, what is imported for type hints alone, and which
+    module a name is asked of: ``layers.QuantConv2d`` becomes ``QuantConv2d``."""
+
+    def __init__(self, modules: set[str]):
+        self.modules = modules      # names that modules of the library bear here
 
     def visit_Expr(self, node):
         return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
@@ -92,16 +98,18 @@ class _Effective(ast.NodeTransformer):
     def visit_Assign(self, node):
         return None if getattr(node.targets[0], "id", "") == "__all__" else self.generic_visit(node)
 
+    def visit_Attribute(self, node):
+        of_module = getattr(node.value, "id", "") in self.modules
+        return ast.Name(node.attr, node.ctx) if of_module else self.generic_visit(node)
 
-def _uses(path: str, tree: ast.Module, sources: Mapping[str, bytes]) -> Iterator[str | None]:
-    """The paths of the modules that a module imports, and of the C source that bears its name."""
+
+def _imports(path: str, tree: ast.Module, sources: Mapping[str, bytes]) -> Iterator[tuple[str, str, bool]]:
+    """(path of a module, the name that an import binds, whether that is the module itself), wherever the import
+    stands."""
     def module(parts):
         return next((p for p in ("/".join(parts) + ".py", "/".join([*parts, "__init__.py"])) if p in sources), None)
 
-    source_in_c = path.removesuffix(".py") + ".c"
-    yield source_in_c if source_in_c in sources else None
     package = path.split("/")[:-1]
-    folder = "".join(f"{part}/" for part in package)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             base = (node.module or "").split(".") if node.module else []
@@ -109,12 +117,24 @@ def _uses(path: str, tree: ast.Module, sources: Mapping[str, bytes]) -> Iterator
                 base = package[:len(package) + 1 - node.level] + base
             elif base.pop(0) != "paperlib":
                 continue
-            yield from (module([*base, alias.name]) or module(base) for alias in node.names)    # or a name in a module
+            for alias in node.names:        # a module of the package, or a name in a module
+                itself = module([*base, alias.name])
+                yield itself or module(base), alias.asname or alias.name, itself is not None
         elif isinstance(node, ast.Import):
-            parts = (alias.name.split(".") for alias in node.names)
-            yield from (module(rest) for first, *rest in parts if first == "paperlib")
-        elif isinstance(node, ast.Attribute) and node.attr == "iter_modules":      # a package that imports all it holds
-            yield from (other for other in sources if other.endswith(".py") and other.rpartition("/")[0] == folder[:-1])
+            for alias in node.names:
+                first, *rest = alias.name.split(".")
+                if first == "paperlib":
+                    yield module(rest), alias.asname or first, alias.asname is not None
+
+
+def _uses(path: str, tree: ast.Module, sources: Mapping[str, bytes]) -> Iterator[str | None]:
+    """The paths of the modules that a module imports, and of the C source that bears its name."""
+    source_in_c = path.removesuffix(".py") + ".c"
+    yield source_in_c if source_in_c in sources else None
+    yield from (module for module, _, _ in _imports(path, tree, sources))
+    if any(isinstance(node, ast.Attribute) and node.attr == "iter_modules" for node in ast.walk(tree)):
+        folder = path.rpartition("/")[0]        # a package that imports all it holds
+        yield from (other for other in sources if other.endswith(".py") and other.rpartition("/")[0] == folder)
 
 
 def _digest(trees: Iterable[ast.Module]) -> str:

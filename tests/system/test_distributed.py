@@ -1,6 +1,6 @@
 """Two processes on one machine train what one process trains.
 
-This file is also what the two processes run: ``python tests/test_distributed.py FOLDER``.
+This file is also what the two processes run: ``python tests/system/test_distributed.py FOLDER``.
 """
 import dataclasses
 import os

@@ -97,9 +97,9 @@ def test_a_fresh_process_is_what_is_assumed():
 
 
 def test_nothing_is_trained_under_edited_files(monkeypatch):
-    edited = {**provenance.IMPORTED, "sources.py": b"NUMBER = 1"}
+    edited = {**provenance.IMPORTED, "runs/loading.py": b"NUMBER = 1"}
     monkeypatch.setattr(code_hash, "read", lambda folder: edited)
-    with pytest.raises(InputError, match=r"the library has changed .*sources.py\): restart the kernel"):
+    with pytest.raises(InputError, match=r"the library has changed .*runs/loading.py\): restart the kernel"):
         runs.obtain(tiny())
     assert not paths.runs_dir().exists()
 

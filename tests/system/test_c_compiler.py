@@ -164,8 +164,8 @@ def test_a_library_that_lacks_a_function(source):
 def test_threads_and_processes_build_once(source, cache, monkeypatch, tmp_path):
     monkeypatch.setenv("CC", script(tmp_path / "mycc", f'echo x >> {tmp_path}/count; sleep 0.2; exec cc "$@"'))
     code = ("import sys; from pathlib import Path; sys.modules['torch'] = None; sys.path.insert(0, sys.argv[1]);"
-            "import building; assert building.load(Path(sys.argv[2]), ['one']).one() == 1")
-    others = [subprocess.Popen([sys.executable, "-c", code, ROOT / "paperlib", source]) for _ in range(3)]
+            "import c_compiler; assert c_compiler.load(Path(sys.argv[2]), ['one']).one() == 1")
+    others = [subprocess.Popen([sys.executable, "-c", code, ROOT / "paperlib" / "system", source]) for _ in range(3)]
     found = []
     threads = [threading.Thread(target=lambda: found.append(c_compiler.load(source, ["one"]).one())) for _ in range(4)]
     for thread in threads:

@@ -64,26 +64,30 @@ def digest(text: bytes):
 
 # What decides numbers.
 
-NUMBERS = ["batches", "data", "distributed", "fused", "images", "instability", "kernels", "layers", "models/__init__",
-           "models/fuse", "models/mobilenet_v2", "models/quantize", "models/ranges", "models/weights", "moments",
-           "photobatches", "photofiles", "photographs", "quantizers/base", "quantizers/duq", "quantizers/lsq",
-           "quantizers/qil", "quantizers/registry", "sources", "trainers", "training/engine", "training/evaluation",
-           "training/freezing", "training/losses", "training/phases", "training/settings"]
-NO_NUMBERS = ["__init__", "__main__", "claims/qil", "codehash", "cost", "deploy/pack", "downloads", "errors", "items",
-              "notebooks", "parallel", "paths", "plots/style", "profiles", "provenance", "recipes/qil", "runs", "store",
-              "training/interrupt", "training/progress", "widgets/panel", "worker"]
+NUMBERS = ["data/cifar10_batches", "data/cifar10_images", "data/image_arrays", "data/image_files", "data/imagenet",
+           "data/imagenet_batches", "models/__init__", "models/fuse", "models/fused_conv", "models/layers",
+           "models/mobilenet_v2", "models/quantize", "models/value_bounds", "models/weights", "quantizers/base",
+           "quantizers/duq", "quantizers/kernels", "quantizers/lsq", "quantizers/qil", "quantizers/registry",
+           "runs/loading", "runs/phase_trainer", "system/distributed", "training/aiwq", "training/engine",
+           "training/evaluation", "training/freezing", "training/losses", "training/output_moments",
+           "training/phases", "training/torch_settings"]
+NO_NUMBERS = ["__init__", "__main__", "claims/experiments", "claims/notebooks", "claims/qil", "data/downloads",
+              "deploy/pack", "errors", "models/cost", "plots/style", "recipes/profiles", "recipes/qil",
+              "runs/obtaining", "runs/parallel", "runs/phase_store", "runs/worker", "system/code_hash",
+              "system/paths", "system/provenance", "teaching/widgets/panel", "training/interrupt",
+              "training/progress"]
 
 
 def test_code_that_numbers_pass_through_and_no_other():
     found = code_hash.closure(provenance.IMPORTED)
-    assert {f"{name}.py" for name in NUMBERS} | {"kernels.c"} <= set(found)
+    assert {f"{name}.py" for name in NUMBERS} | {"quantizers/kernels.c"} <= set(found)
     added = {f"{name}.py": "\nNUMBER = 1\n" for name in NO_NUMBERS}
     assert set(added) <= set(provenance.IMPORTED) and code_hash.numerics(library(**added)) == provenance.code_version()
 
 
 def test_imports_are_followed_wherever_they_stand():
-    local = "\ndef local():\n    from .models import new\n"
-    sources = library(**{"quantizers/one.py": "", "models/new.py": "import paperlib.plots.style", "layers.py": local,
+    local = "\ndef local():\n    from . import new\n"
+    sources = library(**{"quantizers/one.py": "", "models/new.py": "import paperlib.plots.style", "models/layers.py": local,
                          "models/alone.py": ""})
     found = set(code_hash.closure(sources)) - set(code_hash.closure(provenance.IMPORTED))
     assert {"quantizers/one.py", "models/new.py", "plots/style.py"} <= found    # a quantizer's file needs no import
@@ -91,10 +95,10 @@ def test_imports_are_followed_wherever_they_stand():
 
 
 @pytest.mark.parametrize("path, old, new", [
-    ("training/engine.py", "momentum=phase.momentum", "momentum=0.5"), ("sources.py", "500", "499"),
-    ("photobatches.py", "BICUBIC", "BILINEAR"), ("photographs.py", "_in_turn(new) + ", ""),
-    ("photofiles.py", 'convert("RGB")', 'convert("L")'), ("distributed.py", "n / max(n - 1, 1)", "1.0"),
-    ("batches.py", "0.4914", "0.4915"), ("kernels.c", "0.5f", "0.4f"), ("trainers.py", "recipe.seed)", "0)")])
+    ("training/engine.py", "momentum=phase.momentum", "momentum=0.5"), ("runs/loading.py", "500", "499"),
+    ("data/imagenet_batches.py", "BICUBIC", "BILINEAR"), ("data/imagenet.py", "_in_turn(new) + ", ""),
+    ("data/image_files.py", 'convert("RGB")', 'convert("L")'), ("system/distributed.py", "n / max(n - 1, 1)", "1.0"),
+    ("data/cifar10_batches.py", "0.4914", "0.4915"), ("quantizers/kernels.c", "0.5f", "0.4f"), ("runs/phase_trainer.py", "recipe.seed)", "0)")])
 def test_a_single_number_changes_it(path, old, new):
     assert code_hash.numerics(library(**{path: replaced(old, new)})) != provenance.code_version()
 
@@ -108,7 +112,7 @@ def test_words_imports_and_places_do_not_change_it():
             text = replaced(old, new)(text)
         return text.replace("\n", "\r\n")
 
-    sources = library(**{"training/engine.py": reworded, "kernels.c": "\n// a comment\n/* and\nanother */\n"})
+    sources = library(**{"training/engine.py": reworded, "quantizers/kernels.c": "\n// a comment\n/* and\nanother */\n"})
     sources["models/sub/wide.py"] = sources.pop("models/vgg7.py").replace(b"from ..errors", b"from paperlib.errors")
     sources["models/__init__.py"] = sources["models/__init__.py"].replace(b"from .vgg7 ", b"from .sub.wide ")
     assert code_hash.numerics(sources) == provenance.code_version()
@@ -127,8 +131,8 @@ def pythons():
 def test_every_python_has_the_same():
     assert digest(SAMPLE) == SAMPLE_HASH
     wanted, seen = f"{provenance.code_version()} {provenance.library_version()} {SAMPLE_HASH}", set()
-    script = ("import sys; from paperlib import codehash, provenance as p; print(p.code_version(), p.library_version(),"
-              " codehash.whole({'module.py': sys.stdin.buffer.read()}), sys.version_info[1])")
+    script = ("import sys; from paperlib.system import code_hash, provenance as p; print(p.code_version(), p.library_version(),"
+              " code_hash.whole({'module.py': sys.stdin.buffer.read()}), sys.version_info[1])")
     for python in pythons():
         done = subprocess.run([python, "-c", script], input=SAMPLE, capture_output=True, cwd=ROOT)
         if done.returncode != 127:      # pyenv has a name for it and no Python

@@ -65,7 +65,9 @@ def test_what_killed_processes_left_is_cleared(tmp_path):
 WHEEL = """
 import os, sys
 import torch
-from paperlib import deploy, errors, models, quantizers, runs, published, data, shelf, paths, recipes
+from paperlib import deploy, errors, models, quantizers, runs, published, data, recipes
+from paperlib.runs import shelf
+from paperlib.system import paths
 assert not paths.IN_CLONE
 net = models.quantize(models.build("mobilenet_v2", width=0.1), models.Scheme())
 models.calibrate(net, torch.randn(8, 3, 32, 32))

@@ -95,7 +95,7 @@ def test_a_claim_about_failing_has_failed_trainings_for_evidence():
 
 def test_every_claim_answers_for_runs_that_are_not_there(monkeypatch):
     """The scoreboard without a single recorded run."""
-    monkeypatch.setattr(scoreboard.runs, "is_recorded", lambda recipe: False)
+    monkeypatch.setattr("paperlib.runs.obtaining.is_recorded", lambda recipe: False)
     table = scoreboard.table(scoreboard.judge("recorded"))
     trained = table[~table.runs.isin(["counted", "ImageNet"])]
     assert len(trained) > 50 and set(trained.verdict) == {claims.NOT_RECORDED} and set(trained.seeds) == {0}
