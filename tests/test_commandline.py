@@ -17,7 +17,7 @@ from paperlib.claims import experiments
 from paperlib.errors import InputError
 from paperlib.recipes import profiles
 from paperlib.runs.loading import resolve
-from paperlib.runs.phase_store import Link
+from paperlib.runs.phase_store import StoredPhase
 from paperlib.system import paths
 from paperlib.training import checkpoint
 
@@ -156,7 +156,7 @@ def test_runs_that_are_there(paperlib, folder, monkeypatch):
     code, text, _ = paperlib("runs")
     assert code == 0
     lines = {line.split()[0]: line for line in text.splitlines()}
-    first, second, third = Link.chain(recipe)
+    first, second, third = StoredPhase.chain(recipe)
     assert re.search(r"done +mobilenet_v2 +float +3 ", lines[first.key])
     assert re.search(rf"done +mobilenet_v2 +activations +{first.key} +3 +\d", lines[second.key])
     assert re.search(rf"interrupted +mobilenet_v2 +weights +{second.key} +3 ", lines[third.key])
@@ -204,7 +204,8 @@ def test_export(paperlib, folder, tmp_path, monkeypatch):
     assert torch.equal(carried(images), net(images)) and found.recorded and run.record() == shelf
     with pytest.raises(InputError, match="does not carry these weights"):
         runs.obtain(found).model("weights")
-    given = paperlib("export", Link(resolve(recipe("duq")), 0).key, "--to", "packed", "--out", str(tmp_path / "float"))
+    key = StoredPhase(resolve(recipe("duq")), 0).key
+    given = paperlib("export", key, "--to", "packed", "--out", str(tmp_path / "float"))
     assert given[0] == 2 and "not quantized" in given[2] and not (tmp_path / "float").exists()
     for key in ("f" * 16, ""):
         code, _, errors = paperlib("export", key, "--to", "packed")
@@ -221,12 +222,12 @@ def test_a_run_trained_by_other_code_is_found_by_its_key(paperlib, folder, monke
     assert code == 2 and "was trained by other code than today's" in errors and not (folder / "x.packed").exists()
     with pytest.warns(UserWarning, match="other code than today's, so its numbers may come out otherwise"):
         net, found = runs.trained(run.key, any_code=True)
-    assert found.identity() == run.recipe.identity() and Link.at(run.key).key == run.key
+    assert found.identity() == run.recipe.identity() and StoredPhase.at(run.key).key == run.key
     assert all(torch.equal(a, b) for a, b in zip(weights.values(), net.state_dict().values()) if torch.is_tensor(a))
 
 
 def finals(recipe):
-    states = [checkpoint.load(link.folder / "final.pt") for link in Link.chain(recipe)]
+    states = [checkpoint.load(link.folder / "final.pt") for link in StoredPhase.chain(recipe)]
     return [[s["history"], {k: v.numpy().tobytes() if torch.is_tensor(v) else v for k, v in s["net"].items()}]
             for s in states]
 
@@ -243,7 +244,7 @@ def stopped(how, folder):
         cwd=paths.ROOT, env={**os.environ, "PAPERLIB_RUNS": str(folder), "CUDA_VISIBLE_DEVICES": ""},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        last = folder / Link(recipe("duq"), 1).key / "last.pt"
+        last = folder / StoredPhase(recipe("duq"), 1).key / "last.pt"
         while not last.exists() and process.poll() is None:
             time.sleep(0.005)
         os.killpg(process.pid, number)          # a terminal's Ctrl-C reaches all processes
@@ -294,13 +295,13 @@ def test_stopped_by_a_signal_and_started_again(uninterrupted, tmp_path, monkeypa
             "stopped; all finished steps are kept, and the same command goes on from there")
         assert "Traceback" not in errors, errors
         monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / how))
-        link = Link(recipe("duq"), 1)
-        assert not link.done and not Link(recipe("duq"), 2).folder.exists()
+        link = StoredPhase(recipe("duq"), 1)
+        assert not link.done and not StoredPhase(recipe("duq"), 2).folder.exists()
         state = checkpoint.load(link.folder / "last.pt")
         assert 4 * state["epoch"] + state["step"] > 4, how      # the step under way was finished and saved
         for method in HOW[how][0]:
             code, output, _ = say(monkeypatch, capsys, *TRAIN, "--method", method)
-            assert code == 0 and output.startswith(Link(recipe(method), 2).key)
+            assert code == 0 and output.startswith(StoredPhase(recipe(method), 2).key)
             assert finals(recipe(method)) == uninterrupted[method]
 
 

@@ -17,7 +17,7 @@ def first_test_images(run: Run, net: nn.Module) -> Tensor:
     return next(iter(loading.batches(run.recipe, next(net.parameters()).device)[1].epoch()))[0]
 
 
-def test_batches(run: Run) -> loading.Source:
+def test_batches(run: Run) -> loading.ImageBatches:
     """The test images of a run, in batches; of a recorded run those that are embedded here, which it has not seen."""
     recipe = run.recipe
     if run.folder is not None:

@@ -72,7 +72,7 @@ def against_autograd(q: Quantizer, x: Tensor) -> pd.DataFrame:
     upstream[((place - q.grid.code_min).abs() < 1e-4) | ((place - q.grid.code_max).abs() < 1e-4)] = 0
     names = [name for name, _ in q.named_parameters()]
     found = torch.autograd.grad(q(x), [x, *q.parameters()], upstream)
-    rows, factor = [], (q.sharing * q.grid.code_max) ** 0.5 if isinstance(q, LSQ) else 1.0
+    rows, factor = [], (q.group_size * q.grid.code_max) ** 0.5 if isinstance(q, LSQ) else 1.0
     for name, formula, mine in zip(["x", *names], derivatives(q, x).values(), found):
         formula = formula * upstream
         if name != "x":
@@ -113,7 +113,7 @@ def pulls(x: Tensor, q: LSQ, tops: Iterable[float]) -> pd.DataFrame:
         reach(q, top)
         y, v = q(x), (x / q.s).detach()
         error, beyond = (y - x).double().square() / whole / x.numel(), (v <= q.grid.code_min) | (v >= q.grid.code_max)
-        scale = q.s.item() * (q.sharing * q.grid.code_max) ** 0.5       # without LSQ's factor
+        scale = q.s.item() * (q.group_size * q.grid.code_max) ** 0.5       # without LSQ's factor
         inside, outside = (scale * torch.autograd.grad(error[part].sum(), q.s, retain_graph=True)[0].item()
                            for part in (~beyond, beyond))
         exact = 2 * ((y - x) * y).double().mean() / whole

@@ -36,8 +36,8 @@ def _shipped(recipe: Recipe) -> Recipe:
 
 
 def _spared(profile: str, recipes: list[Recipe]) -> list[Recipe]:
-    """Runs beside those that an item is about: where the profile ``spares`` them, the recorded ones that there are."""
-    if not profiles.get(profile).spares:
+    """Runs beside those that an item is about: of a profile with ``reuse_recorded`` the recorded ones there are."""
+    if not profiles.get(profile).reuse_recorded:
         return recipes
     return [_shipped(r) if runs.is_recorded(r) else r for r in recipes]
 

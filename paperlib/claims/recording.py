@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..recipes import Recipe, profiles
 from ..runs import shelf, tables
 from ..runs.loading import resolve, splits
-from ..runs.phase_store import Link
+from ..runs.phase_store import StoredPhase
 from ..runs.rates import Rates
 from . import experiments, gpu_experiments
 
@@ -38,9 +38,9 @@ class Task:
         return folder is not None and all((folder / file).exists() for file in files)
 
     @property
-    def links(self) -> list[Link]:
+    def links(self) -> list[StoredPhase]:
         """Its phases in the store."""
-        return Link.chain(self.recipe)
+        return StoredPhase.chain(self.recipe)
 
     @property
     def stale(self) -> bool:
@@ -55,7 +55,7 @@ class Task:
             raise InputError("all of CIFAR-10 is not here: `make data` gets it")
         splits(recipe)
 
-    def state(self) -> tuple[str, list[Link]]:
+    def state(self) -> tuple[str, list[StoredPhase]]:
         """One of STATES, and the phases that are not trained.  "begun": more of it is there than its float network."""
         if self.recorded:
             return "recorded", []
@@ -78,7 +78,7 @@ def tasks(profile: str = "recorded", names: Iterable[str] = (), seeds: int = 0) 
     A profile that ``recorded`` plays has its list of runs, which is longer than what the profile itself trains.
     ``seeds``: 0 for as many as the profile shows.  InputError for unknown names.
     """
-    profile = next((p for p in profiles.names() if profiles.get(p).plays == profile), profile)
+    profile = next((p for p in profiles.names() if profiles.get(p).replays == profile), profile)
     found: dict[str, Task] = {}
     for item in names or experiments.names():
         for recipe, tables in experiments.needed(profile, item, seeds):
@@ -147,7 +147,7 @@ def work(tasks: Sequence[Task], *, minutes: float | None = None, workers: int | 
             known.add(link.key)
             rates.learn(link)
         images = len(splits(recipe)[0])
-        missing = (link for link in Link.chain(recipe) if not link.done)
+        missing = (link for link in StoredPhase.chain(recipe) if not link.done)
         return until is None or time.monotonic() + sum(
             rates.seconds(recipe, link.phase, images) for link in missing) < until
 

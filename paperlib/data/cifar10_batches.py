@@ -13,7 +13,7 @@ STD = (0.2470, 0.2435, 0.2616)
 
 
 class Batches:
-    """The batches of one split, in memory on `device`, normalised with MEAN and STD: an `evaluation.Source`.
+    """The batches of one split, in memory on `device`, normalised with MEAN and STD: an `evaluation.ImageBatches`.
 
     train=True: every epoch is shuffled; each image is padded by 4 black pixels on all sides, cropped to 32
     at random and flipped left to right half of the time. Order and augmentation depend on (seed, epoch)
@@ -23,7 +23,7 @@ class Batches:
     InputError if batch_size < 1 or there are no images.
     """
 
-    unseen, among = 0, None
+    unseen, class_subset = 0, None
 
     def __init__(self, images: Images, batch_size: int, *, train: bool, seed: int = 0, device="cpu", rank: int = 0,
                  world: int = 1):

@@ -29,15 +29,15 @@ class Photographs(Dataset):
     """One split: photographs[i] is (uint8 tensor (3, H, W) RGB, class index as int).
 
     samples: list of (path, class index). name: for messages and the cache's file. unseen: how many of the leading
-    photographs a network trained on ImageNet has not seen; 0 where that means nothing. among: class indices among
-    which accuracy is wanted besides that among all, or None. resize: shorter side before a test's centre crop.
+    photographs a network trained on ImageNet has not seen; 0 where that means nothing. class_subset: class indices
+    among which accuracy is wanted besides that among all, or None. resize: shorter side before a test's centre crop.
     cache=True: the pixels come from one memory-mapped file in `cache_folder()`, shorter sides reduced to 256 (never
     enlarged); it is made by `prepare` or the first access, with a progress bar. cache=False: each access decodes
     the file, at its full size. InputError naming the file that is not a whole picture.
     """
 
-    def __init__(self, samples, name, *, unseen=0, among=None, resize=SHORTER, cache=False):
-        self.samples, self.name, self.unseen, self.among = samples, name, unseen, among
+    def __init__(self, samples, name, *, unseen=0, class_subset=None, resize=SHORTER, cache=False):
+        self.samples, self.name, self.unseen, self.class_subset = samples, name, unseen, class_subset
         self.resize, self.cache = resize, cache
 
     def __len__(self):

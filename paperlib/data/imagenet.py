@@ -57,8 +57,8 @@ def imagenette(train_images=0, test_images=0, *, cache=True, complete=True) -> t
     test = (_in_turn(new) + _in_turn(val))[: test_images or None]
     cropped = all(size(path) == (CROP, CROP) for path, _ in test[:10])
     return (Photographs(train, "Imagenette train", cache=cache),
-            Photographs(test, "Imagenette test", unseen=min(len(new), len(test)), among=list(IMAGENETTE.values()),
-                        resize=CROP if cropped else SHORTER, cache=cache))
+            Photographs(test, "Imagenette test", unseen=min(len(new), len(test)),
+                        class_subset=list(IMAGENETTE.values()), resize=CROP if cropped else SHORTER, cache=cache))
 
 
 def imagenet(num_classes=1000) -> tuple[Photographs, Photographs]:

@@ -47,8 +47,8 @@ class PhotoBatches:
     workers: processes that decode and augment ahead (started with the first epoch, kept for the next); 0: this one
     does it; None: 0 on a CPU, on a GPU this process's part of the cores, at most 16.
     pixels: height and width of what the network gets.
-    `unseen` and `among` are the data set's own, as is the size before a test's crop (see `Photographs`); `n_images`
-    is its length.
+    `unseen` and `class_subset` are the data set's own, as is the size before a test's crop (see `Photographs`);
+    `n_images` is its length.
     InputError on impossible numbers, and from `epoch` for a picture that cannot be read.
     """
 
@@ -62,7 +62,7 @@ class PhotoBatches:
             raise InputError(f"cannot share {self.n_images} pictures in batches of {batch_size} among {world} "
                              f"processes (this is number {rank}); choose a larger batch or fewer processes")
         self.device, self.rank, self.world = torch.device(device), rank, world
-        self.unseen, self.among = getattr(dataset, "unseen", 0), getattr(dataset, "among", None)
+        self.unseen, self.class_subset = getattr(dataset, "unseen", 0), getattr(dataset, "class_subset", None)
         on_gpu = self.device.type == "cuda"
         if workers is None:
             here = int(os.environ.get("LOCAL_WORLD_SIZE", world))  # processes on this machine, as torchrun says

@@ -129,7 +129,7 @@ def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Seque
         "item": item, "alt": alt, "caption": caption(runs, profile), "profile": profile,
         "parameters": tried | parameters,
         # shipped figures lie in the very commit that they were drawn by
-        **({} if profiles.get(profile).plays else {"git": _revision()}),
+        **({} if profiles.get(profile).replays else {"git": _revision()}),
         "drawn with": {"python": platform.python_version(), **{p: version(p) for p in ("matplotlib", "pandas")}},
         "runs": [{"run": r.key, "label": r.recipe.label, "seed": r.recipe.seed, "data": r.recipe.data,
                   "train_images": r.recipe.train_images, "test_images": r.recipe.test_images,

@@ -43,7 +43,7 @@ class LSQ(Quantizer):
         super().__init__(signed=signed, floor=floor, **settings)
         self.grid = self.own_grid()
         self.s = nn.Parameter(torch.ones(self.shape))
-        self.sharing = 1    # how many values of the last input share one s
+        self.group_size = 1    # how many values of the last input share one s
 
     def own_grid(self) -> Grid:
         if not self.signed:
@@ -55,11 +55,11 @@ class LSQ(Quantizer):
 
     def observe(self, x: Tensor) -> None:
         images = x.shape[0] if self.role == "activation" and x.dim() else 1
-        self.sharing = max(1, x.numel() // max(1, images * self.s.numel()))
+        self.group_size = max(1, x.numel() // max(1, images * self.s.numel()))
 
     def slowed(self, parameter: Tensor) -> Tensor:
         """The parameter with LSQ's factor on its gradient."""
-        return straight_through(parameter.detach(), parameter / (self.sharing * self.grid.code_max) ** 0.5)
+        return straight_through(parameter.detach(), parameter / (self.group_size * self.grid.code_max) ** 0.5)
 
     def affine(self) -> Affine:
         s = at_least(self.slowed(self.s), 1e-8)

@@ -27,9 +27,9 @@ class Profile:
     ``vgg_width``: of VGG-7 in QIL's experiments, whose channels are many. ``seeds``: how many repetitions a figure
     shows; ``accuracy_bits``, ``ablation_bits``: the bit-widths of Table 1 and of Table 3. ``conclusive``: whether
     claims may be judged at this scale. ``paper``: whether recipes train as long, in batches as large and at the rates
-    that their own papers say for these data, where they say it. ``spares``: whether runs beside those that a figure is
-    about are shown from ``data/recorded/``, where they are, instead of trained.
-    ``plays``: the profile whose runs are shown, without training, from ``data/recorded/``.
+    that their own papers say for these data, where they say it. ``reuse_recorded``: whether runs beside those that a
+    figure is about are shown from ``data/recorded/``, where they are, instead of trained. ``replays``: the profile
+    whose runs are shown, without training, from ``data/recorded/``.
     """
 
     name: Name
@@ -60,8 +60,8 @@ class Profile:
     ablation_bits: tuple[Bits, ...] = (4, 3)
     paper: bool = False
     conclusive: bool = True
-    spares: bool = False
-    plays: Name | None = None
+    reuse_recorded: bool = False
+    replays: Name | None = None
 
     def __post_init__(self):
         kinds.settle(self)
@@ -77,7 +77,7 @@ _ALL = [
     Profile("laptop", "minutes on 2 CPU cores: real CIFAR-10, 10 000 images, a third of the width",
             train_images=10_000, test_images=5_000, width=0.35, vgg_width=0.125, threads=1, float_epochs=12,
             stage_epochs=5, step_epochs=1, round_epochs=2, bn_epochs=0, sample_epochs=1, warmup_epochs=0.5,
-            accuracy_bits=(4,), ablation_bits=(4,), spares=True),
+            accuracy_bits=(4,), ablation_bits=(4,), reuse_recorded=True),
     Profile("cifar10", "all of CIFAR-10 at full width: hours on a CPU, meant for one GPU", seeds=3, paper=True),
     Profile("imagenette", "ImageNet-trained networks on 13 000 photographs of ten ImageNet classes, 224x224: hours on "
             "a CPU, meant for one GPU", data="imagenette", batch_size=64, stage_epochs=3, step_epochs=2,
@@ -85,9 +85,9 @@ _ALL = [
             **_PHOTOGRAPHS),
     Profile("imagenet", "the papers' own recipes on all of ImageNet: GPUs", data="imagenet", batch_size=256,
             teacher="torchvision/resnet101", quantizer_lr=0.01, paper=True, **_PHOTOGRAPHS),
-    Profile("recorded", "no training: the runs in data/recorded/", plays="laptop", seeds=3),
+    Profile("recorded", "no training: the runs in data/recorded/", replays="laptop", seeds=3),
 ]
-IDENTITY = ("name", "what", "plays")        # what is no setting
+IDENTITY = ("name", "what", "replays")        # what is no setting
 _BY_NAME = {p.name: p for p in _ALL}
 
 
@@ -104,19 +104,19 @@ def get(name: str) -> Profile:
 
 
 def scale(profile: str | Profile) -> Profile:
-    """The profile that says how large: of a profile that only plays, the one whose runs it plays."""
+    """The profile that says how large: of a profile that only replays, the one whose runs it replays."""
     profile = profile if isinstance(profile, Profile) else get(profile)
-    return get(profile.plays) if profile.plays else profile
+    return get(profile.replays) if profile.replays else profile
 
 
 def changed(name: str, /, **settings) -> Profile:
     """A profile with some settings of its own, such as ``train_images=960``; text is read as the setting's kind.
 
-    InputError for settings that there are not, for values that are not of their kind, and for profiles that only play.
+    InputError for unknown settings, for values that are not of their kind, and for profiles that only replay.
     """
     profile, fields = get(name), {k: kind for k, kind in kinds.kinds(Profile).items() if k not in IDENTITY}
-    if profile.plays:
-        raise InputError(f"the profile {name!r} trains nothing: change {profile.plays!r} instead")
+    if profile.replays:
+        raise InputError(f"the profile {name!r} trains nothing: change {profile.replays!r} instead")
     for key, value in settings.items():
         if key not in fields:
             raise InputError(f"a profile has no setting {key!r}: choose from {', '.join(fields)}")

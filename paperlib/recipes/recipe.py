@@ -84,7 +84,7 @@ class Recipe:
         s = profiles.scale(profile)
         return cls(label, model, s.width, s.data, s.train_images, s.test_images, s.batch_size, seed, s.threads,
                    tuple(phases), num_classes=s.num_classes, input_size=s.input_size, weights=s.weights,
-                   recorded=isinstance(profile, str) and bool(profiles.get(profile).plays))
+                   recorded=isinstance(profile, str) and bool(profiles.get(profile).replays))
 
     def build(self) -> dict:
         """The arguments of ``models.build`` that give the network, but for its weights."""

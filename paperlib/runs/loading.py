@@ -13,7 +13,7 @@ from ..data.image_files import CROP, Photographs
 from ..data.imagenet_batches import PhotoBatches
 from ..errors import InputError
 from ..system import distributed
-from ..training.evaluation import Source
+from ..training.evaluation import ImageBatches
 
 if TYPE_CHECKING:
     from ..recipes import Recipe
@@ -57,7 +57,7 @@ def _photographs(name: str, train_images: int, test_images: int, num_classes: in
     return imagenet.imagenet(num_classes)
 
 
-def batches(recipe: Recipe, device: torch.device, *, whole: bool = False) -> tuple[Source, Source]:
+def batches(recipe: Recipe, device: torch.device, *, whole: bool = False) -> tuple[ImageBatches, ImageBatches]:
     """(train, test) batches of a recipe: this process's share of each batch, or with ``whole`` all of it."""
     share = {"device": device, **({} if whole else {"rank": distributed.rank(), "world": distributed.world()})}
     batched, test_batch = functools.partial(Batches, **share), 500 if device.type == "cpu" else 2500
@@ -69,7 +69,7 @@ def batches(recipe: Recipe, device: torch.device, *, whole: bool = False) -> tup
     return batched(train, recipe.batch_size, train=True, seed=recipe.seed), batched(test, test_batch, train=False)
 
 
-def first_images(recipe: Recipe, train: Source) -> torch.Tensor:
+def first_images(recipe: Recipe, train: ImageBatches) -> torch.Tensor:
     """The first batch of ``train``, from which ranges are set; all of it in every process."""
     whole = train if distributed.world() == 1 else batches(recipe, train.device, whole=True)[0]
     return next(iter(whole.epoch()))[0]

@@ -18,7 +18,7 @@ from ..system.provenance import code_version
 from ..training.progress import Progress
 from . import parallel, recorded
 from .loading import resolve, splits
-from .phase_store import Link
+from .phase_store import StoredPhase
 from .run import Run, not_there
 
 
@@ -31,9 +31,10 @@ def trained(name: str, *, any_code: bool = False) -> tuple[nn.Module, Recipe]:
     if name and (folder := paths.recorded_dir() / plain_name(name, "a run")).is_dir():
         recipe = dataclasses.replace(recorded.read(name).recipe, recorded=True)
         run = Run.read(folder, recipe)
-        net, same, cure, any_code = run.model(), run.key == Link.chain(recipe)[-1].key, "train its recipe anew", True
+        net, same = run.model(), run.key == StoredPhase.chain(recipe)[-1].key
+        cure, any_code = "train its recipe anew", True
     else:
-        link = Link.at(name)
+        link = StoredPhase.at(name)
         net, recipe, same = link.network(), link.recipe, link.info.code == code_version()
         cure = "train its recipe anew, check out the code that trained it, or take it as it is (--any-code)"
     if not same:
@@ -55,7 +56,7 @@ def obtain(recipe: Recipe, *, progress: Callable[..., None] | None = None) -> Ru
     if recipe.recorded:
         return _recorded(recipe)
     recipe = resolve(recipe)
-    links = Link.chain(recipe)
+    links = StoredPhase.chain(recipe)
     if not distributed.agreed(all(link.done for link in links)):
         _check(links)
         with Progress() as bar:
@@ -99,10 +100,10 @@ def prepare(recipes: Sequence[Recipe], *, workers: int | None = None, until: flo
     error comes at the end.
     """
     recipes = [resolve(r) for r in recipes if not r.recorded]
-    missing = {chain[-1].key: r for r, chain in ((r, Link.chain(r)) for r in recipes)
+    missing = {chain[-1].key: r for r, chain in ((r, StoredPhase.chain(r)) for r in recipes)
                if not all(link.done for link in chain)}
     for recipe in missing.values():
-        _check(Link.chain(recipe))
+        _check(StoredPhase.chain(recipe))
     errors, one_thread = [], [r for r in missing.values() if r.threads]
     for group in filter(None, (one_thread, [r for r in missing.values() if not r.threads])):
         at_a_time = parallel.at_a_time(group) if workers is None else workers
@@ -138,7 +139,7 @@ def obtain_each(wanted: Mapping[Hashable, Sequence[Recipe]], *, complete: bool =
             for name, group in obtained.items()}
 
 
-def _check(links: list[Link]) -> None:
+def _check(links: list[StoredPhase]) -> None:
     """InputError for data that are not there or a phase whose network cannot be built, before anything is trained."""
     splits(links[0].recipe)
     for link in links:

@@ -22,7 +22,7 @@ from ..recipes import Recipe
 from ..system.distributed import cores
 from ..system.paths import environment
 from ..training.progress import Progress, tell
-from .phase_store import OUT_OF_MEMORY, Link
+from .phase_store import OUT_OF_MEMORY, StoredPhase
 
 MEMORY, ON_PHOTOGRAPHS = 2 * 2**30, 3 * 2**30      # bytes that a training with one thread takes on a CPU, and a bit
 LIMIT = Path("/sys/fs/cgroup/memory.max")       # what a container may take
@@ -48,8 +48,8 @@ def environment_of_workers() -> dict[str, str]:
 
 
 @dataclasses.dataclass
-class Stretch:
-    """What one worker trains at a time: the phases of ``recipe`` that come after the stretch ``after``, if any.
+class TrainingJob:
+    """What one worker trains at a time: the phases of ``recipe`` that come after the job ``after``, if any.
 
     It ends where a recipe ends or where recipes part.  ``epochs`` of its own, ``ahead`` from its beginning to the end
     of the longest recipe that goes through it.
@@ -61,23 +61,23 @@ class Stretch:
     ahead: int = 0
 
 
-def stretches(recipes: Sequence[Recipe]) -> dict[str, Stretch]:
-    """What has to be trained for these resolved recipes: {key of the last link: stretch}, those before others first."""
-    chains, onward = [Link.chain(recipe) for recipe in recipes], defaultdict(set)
+def training_jobs(recipes: Sequence[Recipe]) -> dict[str, TrainingJob]:
+    """What has to be trained for these resolved recipes: {key of the last link: job}, those before others first."""
+    chains, onward = [StoredPhase.chain(recipe) for recipe in recipes], defaultdict(set)
     for chain in chains:
         for link, following in zip(chain, [*chain[1:], None]):
             onward[link.key].add(following and following.key)
-    found: dict[str, Stretch] = {}
+    found: dict[str, TrainingJob] = {}
     for chain in chains:
         after, first = None, 0
         for i, link in enumerate(chain):
             if None not in onward[link.key] and len(onward[link.key]) == 1:
                 continue        # all go on, and the same way
             if not link.done:
-                new = Stretch(dataclasses.replace(link.recipe, phases=link.recipe.phases[:i + 1]), after,
+                new = TrainingJob(dataclasses.replace(link.recipe, phases=link.recipe.phases[:i + 1]), after,
                               sum(phase.epochs for phase in link.recipe.phases[first:i + 1]))
-                stretch = found.setdefault(link.key, new)
-                stretch.ahead = max(stretch.ahead, sum(phase.epochs for phase in link.recipe.phases[first:]))
+                job = found.setdefault(link.key, new)
+                job.ahead = max(job.ahead, sum(phase.epochs for phase in link.recipe.phases[first:]))
                 after = link.key
             first = i + 1
     return found
@@ -85,15 +85,15 @@ def stretches(recipes: Sequence[Recipe]) -> dict[str, Stretch]:
 
 def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
           each: Callable[[], None] = lambda: None, fits: Callable[[Recipe], bool] | None = None) -> None:
-    """Train resolved recipes, each stretch in a process (paperlib/runs/worker.py), at most ``workers`` at a time, and call
+    """Train resolved recipes, each job in a process (paperlib/runs/worker.py), at most ``workers`` at a time, and call
     ``each`` whenever one has ended.
 
-    The stretch with the longest way ahead comes first; with ``fits`` they come in the order of the recipes, and one
+    The job with the longest way ahead comes first; with ``fits`` they come in the order of the recipes, and one
     that does not fit into the time left is left out, with what goes on from it.  TimeoutError when time.monotonic()
     comes to ``until`` before the end; like after Ctrl-C, no finished step is lost.  What fails takes along what goes on from it, and nothing
     else: the error, or an InputError that tells of several, comes at the end.
     """
-    missing = stretches(recipes)
+    missing = training_jobs(recipes)
     processes: list[subprocess.Popen] = []
     starting, ended = threading.Lock(), threading.Event()
 
@@ -123,28 +123,28 @@ def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
                 raise RuntimeError(f"{told}ended with exit code {code}; {kept}")
 
     pool, running, errors = ThreadPoolExecutor(workers), {}, {}
-    with Progress(total=sum(stretch.epochs for stretch in missing.values())) as progress:
+    with Progress(total=sum(job.epochs for job in missing.values())) as progress:
         try:
             while missing or running:
-                while lost := [key for key, stretch in missing.items() if stretch.after in errors]:
+                while lost := [key for key, job in missing.items() if job.after in errors]:
                     for key in lost:
                         errors[key] = None      # told of once, where it began
                         del missing[key]
                 coming = {*missing, *(key for key, _ in running.values())}
-                ready = [key for key, stretch in missing.items() if stretch.after not in coming]
+                ready = [key for key, job in missing.items() if job.after not in coming]
                 if fits is None:
                     ready.sort(key=lambda key: -missing[key].ahead)
                 for key in ready[:workers - len(running)]:
-                    stretch = missing.pop(key)
-                    recipe = stretch.recipe
+                    job = missing.pop(key)
+                    recipe = job.recipe
                     if fits is not None and not fits(recipe):
                         errors[key] = None
                         tell(f"left out, for want of time: {recipe.label}, {recipe.model}, seed {recipe.seed}")
-                        progress.finish(key, stretch.epochs)
+                        progress.finish(key, job.epochs)
                         continue
-                    ahead = next((link.phase.name for link in Link.chain(recipe) if not link.done), "")
+                    ahead = next((link.phase.name for link in StoredPhase.chain(recipe) if not link.done), "")
                     progress.begin(key, f"{recipe.label}, seed {recipe.seed}", ahead)
-                    running[pool.submit(work, key, recipe)] = key, stretch.epochs
+                    running[pool.submit(work, key, recipe)] = key, job.epochs
                 if not running:
                     continue
                 left = None if until is None else max(0.0, until - time.monotonic())

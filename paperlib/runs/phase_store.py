@@ -40,18 +40,18 @@ PATIENCE = 2        # seconds of silence while another process holds a phase
 
 
 @dataclasses.dataclass(frozen=True)
-class Link:
+class StoredPhase:
     """Phase ``index`` of a resolved ``recipe``, with all that comes before it."""
 
     recipe: Recipe
     index: int
 
     @classmethod
-    def chain(cls, recipe: Recipe) -> list[Link]:
+    def chain(cls, recipe: Recipe) -> list[StoredPhase]:
         return [cls(recipe, i) for i in range(len(recipe.phases))]
 
     @classmethod
-    def at(cls, key: str) -> Link:
+    def at(cls, key: str) -> StoredPhase:
         """The finished link whose key begins so, whatever code trained it.
 
         InputError if there is none, or more than one.
@@ -180,7 +180,7 @@ class Link:
 
     def _train(self, report, *, writes: bool) -> None:
         recipe, phase, last = self.recipe, self.phase, self.folder / "last.pt"
-        before = [Link(recipe, i) for i in range(self.index)]
+        before = [StoredPhase(recipe, i) for i in range(self.index)]
         config = {"key": self.key, "previous": before[-1].key if before else None, "code": code_version(),
                   "recipe": self.identity, "environment": environment()}
         if writes:
@@ -190,7 +190,7 @@ class Link:
         if last.exists():
             resuming.resume(trainer, last)
         progress = functools.partial(
-            report, key=Link.chain(recipe)[-1].key, run=f"{recipe.label}, seed {recipe.seed}", phase=phase.name,
+            report, key=StoredPhase.chain(recipe)[-1].key, run=f"{recipe.label}, seed {recipe.seed}", phase=phase.name,
             epochs_before=phase_trainer.epochs(before), epochs=sum(p.epochs for p in recipe.phases))
         try:
             trainer.run(save=(lambda state: checkpoint.save(state, last)) if writes else lambda state: None,

@@ -11,7 +11,7 @@ from .. import models
 from ..models import cost
 from ..recipes import Recipe
 from ..training.phases import Phase
-from .phase_store import Link
+from .phase_store import StoredPhase
 
 
 class Kind(NamedTuple):
@@ -39,7 +39,7 @@ class Rates:
     def __init__(self, first: tuple[Kind, float]):
         self.first, self.learned = first, defaultdict(list)
 
-    def learn(self, link: Link) -> None:
+    def learn(self, link: StoredPhase) -> None:
         """Take over what a trained phase took."""
         if link.phase.epochs and link.info.images_per_s:
             self.learned[kind(link.recipe, link.phase)].append(1 / link.info.images_per_s)

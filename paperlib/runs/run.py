@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..recipes import Recipe
 from ..system import paths
 from . import outcomes, recorded, tables
-from .phase_store import Link
+from .phase_store import StoredPhase
 from .recorded import PACKED
 
 AS_IT_IS = models.Scheme(w_bits=32, a_bits=32, negative_padding=False)     # a float network in a quantized one's form
@@ -80,7 +80,7 @@ class Run:
                 raise InputError(f"the recorded run {self.folder.name} does not carry these weights: use "
                                  "profile='laptop', which trains them")
             return deploy.load(self.folder / PACKED)
-        links = {link.phase.name: link for link in Link.chain(self.recipe)}
+        links = {link.phase.name: link for link in StoredPhase.chain(self.recipe)}
         if phase is not None and phase not in links:
             raise InputError(f"no phase {phase!r} in this run: choose from {', '.join(links)}")
         return links[phase or self.recipe.phases[-1].name].network(averaged=averaged)

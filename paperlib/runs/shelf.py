@@ -12,7 +12,7 @@ from ..system import paths
 from ..system.paths import atomic
 from . import obtaining, recorded
 from .loading import resolve
-from .phase_store import Link
+from .phase_store import StoredPhase
 
 INDEX = "index.csv"
 CURVE = ["phase", "epoch", "split", "metric"]
@@ -70,7 +70,7 @@ def repeat(name: str) -> pd.DataFrame:
     wanted, before = recipe(name), recorded.table(paths.recorded_dir() / name, "history")
     if resolve(wanted) != wanted:
         raise InputError(f"{name} was trained on all of CIFAR-10, which is not here: `make data` gets it")
-    trained = sum(not link.done for link in Link.chain(wanted))
+    trained = sum(not link.done for link in StoredPhase.chain(wanted))
     after = obtaining.obtain(wanted)
     both = before.merge(after.history, on=CURVE, suffixes=("_recorded", "_repeated"))
     table = both[CURVE].assign(recorded=both.value_recorded, repeated=both.value_repeated,

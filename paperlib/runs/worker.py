@@ -18,7 +18,7 @@ import time
 from ..errors import InputError
 from ..recipes import Recipe
 from . import obtaining
-from .phase_store import Link
+from .phase_store import StoredPhase
 
 PATIENCE = 60       # seconds for the last step, when the starter has gone
 
@@ -36,7 +36,7 @@ def main() -> int:
                 print(json.dumps(event), flush=True)
 
     try:
-        if sys.argv[1:] not in ([], [Link.chain(recipe)[-1].key]):      # whoever asks would not find the result
+        if sys.argv[1:] not in ([], [StoredPhase.chain(recipe)[-1].key]):      # whoever asks would not find the result
             raise InputError("the library or a file of weights has changed since this training was asked for: restart "
                              "the kernel, or run the command again")
         obtaining.obtain(recipe, progress=progress)

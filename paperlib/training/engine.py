@@ -18,7 +18,7 @@ from ..system import distributed
 from . import freezing
 from .aiwq import Aiwq
 from .collapse import collapsed
-from .evaluation import Source, evaluate
+from .evaluation import ImageBatches, evaluate
 from .interrupt import Stop, Stopped
 from .losses import distillation
 from .phases import Phase
@@ -82,9 +82,9 @@ class Trainer:
     batch norm, metrics and AIWQ over all of them.
     """
 
-    def __init__(self, net: nn.Module, phase: Phase, train: Source, test: Source, *, seed: int, first_epoch: int = 0,
-                 teacher: nn.Module | None = None, frozen: Sequence[str] = (), precision: str = "float32",
-                 compiled: bool | str = False):
+    def __init__(self, net: nn.Module, phase: Phase, train: ImageBatches, test: ImageBatches, *, seed: int,
+                 first_epoch: int = 0, teacher: nn.Module | None = None, frozen: Sequence[str] = (),
+                 precision: str = "float32", compiled: bool | str = False):
         self.net, self.phase, self.train_batches, self.test_batches = distributed.synchronized(net), phase, train, test
         self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
         self.seed, self.first_epoch, self.epoch, self.step, self.history = seed, first_epoch, 0, 0, []

@@ -12,19 +12,19 @@ from ..system import distributed
 from .interrupt import Stop
 
 
-class Source(Protocol):
-    """What the loop needs of a source of batches (batches.py, photographs.py).
+class ImageBatches(Protocol):
+    """What training and evaluation need of a data set's batches (data/cifar10_batches.py, data/imagenet_batches.py).
 
     ``epoch(i, start)`` yields (x, y), this process's share of each batch, from batch ``start`` on.  ``batch_size`` and
     ``n_images`` are those of all processes together.  The first ``unseen`` images are new to a pretrained network;
-    ``among`` lists the classes that the data is limited to (None: all).
+    ``class_subset`` lists the classes that the data is limited to (None: all).
     """
 
     batch_size: int
     n_images: int
     device: torch.device
     unseen: int
-    among: Sequence[int] | None
+    class_subset: Sequence[int] | None
 
     def __len__(self) -> int: ...
 
@@ -32,7 +32,7 @@ class Source(Protocol):
 
 
 @torch.no_grad()
-def evaluate(net: nn.Module, batches: Source, stop: Stop | None = None) -> dict[str, float]:
+def evaluate(net: nn.Module, batches: ImageBatches, stop: Stop | None = None) -> dict[str, float]:
     """Mean cross-entropy ("loss") and top-1 accuracy in percent over all images, in evaluation mode.
 
     Where the source knows them also the accuracy among its own classes ("accuracy_among"), and both for the images that
@@ -41,16 +41,18 @@ def evaluate(net: nn.Module, batches: Source, stop: Stop | None = None) -> dict[
     was_training = net.training
     net.eval()
     rank, world = distributed.rank(), distributed.world()
-    among = None if batches.among is None else torch.as_tensor(batches.among, device=batches.device)
-    rows = [torch.zeros(4 + (batches.among is not None), 0, dtype=torch.double, device=batches.device)]
+    class_subset = batches.class_subset
+    if class_subset is not None:
+        class_subset = torch.as_tensor(class_subset, device=batches.device)
+    rows = [torch.zeros(4 + (class_subset is not None), 0, dtype=torch.double, device=batches.device)]
     try:
         for i, (x, y) in enumerate(batches.epoch()):
             if stop is not None and world == 1:     # several processes would have to agree first
                 stop.heed()
             logits = net(x).float()
             parts = [F.cross_entropy(logits, y, reduction="none"), logits.argmax(1) == y]
-            if among is not None:
-                parts.append(among[logits[:, among].argmax(1)] == y)
+            if class_subset is not None:
+                parts.append(class_subset[logits[:, class_subset].argmax(1)] == y)
             position = i * batches.batch_size + rank + world * torch.arange(len(y), device=y.device)
             rows.append(torch.stack([*parts, torch.ones_like(y), position < batches.unseen]).double())
     finally:

@@ -20,7 +20,7 @@ from paperlib.claims import (
 from paperlib.data import cifar10_images
 from paperlib.errors import InputError
 from paperlib.runs import Run, loading
-from paperlib.runs.phase_store import Link
+from paperlib.runs.phase_store import StoredPhase
 from paperlib.system import paths
 from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer
@@ -174,18 +174,18 @@ def changes(thing):
 
 def test_every_setting_but_two_names_another_run():
     recipe = dataclasses.replace(smoke("pact", 1, {"measure": True}, bits=3), data="imagenette")
-    keys, phase = [link.key for link in Link.chain(recipe)], recipe.phases[2]
+    keys, phase = [link.key for link in StoredPhase.chain(recipe)], recipe.phases[2]
     schemes = [{"scheme": dataclasses.replace(phase.scheme, **change)} for change in changes(phase.scheme)]
     freezes = [{"freeze": dataclasses.replace(Freeze(0.5, "random"), **change)}
                for change in changes(Freeze(0.5, "random"))]
     phases = [change for change in changes(phase) if "scheme" not in change]
     for change in schemes + freezes + phases:
         other = dataclasses.replace(recipe, phases=(*recipe.phases[:2], dataclasses.replace(phase, **change)))
-        found = [link.key for link in Link.chain(other)]
+        found = [link.key for link in StoredPhase.chain(other)]
         assert found[:2] == keys[:2] and found[2] not in keys, change
         keys.append(found[2])
     for change in changes(recipe):
-        found = [link.key for link in Link.chain(dataclasses.replace(recipe, **change))]
+        found = [link.key for link in StoredPhase.chain(dataclasses.replace(recipe, **change))]
         if {"label", "recorded", "phases"} & set(change):
             assert found == keys[:len(found)], change
             continue
@@ -203,7 +203,7 @@ def recipe_of_width(width):
 @pytest.mark.parametrize("make", [lambda one: smoke(quantizer_lr=one), recipe_of_width])
 def test_equal_recipes_are_the_same_run(make):
     assert make(1) == make(1.0)
-    assert [link.key for link in Link.chain(make(1))] == [link.key for link in Link.chain(make(1.0))]
+    assert [link.key for link in StoredPhase.chain(make(1))] == [link.key for link in StoredPhase.chain(make(1.0))]
 
 
 def test_recipe_survives_json():
@@ -237,7 +237,7 @@ def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 def test_foreign_checkpoint_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
-    for link in Link.chain(smoke()):
+    for link in StoredPhase.chain(smoke()):
         checkpoint.save({"something": "else"}, link.folder / "final.pt")
     with pytest.raises(InputError, match="delete the folder"):
         runs.obtain(smoke())
@@ -250,7 +250,7 @@ def test_without_all_of_cifar10_the_recipe_names_the_subset(monkeypatch):
     monkeypatch.setattr(loading, "images", lambda name: cifar10_images.load_subset())
     got = loading.resolve(wanted)
     assert (got.data, got.train_images, got.test_images) == ("subset", 5000, 1000)
-    assert Link(got, 0).key != Link(wanted, 0).key and loading.resolve(got) == got
+    assert StoredPhase(got, 0).key != StoredPhase(wanted, 0).key and loading.resolve(got) == got
     few = loading.resolve(dataclasses.replace(wanted, train_images=100, test_images=50))
     assert (few.train_images, few.test_images) == (100, 50)
 

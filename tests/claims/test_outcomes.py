@@ -171,7 +171,7 @@ def test_quantizers_that_no_longer_tell_one_value_from_another(net, weight, acti
 
 class Data:
     """Two batches of random images."""
-    batch_size, n_images, device, unseen, among = 16, 32, torch.device("cpu"), 0, None
+    batch_size, n_images, device, unseen, class_subset = 16, 32, torch.device("cpu"), 0, None
 
     def __len__(self):
         return 2

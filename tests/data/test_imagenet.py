@@ -87,7 +87,7 @@ def test_unseen_pictures_of_both_folders_lead_the_test_and_are_in_no_training(fo
     assert {Path(p).parts[-3] for p, _ in test.samples[:20]} == {"train", "val"}
     assert {Path(p).parts[-3] for p, _ in test.samples[20:]} == {"val"}
     assert all(label == IMAGENETTE[Path(p).parent.name] for part in (train, test) for p, label in part.samples)
-    assert test.among == [0, 217, 482, 491, 497, 566, 569, 571, 574, 701] and test.resize == 256
+    assert test.class_subset == [0, 217, 482, 491, 497, 566, 569, 571, 574, 701] and test.resize == 256
 
 
 def test_fewer_pictures_are_the_first_of_each_class():
@@ -167,7 +167,7 @@ def test_imagenet(folder, monkeypatch, tmp_path):
     train, test = imagenet(num_classes=10)
     assert len(train) == 50 and len(test) == 30 and not (train.cache or test.cache)
     assert sorted({label for _, label in train.samples}) == list(range(10))
-    assert (test.unseen, test.among) == (0, None)
+    assert (test.unseen, test.class_subset) == (0, None)
     for wnid in list(IMAGENETTE)[:4]:
         shutil.rmtree(copy / "val" / wnid)
     with pytest.raises(InputError, match="val lacks .* n01440764, n02102040, n02979186 and 1 more, unlike .*train;"):
@@ -313,7 +313,8 @@ def test_testing_is_torchvisions_preset():
     source = PhotoBatches(test, 16, train=False)
     x, y, lengths = whole(source)
     assert lengths == [16, 16, 8] and len(source) == 3 and y.tolist() == [label for _, label in test.samples]
-    assert (source.n_images, source.batch_size, source.unseen) == (40, 16, 20) and source.among == test.among
+    assert (source.n_images, source.batch_size, source.unseen) == (40, 16, 20)
+    assert source.class_subset == test.class_subset
     preset = ImageClassification(crop_size=224, resize_size=256, interpolation=InterpolationMode.BICUBIC)
     for one, (path, _) in zip(x, test.samples):
         with Image.open(path) as picture:
@@ -483,7 +484,7 @@ def test_the_real_imagenette(monkeypatch):
     new = [label for _, label in imagenette(test_images=500)[1].samples]
     assert np.unique(new, return_counts=True)[1].tolist() == [50] * 10
     x, y, lengths = whole(PhotoBatches(imagenette(20, 20)[0], 20, train=True))
-    assert lengths == [20] and sorted(y.tolist()) == sorted(2 * test.among) and 0.5 < x.std() < 2
+    assert lengths == [20] and sorted(y.tolist()) == sorted(2 * test.class_subset) and 0.5 < x.std() < 2
 
 
 # Recipes.

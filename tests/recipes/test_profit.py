@@ -12,7 +12,7 @@ from paperlib.data.cifar10_images import load_subset
 from paperlib.errors import InputError
 from paperlib.models.layers import QuantConv2d, QuantLinear
 from paperlib.recipes import profiles
-from paperlib.runs.phase_store import Link
+from paperlib.runs.phase_store import StoredPhase
 from paperlib.training import freezing
 from paperlib.training.engine import evaluate
 from paperlib.training.phases import BN_ONLY, Freeze
@@ -111,7 +111,8 @@ def test_rounds(order, rounds):
 
 def test_orders_share_all_before_the_second_round():
     """So comparing them trains little twice."""
-    keys = {order: [link.key for link in Link.chain(recipes.profit(profile="smoke", order=order))] for order in ORDERS}
+    keys = {order: [link.key for link in StoredPhase.chain(recipes.profit(profile="smoke", order=order))]
+            for order in ORDERS}
     names = [p.name for p in recipes.profit(profile="smoke").phases]
     shared = names.index("round 2")
     assert all(keys[order][:shared] == keys["aiwq"][:shared] for order in ORDERS)
@@ -125,7 +126,7 @@ def test_survives_json(order, profile):
     again = recipes.Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
     assert again == recipe
     if not recipe.recorded:
-        assert [a.key for a in Link.chain(again)] == [b.key for b in Link.chain(recipe)]
+        assert [a.key for a in StoredPhase.chain(again)] == [b.key for b in StoredPhase.chain(recipe)]
 
 
 @pytest.mark.parametrize("options, cause", [

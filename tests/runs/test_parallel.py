@@ -14,7 +14,7 @@ from paperlib.errors import InputError
 from paperlib.recipes import Recipe, activations_then_weights, profit
 from paperlib.runs import parallel
 from paperlib.runs.loading import resolve
-from paperlib.runs.phase_store import Link
+from paperlib.runs.phase_store import StoredPhase
 from paperlib.training.phases import Phase
 
 
@@ -50,7 +50,7 @@ def test_as_many_trainings_as_have_cores_and_memory(monkeypatch, tmp_path, cores
 
 
 def shown(found):
-    """(phases of a stretch, what it comes after, its epochs, the longest way from its beginning)"""
+    """(phases of a job, what it comes after, its epochs, the longest way from its beginning)"""
     names = {key: " ".join(p.name for p in s.recipe.phases) for key, s in found.items()}
     return [(names[key], names.get(s.after), s.epochs, s.ahead) for key, s in found.items()]
 
@@ -59,12 +59,12 @@ TREE = [recipe("a 3", "b 2", "c 1"), recipe("a 3", "b 2", "d 5", "e 7"), recipe(
 
 
 def test_stretches_end_where_recipes_end_or_part():
-    assert shown(parallel.stretches(TREE)) == [
+    assert shown(parallel.training_jobs(TREE)) == [
         ("a b", None, 5, 17), ("a b c", "a b", 1, 1), ("a b d e", "a b", 12, 12), ("x", None, 4, 4)]
 
 
 def test_the_same_recipe_twice_is_one():
-    assert len(parallel.stretches([TREE[3], dataclasses.replace(TREE[3], label="again")])) == 1
+    assert len(parallel.training_jobs([TREE[3], dataclasses.replace(TREE[3], label="again")])) == 1
 
 
 def done(link):
@@ -74,19 +74,19 @@ def done(link):
 
 def test_what_is_there_is_not_trained_again():
     for i in (0, 1):
-        done(Link(TREE[0], i))
-    assert shown(parallel.stretches(TREE)) == [("a b c", None, 1, 1), ("a b d e", None, 12, 12), ("x", None, 4, 4)]
+        done(StoredPhase(TREE[0], i))
+    assert shown(parallel.training_jobs(TREE)) == [("a b c", None, 1, 1), ("a b d e", None, 12, 12), ("x", None, 4, 4)]
 
 
 def test_a_stretch_that_broke_off_within_is_one_still():
-    done(Link(TREE[0], 0))
-    assert shown(parallel.stretches(TREE[:1])) == [("a b c", None, 6, 6)]
+    done(StoredPhase(TREE[0], 0))
+    assert shown(parallel.training_jobs(TREE[:1])) == [("a b c", None, 6, 6)]
 
 
 def test_real_recipes_share_what_they_begin_with():
     recipes = [resolve(r) for r in (profit(profile="smoke"), profit(profile="smoke", order="none"),
                                     activations_then_weights("duq", profile="smoke"))]
-    found = list(parallel.stretches(recipes).values())
+    found = list(parallel.training_jobs(recipes).values())
     assert [s.recipe.phases[-1].name for s in found][0] == "float" and len(found) == 5
     total = sum(p.epochs for r in recipes for p in r.phases)
     shared = sum(p.epochs for p in recipes[0].phases[:1]) * 2 + found[1].epochs
@@ -104,7 +104,7 @@ class Worker:
 
     def wait(self):
         told = Recipe.from_dict(json.loads(self.stdin.getvalue()))
-        chain = Link.chain(told)
+        chain = StoredPhase.chain(told)
         with self.lock:
             Worker.running += 1
             Worker.most = max(Worker.most, Worker.running)
@@ -133,7 +133,7 @@ def test_longest_way_first_and_nothing_before_its_beginning(workers, monkeypatch
     Worker.running, Worker.most, Worker.order = 0, 0, []
     parallel.train(TREE, workers)
     assert Worker.most == min(workers, 2)
-    assert all(Link.chain(r)[-1].done for r in TREE) and parallel.stretches(TREE) == {}
+    assert all(StoredPhase.chain(r)[-1].done for r in TREE) and parallel.training_jobs(TREE) == {}
     assert Worker.order[0] == "a b" and set(Worker.order) == {"a b", "a b c", "a b d e", "x"}
     assert Worker.order.index("a b d e") < Worker.order.index("a b c")
 

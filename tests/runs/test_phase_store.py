@@ -18,7 +18,7 @@ from paperlib.data.cifar10_batches import Batches
 from paperlib.data.cifar10_images import load_subset
 from paperlib.errors import InputError
 from paperlib.runs import inventory, phase_store
-from paperlib.runs.phase_store import Link
+from paperlib.runs.phase_store import StoredPhase
 from paperlib.system import paths
 from paperlib.training import checkpoint, resuming
 from paperlib.training.engine import Trainer
@@ -36,7 +36,7 @@ def folder(tmp_path, monkeypatch):
 
 def link(seed=0, epochs=0):
     recipe = recipes.weights_alone(4, profile="smoke", seed=seed)
-    return Link(dataclasses.replace(recipe, phases=(dataclasses.replace(recipe.phases[0], epochs=epochs),)), 0)
+    return StoredPhase(dataclasses.replace(recipe, phases=(dataclasses.replace(recipe.phases[0], epochs=epochs),)), 0)
 
 
 def laid(seed=0, **changes):
@@ -227,7 +227,7 @@ def test_want_of_memory_is_one_line_with_a_cure(monkeypatch, error):
     def train(*args, **options):
         raise error
 
-    monkeypatch.setattr(Link, "_train", train)
+    monkeypatch.setattr(StoredPhase, "_train", train)
     with pytest.raises(InputError, match="phase 'float' of .* broke off, perhaps for want of memory: train fewer"):
         link(0).obtain(None)
     error = RuntimeError("a defect")

@@ -22,7 +22,7 @@ from paperlib.data.cifar10_batches import Batches
 from paperlib.data.cifar10_images import load_subset
 from paperlib.errors import InputError
 from paperlib.runs import parallel
-from paperlib.runs.phase_store import Link
+from paperlib.runs.phase_store import StoredPhase
 from paperlib.system import paths
 from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer, evaluate
@@ -44,7 +44,7 @@ def tiny(method="duq", phase=0, bits=4, change={}, **changes):
 
 def stored(recipe):
     """What each phase left, as plain values and bytes: history, network and moving average."""
-    finals = [checkpoint.load(link.folder / "final.pt") for link in Link.chain(recipe)]
+    finals = [checkpoint.load(link.folder / "final.pt") for link in StoredPhase.chain(recipe)]
     return [[f["history"], *({k: v.numpy().tobytes() if torch.is_tensor(v) else v for k, v in f[part].items()}
                              for part in ("net", "ema"))] for f in finals]
 
@@ -142,14 +142,14 @@ def test_interrupted_run_goes_on_as_if_nothing_had_happened(finished):
 
 def test_interrupted_between_last_epoch_and_final_file(kept, finished, monkeypatch):
     seen, epoch = [], Batches.epoch
-    shutil.rmtree(Link(tiny(), 2).folder)
+    shutil.rmtree(StoredPhase(tiny(), 2).folder)
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr(Batches, "epoch",
                       lambda self, i=0, start=0: seen.append((self.train, i)) or epoch(self, i, start))
         patch.setattr(pd.DataFrame, "to_csv", lambda *args, **options: 1 / 0)
         runs.obtain(tiny())
     assert [i for train, i in seen if train] == [0, 5]      # to calibrate; then the sixth epoch's order
-    assert not Link(tiny(), 2).done and trained(tiny()) == [] and stored(tiny()) == finished[2][0]
+    assert not StoredPhase(tiny(), 2).done and trained(tiny()) == [] and stored(tiny()) == finished[2][0]
 
 
 def test_killed_worker_loses_at_most_an_epoch_and_a_stopped_one_nothing(finished, tmp_path, monkeypatch, processes):
@@ -161,7 +161,7 @@ def test_killed_worker_loses_at_most_an_epoch_and_a_stopped_one_nothing(finished
         for event in map(json.loads, process.stdout):
             if event["phase"] == "activations" and event["batch"] == event["batches"]:
                 break
-        last = tmp_path / how / Link(tiny(), 1).key / "last.pt"     # there soon after the epoch's last batch
+        last = tmp_path / how / StoredPhase(tiny(), 1).key / "last.pt"     # there soon after the epoch's last batch
         while not last.exists() and process.poll() is None:
             time.sleep(0.002)
         {"killed": process.kill, "abandoned": process.stdin.close, "terminated": process.terminate}[how]()
@@ -172,9 +172,9 @@ def test_killed_worker_loses_at_most_an_epoch_and_a_stopped_one_nothing(finished
         assert list(pool.map(end, ends)) == list(ends.values())
     for how in ends:
         monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / how))
-        state = checkpoint.load(Link(tiny(), 1).folder / "last.pt")
+        state = checkpoint.load(StoredPhase(tiny(), 1).folder / "last.pt")
         steps = 4 * state["epoch"] + state["step"]      # a stopped one finishes a step after the saved epoch
-        assert (4 if how == "killed" else 5) <= steps <= 16 and not Link(tiny(), 1).done
+        assert (4 if how == "killed" else 5) <= steps <= 16 and not StoredPhase(tiny(), 1).done
         assert trained(tiny()) == EPOCHS[1 + steps // 4:] and stored(tiny()) == finished[2][0]
 
 
@@ -208,7 +208,7 @@ class Fake:
 def test_error_in_a_worker_arrives_when_the_others_have_ended(monkeypatch, processes, capsys):
     start, other, calls = subprocess.Popen, Fake([], code=0), itertools.count()
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **b: other if next(calls) else start(*a, **b))
-    last = Link(tiny(), 0).folder / "last.pt"
+    last = StoredPhase(tiny(), 0).folder / "last.pt"
     last.parent.mkdir(parents=True)
     last.write_text("not a checkpoint")
     with pytest.raises(InputError, match=f"{last} is damaged"):
@@ -268,7 +268,7 @@ def test_teacher_is_an_earlier_phase(kept):
 
 
 def test_damaged_file_costs_one_phase(kept, finished):
-    link = Link(tiny(), 1)
+    link = StoredPhase(tiny(), 1)
     for file in ("final.pt", "last.pt"):
         (link.folder / file).write_text("not a checkpoint")
         with pytest.raises(InputError, match=f"delete the folder {link.folder} and run"):

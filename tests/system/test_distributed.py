@@ -25,7 +25,7 @@ from paperlib.data.cifar10_images import load_subset
 from paperlib.models import Scheme
 from paperlib.recipes import profiles
 from paperlib.runs import phase_store
-from paperlib.runs.phase_store import Link
+from paperlib.runs.phase_store import StoredPhase
 from paperlib.system import distributed, paths
 from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer
@@ -265,7 +265,7 @@ def torchrun(folder, photographs):
 
 def test_torchrun_stopped_and_started_again(both, photographs, tmp_path):
     """What is lost is nothing: the end is that of two processes that were never stopped."""
-    links = Link.chain(stages())
+    links = StoredPhase.chain(stages())
     first = torchrun(tmp_path, photographs)
     try:
         last, deadline = tmp_path / links[1].key / "last.pt", time.monotonic() + 120

@@ -24,7 +24,7 @@ RECIPES = {"profit": lambda p: recipes.profit(profile=p),
            "qil vgg7": lambda p: recipes.qil("vgg7", profile=p),
            "qil": lambda p: recipes.qil("resnet18", profile=p), "vgg7": lambda p: recipes.vgg7("TTQ", profile=p)}
 OTHER = {"name": "mine", "what": "mine", "data": "cifar10", "weights": "some.pt", "teacher": "torchvision/resnet18",
-         "accuracy_bits": (7,), "ablation_bits": (7,), "plays": "smoke", "num_classes": 1000, "input_size": 128}
+         "accuracy_bits": (7,), "ablation_bits": (7,), "replays": "smoke", "num_classes": 1000, "input_size": 128}
 
 
 def another(profile, name):
@@ -53,7 +53,7 @@ def test_every_setting_takes_effect_or_is_refused_by_name(profile, recipe, name)
     try:
         assert make(another(scale, name)).identity() != before
     except InputError as refused:
-        assert name in str(refused) or name == "plays" and "data" in str(refused), refused
+        assert name in str(refused) or name == "replays" and "data" in str(refused), refused
 
 
 def test_what_is_known_to_be_ignored():
@@ -61,7 +61,7 @@ def test_what_is_known_to_be_ignored():
                               ("profit", "vgg_width", 0.5), ("profit", "seeds", 7), ("profit", "accuracy_bits", "3 2"),
                               ("weights_alone", "teacher", "none"), ("weights_alone measure", "round_epochs", 7),
                               ("activations_then_weights", "bn_epochs", 3), ("profit, its own rate", "lr", 0.7),
-                              ("qil vgg7", "spares", "false"), ("profit, nothing else", "bn_epochs", 2)]:
+                              ("qil vgg7", "reuse_recorded", "false"), ("profit, nothing else", "bn_epochs", 2)]:
         with pytest.raises(InputError, match=rf"the recipe {make.split()[0].strip(',')} .* has no use for {name}="):
             RECIPES[make](profiles.changed("laptop", **{name: value}))
     with pytest.raises(InputError, match="has no use for batch_size=64: leave batch_size out, or add paper=False"):

@@ -346,8 +346,8 @@ class Source:
     logits = torch.tensor([[9.0, 0, 0, 0], [0, 1, 2, 0], [5, 0, 4, 0], [0, 0, 0, 3], [7, 0, 0, 6], [0, 8, 0, 0]])
     labels = torch.tensor([0, 2, 2, 3, 3, 0])
 
-    def __init__(self, unseen, among):
-        self.unseen, self.among = unseen, among
+    def __init__(self, unseen, class_subset):
+        self.unseen, self.class_subset = unseen, class_subset
 
     def __len__(self):
         return 2
@@ -356,10 +356,10 @@ class Source:
         yield from list(zip(self.logits.split(4), self.labels.split(4)))[start:]
 
 
-@pytest.mark.parametrize("among", [None, [2, 3]])
+@pytest.mark.parametrize("class_subset", [None, [2, 3]])
 @pytest.mark.parametrize("unseen", [0, 3, 5, 6])
-def test_evaluation_of_unseen_images_and_among_some_classes(unseen, among):
-    source = Source(unseen, among)
+def test_evaluation_of_unseen_images_and_among_some_classes(unseen, class_subset):
+    source = Source(unseen, class_subset)
     found = evaluate(nn.Identity(), source)
     loss = F.cross_entropy(source.logits.double(), source.labels, reduction="none")
     right = torch.tensor([1, 1, 0, 1, 0, 0]).double()
@@ -369,6 +369,6 @@ def test_evaluation_of_unseen_images_and_among_some_classes(unseen, among):
         if suffix and unseen in (0, 6):
             continue
         wanted |= {"loss" + suffix: loss[:n].mean().item(), "accuracy" + suffix: 100 * right[:n].mean().item()}
-        if among:
+        if class_subset:
             wanted["accuracy_among" + suffix] = 100 * right_among[:n].mean().item()
     assert found == pytest.approx(wanted, rel=1e-6) and list(found) == list(wanted)

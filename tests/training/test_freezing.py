@@ -15,7 +15,7 @@ from paperlib.errors import InputError
 from paperlib.models import Scheme, fused_conv
 from paperlib.models.layers import QuantConv2d, QuantLinear
 from paperlib.quantizers import Quantizer
-from paperlib.runs.phase_store import Link
+from paperlib.runs.phase_store import StoredPhase
 from paperlib.training import freezing
 from paperlib.training.engine import Trainer, parameter_groups
 from paperlib.training.phases import BN_ONLY, Freeze, Phase
@@ -222,6 +222,6 @@ def test_an_identity_path_is_no_layer(tmp_path, monkeypatch):
     moved = {key for key, value in before.items() if not torch.equal(value, net.state_dict()[key])}
     assert {key.rpartition(".")[0] for key in moved} == norms
     assert {"features.3.conv.0.1.weight", "features.3.conv.3.bias"} <= moved     # a block with an identity path
-    layers = pd.read_csv(Link(run.recipe, 1).folder / "layers.csv")
+    layers = pd.read_csv(StoredPhase(run.recipe, 1).folder / "layers.csv")
     assert layers.layer.tolist() == plan.layer.tolist()
     assert (layers.iterations.isna() == (plan.kind == "identity")).all()

@@ -10,7 +10,7 @@ import torch
 
 from paperlib import recipes, runs
 from paperlib.errors import InputError
-from paperlib.runs.phase_store import Link
+from paperlib.runs.phase_store import StoredPhase
 from paperlib.system import code_hash, paths, provenance
 from paperlib.training import checkpoint
 from paperlib.training.torch_settings import assumed
@@ -32,7 +32,7 @@ def tiny(**changes):
 
 def left(recipe):
     """History and bytes of the network of each phase."""
-    finals = [checkpoint.load(link.folder / "final.pt") for link in Link.chain(recipe)]
+    finals = [checkpoint.load(link.folder / "final.pt") for link in StoredPhase.chain(recipe)]
     return [(f["history"], {k: v.numpy().tobytes() for k, v in f["net"].items() if torch.is_tensor(v)}) for f in finals]
 
 
@@ -81,7 +81,7 @@ def test_settings_of_the_process_do_not_reach_a_training(folder, monkeypatch):
     monkeypatch.setenv("PAPERLIB_RUNS", str(folder / "again"))
     with odd():
         before = settings()
-        for link in Link.chain(tiny()):
+        for link in StoredPhase.chain(tiny()):
             link.obtain(lambda **event: None)
         assert settings() == before
     assert left(tiny()) == expected
@@ -108,7 +108,7 @@ def test_a_worker_trains_nothing_under_another_key():
     """The right key gets as far as the data, which are refused."""
     recipe = tiny(train_images=45)
     for key, says in (("0" * 16, "has changed since this training was asked for: restart the kernel"),
-                      (Link.chain(recipe)[-1].key, "cannot take 45 images")):
+                      (StoredPhase.chain(recipe)[-1].key, "cannot take 45 images")):
         with subprocess.Popen([sys.executable, "-m", "paperlib.runs.worker", key], cwd=paths.ROOT, text=True,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             print(json.dumps(recipe.to_dict()), file=process.stdin, flush=True)
