@@ -68,7 +68,7 @@ def against_autograd(q: Quantizer, x: Tensor) -> pd.DataFrame:
     """
     x = x.detach().clone().requires_grad_()
     upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    place = position(x.detach(), q.placed(), q.grid).detach()
+    place = position(x.detach(), q.float32_affine(), q.grid).detach()
     upstream[((place - q.grid.code_min).abs() < 1e-4) | ((place - q.grid.code_max).abs() < 1e-4)] = 0
     names = [name for name, _ in q.named_parameters()]
     found = torch.autograd.grad(q(x), [x, *q.parameters()], upstream)

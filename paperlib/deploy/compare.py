@@ -70,7 +70,7 @@ def _looked_at(net: nn.Module, images: Tensor, names: Iterable[str]) -> tuple[di
     def look(name: str, quantizer: Quantizer):
         def hook(module, args):
             codes[name] = quantizer.encode(args[0])
-            affine = quantizer.placed()
+            affine = quantizer.float32_affine()
             places[name] = (position(args[0], affine, quantizer.grid) if affine is not None
                             else torch.full_like(args[0], float("nan")))
         return hook

@@ -173,7 +173,7 @@ def spacing(quantizer: Quantizer, name: str = "this layer") -> tuple[Tensor, Ten
     """
     grid, levels = quantizer.grid, quantizer.levels().double()
     step = (levels[..., -1] - levels[..., 0]) / (grid.n_levels - 1)
-    affine = quantizer.placed()
+    affine = quantizer.float32_affine()
     origin = levels[..., 0] - grid.code_min * step
     if affine is not None and not grid.zero:        # without the rounding of the difference
         origin = torch.as_tensor(affine.out_offset, dtype=torch.float64).expand_as(step)

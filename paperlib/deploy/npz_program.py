@@ -148,7 +148,7 @@ class _Writer(torch.fx.Interpreter):
         if numbers != "codes":
             return self.step("codes", numbers, code_min=grid.code_min,
                              arrays={"thresholds": thresholds(quantizer, self.program.fraction)})
-        affine = quantizer.placed()
+        affine = quantizer.float32_affine()
         if affine is None or grid.zero or target != self.first:
             raise InputError(f"{target}: the image has to go to one layer, with an evenly spaced quantizer, got "
                              f"{type(quantizer).__name__}: use another method for activations")

@@ -83,7 +83,7 @@ class Writer:
         return codes
 
     def round(self, x: str, quantizer: Quantizer, name: str) -> str:
-        affine, grid = quantizer.placed(), quantizer.grid
+        affine, grid = quantizer.float32_affine(), quantizer.grid
         if affine is None or type(quantizer).gain is not Quantizer.gain:
             raise InputError(f"{name}: {type(quantizer).__name__} does not round its input to an evenly spaced grid, "
                              "which is all that QuantizeLinear does: use another method for activations")
@@ -109,7 +109,7 @@ class Writer:
             found, limits = self.operations[node], clip_of(self.operations[node])
             if found and found.name == "layer":
                 quantizer = getattr(self.modules[node.target], "input_quantizer", None)
-                if quantizer is None or quantizer.placed() is None or type(quantizer).gain is not Quantizer.gain:
+                if quantizer is None or quantizer.float32_affine() is None or type(quantizer).gain is not Quantizer.gain:
                     return None
                 low, top = quantizer.codes(torch.tensor([low, top]).double()).int().tolist()
                 return quantizer, low, top

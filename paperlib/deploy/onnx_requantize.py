@@ -17,7 +17,7 @@ def rounding(layer: IntegerLayer, quantizer: Quantizer, low: int, top: int) -> t
     its scale; ``room``: a whole number, room * weight fits 8 bits; ``bias``: int64 (out,); ``scale``: float64 (out,),
     above 0, in the middle of what is right and at least 5e-6 of itself from what is not.
     """
-    grid, affine = quantizer.grid, quantizer.placed()
+    grid, affine = quantizer.grid, quantizer.float32_affine()
     per_unit = grid.steps / float(affine.in_scale)
     slope = layer.scale.numpy() * per_unit
     shift = (layer.bias.numpy() - float(affine.in_offset)) * per_unit + grid.zero

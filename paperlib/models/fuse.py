@@ -1,4 +1,4 @@
-"""Let each quantized convolution do the batch norm and the activation before it as well (paperlib/models/fused_conv.py)."""
+"""Let each quantized convolution do the batch norm and the activation before it as well (fused_conv.py)."""
 from __future__ import annotations
 
 from collections import Counter
@@ -51,7 +51,7 @@ def fuse(net: nn.Module) -> nn.Module:
         norm = only((previous.args or [None])[0] if activation else previous, nn.BatchNorm2d)
         if norm is None or norm.running_mean is None or norm.weight is None or hooked(layer):
             norm = activation = None
-        layer.before = fused_conv.Before(norm, type(activation) if activation else None)
+        layer.before = fused_conv.FusedPrologue(norm, type(activation) if activation else None)
         if norm is not None:
             norm.__class__ = Deferred
         if activation:

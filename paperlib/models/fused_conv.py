@@ -25,7 +25,7 @@ CLIPS = {None: (-math.inf, math.inf), nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish)
 
 
-class Seen(NamedTuple):
+class LayerInput(NamedTuple):
     """A quantized input as a layer used it: x * unit + shift, with a border of ``shift``; the output's gain or None."""
 
     x: Tensor
@@ -34,7 +34,7 @@ class Seen(NamedTuple):
     gain: Tensor | None
 
 
-class Before(NamedTuple):
+class FusedPrologue(NamedTuple):
     """What a convolution does on the way to its input quantizer."""
 
     norm: nn.BatchNorm2d | None
@@ -49,7 +49,7 @@ class Before(NamedTuple):
 WORTH = 2**18    # numbers in an input from which on it pays to recompute a quantizer that has no batch norm before it
 
 
-def fits(before: Before, z: Tensor) -> bool:
+def fits(before: FusedPrologue, z: Tensor) -> bool:
     """Single or double precision, without autocast, and large enough; not where torch writes down the plain form."""
     return (z.dtype.itemsize >= 4 and not kernels.recording()
             and not torch.is_autocast_enabled(z.device.type) and (before.norm is not None or z.numel() >= WORTH))
@@ -126,7 +126,7 @@ class _FusedConv(torch.autograd.Function):
         constant = shift if s.shifted and shift else None
         output = s.layer.convolve(code, weight * step, s.layer.shifted_bias(weight, constant))
         if s.layer.watch is not None:
-            s.layer.watch(s.layer, weight, output, Seen(code, step, constant or 0.0, None))
+            s.layer.watch(s.layer, weight, output, LayerInput(code, step, constant or 0.0, None))
         return output
 
     @staticmethod
@@ -194,7 +194,7 @@ def _clipped(g: Tensor, z: Tensor, chain: Chain, s: Settings) -> tuple[Tensor | 
     return tuple((g * (t == bound)).sum() if want else 0.0 for want, (bound, _) in zip(wanted, ends))
 
 
-def conv(layer: nn.Module, before: Before, z: Tensor, weight: Tensor) -> Tensor:
+def conv(layer: nn.Module, before: FusedPrologue, z: Tensor, weight: Tensor) -> Tensor:
     """``layer`` (a QuantConv2d whose input quantizer has an affine grid) on what ``before`` makes of ``z``.
 
     ``weight`` is the quantized one.
@@ -209,4 +209,4 @@ def conv(layer: nn.Module, before: Before, z: Tensor, weight: Tensor) -> Tensor:
     with torch.no_grad():
         norm = Norm.of(bn, z)
     parameters = (None, None) if bn is None else (bn.weight, bn.bias)
-    return _FusedConv.apply(z, *parameters, *q.placed(), weight, layer.bias, norm, settings)
+    return _FusedConv.apply(z, *parameters, *q.float32_affine(), weight, layer.bias, norm, settings)

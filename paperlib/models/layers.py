@@ -24,7 +24,7 @@ class _Quantized:
     weight_quantizer: Quantizer | None
     input_floor: float = -math.inf      # what the graph says that no input lies below, which a method may ignore
     # called in each forward with (self, quantized weight, output, what was quantized): see instability.Aiwq
-    watch: Callable[[nn.Module, Tensor, Tensor, fused_conv.Seen], None] | None = None
+    watch: Callable[[nn.Module, Tensor, Tensor, fused_conv.LayerInput], None] | None = None
 
     def __getstate__(self) -> dict:
         """What copies and files hold: all but ``watch``, which is for this very layer."""
@@ -58,7 +58,7 @@ class QuantConv2d(_Quantized, nn.Conv2d):
     """
 
     pad_value: float = 0.0
-    before: fused_conv.Before | None = None      # what models.fuse has this layer do as well
+    before: fused_conv.FusedPrologue | None = None      # what models.fuse has this layer do as well
 
     @classmethod
     def from_float(cls, conv: nn.Conv2d) -> "QuantConv2d":
@@ -79,13 +79,13 @@ class QuantConv2d(_Quantized, nn.Conv2d):
         if not self.pad_value or not any(self.padding):
             x, shift = (input if q is None else q(input)), None
         else:
-            x, shift = (input - self.pad_value, self.pad_value) if q is None else q.split(input)
+            x, shift = (input - self.pad_value, self.pad_value) if q is None else q.quantize_with_offset(input)
         gain, bias = self.gain(input), self.shifted_bias(weight, shift)
         output = self.convolve(x, weight, bias if gain is None else None)
         if gain is not None:
             output = output * gain if bias is None else output * gain + bias.view(-1, 1, 1)
         if self.watch is not None:
-            self.watch(self, weight, output, fused_conv.Seen(x, 1.0, shift or 0.0, gain))
+            self.watch(self, weight, output, fused_conv.LayerInput(x, 1.0, shift or 0.0, gain))
         return output
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -98,8 +98,8 @@ class QuantConv2d(_Quantized, nn.Conv2d):
         constant = shift * weight.sum((1, 2, 3))
         return constant if self.bias is None else self.bias + constant
 
-    def respond(self, seen: fused_conv.Seen, weight: Tensor, outputs: Tensor | None = None, inputs: Tensor | None = None
-                ) -> Tensor:
+    def respond(self, seen: fused_conv.LayerInput, weight: Tensor, outputs: Tensor | None = None,
+                inputs: Tensor | None = None) -> Tensor:
         """What ``weight`` gives on the same input, without bias: all of it, or the part between these channels."""
         x = seen.x
         if outputs is None:
@@ -137,11 +137,11 @@ class QuantLinear(_Quantized, nn.Linear):
         if gain is not None:
             output = output * gain if self.bias is None else output * gain + self.bias
         if self.watch is not None:
-            self.watch(self, weight, output, fused_conv.Seen(x, 1.0, 0.0, gain))
+            self.watch(self, weight, output, fused_conv.LayerInput(x, 1.0, 0.0, gain))
         return output
 
-    def respond(self, seen: fused_conv.Seen, weight: Tensor, outputs: Tensor | None = None, inputs: Tensor | None = None
-                ) -> Tensor:
+    def respond(self, seen: fused_conv.LayerInput, weight: Tensor, outputs: Tensor | None = None,
+                inputs: Tensor | None = None) -> Tensor:
         """As QuantConv2d's."""
         output = F.linear(seen.x if inputs is None else seen.x[..., inputs], weight)
         return output if seen.gain is None else output * seen.gain

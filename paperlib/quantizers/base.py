@@ -24,7 +24,7 @@ class Quantizer(Stateful):
     A method subclasses this, names its ``roles`` and ``bit_widths``, builds its ``grid`` and says in :meth:`affine`
     where the grid lies; a method whose levels are not evenly spaced in x writes :meth:`codes`, :meth:`values` and
     :meth:`surrogate` instead.  Data set its parameters in :meth:`set_span`, or, if its range is a function of the
-    weight at hand, in :meth:`follow`.
+    weight at hand, in :meth:`update_range_from_weight`.
 
     ``role``: "weight" or "activation".  ``bits``: one of the method's bit-widths.  ``signed``: whether the grid has
     both signs; weights always do.  ``floor``: the least value that an unsigned input can take (0 after ReLU, -3/8
@@ -84,11 +84,11 @@ class Quantizer(Stateful):
 
     def codes(self, x: Tensor) -> Tensor:
         """The integer codes of ``x``, as floating-point numbers."""
-        return F.codes_(F.position(x, self.placed(), self.grid), self.grid)
+        return F.codes_(F.position(x, self.float32_affine(), self.grid), self.grid)
 
     def values(self, code: Tensor) -> Tensor:
         """The reals that floating-point codes stand for."""
-        return F.values_(code.clone(), self.placed(), self.grid)
+        return F.values_(code.clone(), self.float32_affine(), self.grid)
 
     def surrogate(self, x: Tensor) -> Tensor:
         """A function of ``x`` and the parameters whose gradient stands in for that of the staircase."""
@@ -102,7 +102,7 @@ class Quantizer(Stateful):
         """Set the parameters so that the grid reaches ``span`` (of the quantizer's ``shape``) beyond its offset."""
         raise NotImplementedError
 
-    def follow(self, x: Tensor) -> None:
+    def update_range_from_weight(self, x: Tensor) -> None:
         """Take the range from the weight ``x`` (not empty)."""
         raise NotImplementedError
 
@@ -142,20 +142,20 @@ class Quantizer(Stateful):
 
     def forward(self, x: Tensor) -> Tensor:
         """Fake-quantize ``x``: same shape and dtype, values from :meth:`levels`; differentiable."""
-        y, shift = self.split(x, together=True)
+        y, shift = self.quantize_with_offset(x, together=True)
         return y
 
-    def split(self, x: Tensor, together: bool = False) -> tuple[Tensor, Tensor | float]:
+    def quantize_with_offset(self, x: Tensor, together: bool = False) -> tuple[Tensor, Tensor | float]:
         """(y, shift) with ``y + shift`` the quantized ``x``; shift is the level that stands for the floor.
 
         ``together``: y is the quantized x and shift is 0.
         """
         if x.dtype.itemsize < 4:
-            y, shift = self.split(x.float(), together)
+            y, shift = self.quantize_with_offset(x.float(), together)
             return y.to(x.dtype), shift
         self.observe(x)
         self._require_calibrated()
-        affine = self.placed()
+        affine = self.float32_affine()
         if affine is None:
             with torch.no_grad():
                 y = self.values(self.codes(x))
@@ -199,10 +199,10 @@ class Quantizer(Stateful):
         """Called with every input, before anything is done with it."""
         if self.follows and x.numel():
             with torch.no_grad():
-                self.follow(x.detach())
+                self.update_range_from_weight(x.detach())
             self.calibrated = self.calibrated or next(self.parameters(), None) is None
 
-    def placed(self) -> Affine | None:
+    def float32_affine(self) -> Affine | None:
         """:meth:`affine`, in float32 where the parameters have half precision."""
         affine = self.affine()
         if affine is None or affine.in_scale.dtype.itemsize >= 4:

@@ -60,11 +60,11 @@ class BC(_Binary):
         super().__init__(**settings)
         self.calibrated = True
 
-    def split(self, x: Tensor, together: bool = False) -> tuple[Tensor, Tensor | float]:
+    def quantize_with_offset(self, x: Tensor, together: bool = False) -> tuple[Tensor, Tensor | float]:
         if self.training and isinstance(x, nn.Parameter):
             with torch.no_grad():
                 x.clamp_(-1, 1)
-        return super().split(x, together)
+        return super().quantize_with_offset(x, together)
 
     def surrogate(self, x: Tensor) -> Tensor:
         return x
@@ -109,7 +109,7 @@ class BWN(_Binary):
     per_channel = True
     follows = True
 
-    def follow(self, x: Tensor) -> None:
+    def update_range_from_weight(self, x: Tensor) -> None:
         self.alpha.copy_(self.rows(x.abs()).mean(1, dtype=torch.float64).reshape(self.shape))
 
     def surrogate(self, x: Tensor) -> Tensor:

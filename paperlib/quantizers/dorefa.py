@@ -50,7 +50,7 @@ class DoReFa(Quantizer):
     def affine(self) -> Affine | None:
         return None if self.role == "weight" else Affine(self.scale, self.scale)
 
-    def follow(self, x: Tensor) -> None:
+    def update_range_from_weight(self, x: Tensor) -> None:
         self.scale.copy_(self.rows(x.abs()).mean(1, dtype=torch.float64).reshape(self.shape))
 
     def squeezed(self, w: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Loops over whole tensors: in torch, which runs everywhere, and in C where a compiler is at hand.
 
-The C form (paperlib/quantizers/kernels.c) goes over memory once where torch goes three or four times.  It quantizes to the same
-bits; loops with batch norm in them and sums agree up to rounding.  It is built at first use, in about a second
-(paperlib/system/c_compiler.py); ``PAPERLIB_C=0`` in the environment does without.
+The C form (kernels.c) goes over memory once where torch goes three or four times.  It quantizes to the same bits; loops
+with batch norm in them and sums agree up to rounding.  It is built at first use, in about a second (c_compiler.py);
+``PAPERLIB_C=0`` in the environment does without.
 """
 from __future__ import annotations
 

@@ -57,12 +57,12 @@ class LSQ(Quantizer):
         images = x.shape[0] if self.role == "activation" and x.dim() else 1
         self.group_size = max(1, x.numel() // max(1, images * self.s.numel()))
 
-    def slowed(self, parameter: Tensor) -> Tensor:
+    def scale_gradient(self, parameter: Tensor) -> Tensor:
         """The parameter with LSQ's factor on its gradient."""
         return straight_through(parameter.detach(), parameter / (self.group_size * self.grid.code_max) ** 0.5)
 
     def affine(self) -> Affine:
-        s = at_least(self.slowed(self.s), 1e-8)
+        s = at_least(self.scale_gradient(self.s), 1e-8)
         return Affine(s, s)
 
     def set_span(self, span: Tensor) -> None:
@@ -105,7 +105,7 @@ class LSQPlus(LSQ):
         affine = super().affine()
         if self.role == "weight":
             return affine
-        beta = self.slowed(self.beta)
+        beta = self.scale_gradient(self.beta)
         return affine._replace(in_offset=beta, out_offset=beta)
 
     def set_range(self, sample: Sample, method: str, options: dict) -> None:

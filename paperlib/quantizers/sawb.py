@@ -51,6 +51,6 @@ class SAWB(Quantizer):
         scale = (2 if self.grid.zero else 1) * self.clip
         return Affine(scale, scale)
 
-    def follow(self, x: Tensor) -> None:
+    def update_range_from_weight(self, x: Tensor) -> None:
         once = torch.ones(1, 1, dtype=torch.bool, device=x.device)
         self.clip.copy_(span(Sample(self.rows(x.abs()), once, self.shape), self.grid, "sawb"))

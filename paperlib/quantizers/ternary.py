@@ -58,7 +58,7 @@ class TWN(_Ternary):
         super().__init__(**settings)
         self.register_buffer("alpha", torch.ones(self.shape))
 
-    def follow(self, x: Tensor) -> None:
+    def update_range_from_weight(self, x: Tensor) -> None:
         x = self.rows(x.abs())
         delta = 0.7 * x.mean(1, dtype=torch.float64).to(x.dtype)
         self.delta.copy_(delta.reshape(self.shape))
@@ -101,7 +101,7 @@ class TTQ(_Ternary):
             mean = _mean_where(side, side > self.rows(self.delta))
             scale.copy_(torch.where(mean > 0, mean, 1).reshape(self.shape))
 
-    def follow(self, x: Tensor) -> None:
+    def update_range_from_weight(self, x: Tensor) -> None:
         self.delta.copy_(0.05 * self.rows(x.abs()).amax(1).reshape(self.shape))
 
     def values(self, code: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..models.fused_conv import Seen
+from ..models.fused_conv import LayerInput
 from ..models.layers import QuantConv2d, QuantLinear
 from .output_moments import Change, Moments, Snapshot, divergence, moments_again, rows
 
@@ -34,7 +34,7 @@ class _Watched:
         self.average = self.total = self.largest = 0.0
         self.iterations = self.dead = self.not_finite = 0
 
-    def moments(self, now: Snapshot, output: Tensor, seen: Seen) -> tuple[Moments, Moments] | None:
+    def moments(self, now: Snapshot, output: Tensor, seen: LayerInput) -> tuple[Moments, Moments] | None:
         """Those of ``output``, and of what the weight before would have given; None where there is none before."""
         if self.previous is None:
             return None
@@ -152,7 +152,7 @@ class Aiwq:
 
     def _watch(self, name: str, watched: _Watched) -> Callable:
         @torch.no_grad()
-        def watch(layer: nn.Module, weight: Tensor, output: Tensor, seen: Seen) -> None:
+        def watch(layer: nn.Module, weight: Tensor, output: Tensor, seen: LayerInput) -> None:
             if not layer.training:
                 return
             if self._pending is None or layer is not watched.layer:

@@ -90,7 +90,7 @@ class Trainer:
         self.seed, self.first_epoch, self.epoch, self.step, self.history = seed, first_epoch, 0, 0, []
         self.seconds, self.sums = 0.0, torch.zeros(4, dtype=torch.float64)
         self.device, self.precision = train.device, precision
-        self.still = [] if phase.freeze is None else freezing.apply(net, phase.freeze, frozen)
+        self.frozen_norms = [] if phase.freeze is None else freezing.apply(net, phase.freeze, frozen)
         weight = phase.averaging_weight(len(train))
         for module in net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -185,7 +185,7 @@ class Trainer:
 
     def _train_epoch(self, report, save, stop: Stop) -> None:
         self.net.train()
-        for norm in self.still:
+        for norm in self.frozen_norms:
             norm.eval()
         batches, every = len(self.train_batches), 1 if self.device.type == "cpu" else 50     # looking stalls a GPU
         start = saved = time.perf_counter()
@@ -215,8 +215,10 @@ class Trainer:
                 saved = now
 
     def train_step(self, x: Tensor, y: Tensor) -> Tensor:
-        """Make one update, without waiting for the device; returns sums over the images at hand: label loss, loss, right
-        answers, images."""
+        """Make one update, without waiting for the device; returns sums over the images at hand.
+
+        These are label loss, loss, right answers and images.
+        """
         phase = self.phase
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             logits = self.model(x)

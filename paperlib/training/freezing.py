@@ -53,11 +53,11 @@ def norms_behind(net: nn.Module) -> dict[str, str]:
 
 def apply(net: nn.Module, freeze: Freeze, names: Iterable[str]) -> list[nn.Module]:
     """Stop the training of these layers, in place; returns the batch norms that must stay in evaluation mode."""
-    behind, still = {} if freeze.norms else norms_behind(net), []
+    behind, frozen_norms = {} if freeze.norms else norms_behind(net), []
     for name in names:
         layer = net.get_submodule(name)
         for parameter in layer.parameters(recurse=not freeze.quantizers):
             parameter.requires_grad_(False)
         if name in behind:
-            still.append(net.get_submodule(behind[name]).requires_grad_(False))
-    return still
+            frozen_norms.append(net.get_submodule(behind[name]).requires_grad_(False))
+    return frozen_norms

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..models.fused_conv import Seen
+from ..models.fused_conv import LayerInput
 from ..quantizers import kernels
 from ..quantizers.functional import SMALLEST
 from ..system import distributed
@@ -78,7 +78,7 @@ class Snapshot(NamedTuple):
         return cls(weight.clone() if quantizer is None else weight, scale.detach().float().clamp_min(SMALLEST))
 
 
-def moments_again(layer: nn.Module, old: Snapshot, seen: Seen) -> Moments:
+def moments_again(layer: nn.Module, old: Snapshot, seen: LayerInput) -> Moments:
     """Moments of the output that the old weight gives on the same input, by computing the layer a second time.
 
     On a GPU that is cheaper than to look for the weights that changed, since nothing has to wait for the device.
@@ -110,7 +110,7 @@ class Change(NamedTuple):
         places = (change.abs() > least).nonzero()
         return cls(ratio.flatten().expand(len(new.weight)), places, change[tuple(places.T)])
 
-    def old_moments(self, layer: nn.Module, new: Moments, output: Tensor, seen: Seen) -> Moments:
+    def old_moments(self, layer: nn.Module, new: Moments, output: Tensor, seen: LayerInput) -> Moments:
         """Moments of the output that the old weight gives on the same input, from the new ones.
 
         They follow from the ratio of the scales; only channels in which a code has changed are looked at again.
@@ -125,7 +125,7 @@ class Change(NamedTuple):
             old.mean[outputs], old.var[outputs] = part.mean, part.var
         return old
 
-    def _sparse(self, layer: nn.Module, output: Tensor, seen: Seen, offset: Tensor, centre: Tensor
+    def _sparse(self, layer: nn.Module, output: Tensor, seen: LayerInput, offset: Tensor, centre: Tensor
                 ) -> tuple[Tensor, Moments] | None:
         """(channels, moments) by a loop in C, weight by weight; None where it can't be, or a convolution is faster."""
         shape, unit = layer.weight.shape, seen.unit
@@ -151,7 +151,7 @@ class Change(NamedTuple):
         mean, square = torch.from_numpy(sums / count).unbind(1)
         return torch.from_numpy(outputs), Moments(torch.from_numpy(centre) + mean, square - mean**2, count)
 
-    def _dense(self, layer: nn.Module, output: Tensor, seen: Seen, offset: Tensor) -> tuple[Tensor, Moments]:
+    def _dense(self, layer: nn.Module, output: Tensor, seen: LayerInput, offset: Tensor) -> tuple[Tensor, Moments]:
         """(channels, moments) by a convolution between the channels that are concerned."""
         outputs, inputs = (self.places[:, k].unique() for k in (0, 1))
         change = torch.zeros_like(layer.weight).index_put_(tuple(self.places.T), self.amount)

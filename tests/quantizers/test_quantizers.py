@@ -168,16 +168,16 @@ def test_grid(case):
 
 
 @each(bits="one")
-def test_split(case):
+def test_quantize_with_offset(case):
     q, x = case.calibrated(), case.data(1)
-    y, shift = q.split(x)
+    y, shift = q.quantize_with_offset(x)
     torch.testing.assert_close(y + shift, q(x), **EXACT)
     offset = case.floor if case.name in ("duq", "lsq+") else 0
     if not (case.name == "lsq+" and case.signed):
         assert torch.as_tensor(shift).item() == offset
     x.requires_grad_()
     sums = [sum(torch.as_tensor(part, dtype=x.dtype).square().sum() for part in parts)
-            for parts in (q.split(x)[:1], [q(x) - shift])]
+            for parts in (q.quantize_with_offset(x)[:1], [q(x) - shift])]
     wanted = [x, *(p for name, p in q.named_parameters() if name not in ("d", "beta"))]     # those move the shift
     torch.testing.assert_close(*(torch.autograd.grad(total, wanted) for total in sums), rtol=1e-10, atol=1e-10)
 
@@ -574,7 +574,7 @@ def test_ties_and_edges_on_exact_numbers(case):
     with torch.no_grad():
         for name, tensor in (*q.named_parameters(), *q.named_buffers()):
             tensor.fill_({"s": step, "beta": beta}.get(name, span))
-    q.calibrated, q.follow = True, lambda x: None
+    q.calibrated, q.update_range_from_weight = True, lambda x: None
     ties = [i + .5 for i in range(first, first + n - 1)]    # Python's own round() is half to even, too
     x, want = (low + (torch.tensor(t).double() - first) * step for t in (ties, [round(tie) for tie in ties]))
     assert torch.equal(q(x), want)
