@@ -17,7 +17,7 @@ from ..models.value_bounds import HARDSWISH_MIN, input_floors
 from ..quantizers import Quantizer
 from ..runs import Run
 from ..runs.tables import named
-from .layer_inputs import first_test_images, look_at_inputs
+from .layer_inputs import capture_inputs, first_test_images
 from .quantization_error import percentile
 
 BINS = 48           # of a histogram, from -3/8 to the 99.9th percentile
@@ -126,7 +126,8 @@ def shares(q: Quantizer, x: Tensor) -> Tensor:
 
 def _collect(run: Run, net: nn.Module, look: Callable[[str, nn.Module, Tensor], Iterable[dict]]) -> pd.DataFrame:
     """The rows that ``look(name, layer, input)`` gives for each layer behind an h-swish, in their order."""
-    rows: dict[str, Iterable[dict]] = {name: [] for name in layers(net)}
-    look_at_inputs(net, first_test_images(run, net), rows,
-                   lambda name, layer, x: rows.update({name: look(name, layer, x)}))
-    return pd.DataFrame([{"layer": name, **row} for name in rows for row in rows[name]])
+    names = layers(net)
+    inputs = capture_inputs(net, first_test_images(run, net), names)
+    with torch.no_grad():
+        return pd.DataFrame([{"layer": name, **row} for name in names
+                             for row in look(name, net.get_submodule(name), inputs[name])])

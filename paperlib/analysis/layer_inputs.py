@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -26,16 +26,17 @@ def test_batches(run: Run) -> loading.ImageBatches:
 
 
 @torch.no_grad()
-def look_at_inputs(net: nn.Module, images: Tensor, names: Iterable[str], look: Callable[[str, nn.Module, Tensor], None]
-                   ) -> None:
-    """Call ``look(name, layer, input)`` for each of the layers, in the order in which ``net`` (which is then in
-    evaluation mode) comes to them with ``images``; nothing has a gradient."""
-    def watch(name):
-        return net.get_submodule(name).register_forward_pre_hook(lambda layer, args: look(name, layer, args[0]))
+def capture_inputs(net: nn.Module, images: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+    """Return {name: input} of these layers for ``images`` (N, C, H, W), in the order in which ``net`` comes to them.
 
-    hooks = [watch(name) for name in names]
+    ``net`` is in evaluation mode afterwards; the inputs carry no gradient.
+    """
+    inputs = {}
+    hooks = [net.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: inputs.update({name: args[0]}))
+             for name in names]
     try:
         net.eval()(images)
     finally:
         for hook in hooks:
             hook.remove()
+    return inputs

@@ -15,7 +15,7 @@ from ..quantizers.functional import position
 from ..quantizers.lsq import LSQ
 from ..quantizers.pact import PACT
 from ..quantizers.qil import QIL
-from .quantization_error import of_output, reach, step
+from .quantization_error import of_output, set_max_level, step
 
 
 # -- formulas -------------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def pulls(x: Tensor, q: LSQ, tops: Iterable[float]) -> pd.DataFrame:
     """
     rows, whole = [], x.double().square().mean()
     for top in tops:
-        reach(q, top)
+        set_max_level(q, top)
         y, v = q(x), (x / q.s).detach()
         error, beyond = (y - x).double().square() / whole / x.numel(), (v <= q.grid.code_min) | (v >= q.grid.code_max)
         scale = q.s.item() * (q.group_size * q.grid.code_max) ** 0.5       # without LSQ's factor
@@ -122,7 +122,7 @@ def pulls(x: Tensor, q: LSQ, tops: Iterable[float]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def rest(table: pd.DataFrame, column: str = "total") -> float:
+def equilibrium_range(table: pd.DataFrame, column: str = "total") -> float:
     """The range at which a column of :func:`pulls` goes through 0, from below, the last time (by a straight line)."""
     values, ranges = table[column].to_numpy(), table.range.to_numpy()
     crossed = [i for i in range(len(values) - 1) if values[i] < 0 <= values[i + 1]]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..models.layers import QuantConv2d, QuantLinear
-from .layer_inputs import look_at_inputs
+from .layer_inputs import capture_inputs
 
 WORD = 64
 
@@ -178,9 +178,9 @@ def compare(net: nn.Module, x: Tensor) -> pd.DataFrame:
     """
     names = [name for name, layer in net.named_modules()
              if isinstance(layer, (QuantLinear, QuantConv2d)) and layer.input_quantizer and layer.weight_quantizer]
-    inputs, training = {}, net.training
+    training = net.training
     try:
-        look_at_inputs(net, x, names, lambda name, layer, given: inputs.update({name: given}))
+        inputs = capture_inputs(net, x, names)
         return pd.DataFrame([_row(name, net.get_submodule(name), given) for name, given in inputs.items()])
     finally:
         net.train(training)

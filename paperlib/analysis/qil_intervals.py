@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..quantizers.qil import QIL
 from ..runs import Run
 from ..runs.tables import named
-from .layer_inputs import first_test_images, look_at_inputs
+from .layer_inputs import capture_inputs, first_test_images
 from .qil_equations import steps
 from .quantization_error import percentile
 
@@ -105,8 +105,8 @@ def _share(mask: Tensor) -> float:
 
 def _seen(run: Run, net: nn.Module) -> Iterator[tuple[str, str, nn.Module | None, Tensor]]:
     """(layer, role, quantizer, what it sees) for the weight and the input of each layer, in their order."""
-    layers, inputs = {name: m for name, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}, {}
-    look_at_inputs(net, first_test_images(run, net), layers, lambda name, layer, x: inputs.update({name: x}))
+    layers = {name: m for name, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    inputs = capture_inputs(net, first_test_images(run, net), layers)
     for name, layer in layers.items():
         yield name, "weight", getattr(layer, "weight_quantizer", None), layer.weight.detach()
         yield name, "activation", getattr(layer, "input_quantizer", None), inputs[name]

@@ -25,7 +25,7 @@ def sample(x: Tensor, n: int = SAMPLE) -> Tensor:
     return x.clone() if x.numel() <= n else x[torch.randint(x.numel(), (n,), generator=draw)]
 
 
-def reach(q: Quantizer, top: float) -> Quantizer:
+def set_max_level(q: Quantizer, top: float) -> Quantizer:
     """``q`` with its greatest level at ``top``, changed in place; for even grids."""
     return q.calibrate(torch.tensor([float(top)]), "max")
 
@@ -37,7 +37,7 @@ def step(q: Quantizer) -> float:
 
 
 @torch.no_grad()
-def parts(x: Tensor, q: Quantizer) -> tuple[float, float]:
+def error_parts(x: Tensor, q: Quantizer) -> tuple[float, float]:
     """(rounding, clipping): the two parts of q's error on ``x``, for even grids; they add up to the whole.
 
     A value is first brought into the range, then rounded there; what lies beyond the range lands on a level at once.
@@ -52,7 +52,7 @@ def scan(x: Tensor, q: Quantizer, tops: Iterable[float]) -> pd.DataFrame:
     """The error of ``q`` on ``x`` for each greatest level: columns bits, range, rounding, clipping, error."""
     rows = []
     for top in tops:
-        rounding, clipping = parts(x, reach(q, top))
+        rounding, clipping = error_parts(x, set_max_level(q, top))
         rows.append({"bits": q.bits, "range": float(top), "rounding": rounding, "clipping": clipping,
                      "error": rounding + clipping})
     return pd.DataFrame(rows)
@@ -95,7 +95,7 @@ def of_output(layer: nn.Module, x: Tensor, q: Quantizer, weight: Tensor | None =
 @torch.no_grad()
 def scan_output(layer: nn.Module, x: Tensor, q: Quantizer, tops: Iterable[float]) -> pd.DataFrame:
     """:func:`of_output` for each greatest level of ``tops``: columns bits, range, error."""
-    return pd.DataFrame([{"bits": q.bits, "range": float(top), "error": of_output(layer, x, reach(q, top)).item()}
+    return pd.DataFrame([{"bits": q.bits, "range": float(top), "error": of_output(layer, x, set_max_level(q, top)).item()}
                          for top in tops])
 
 
@@ -117,7 +117,7 @@ def layer_by_layer(layers: dict[str, tuple[nn.Module, Tensor]], build: Callable[
         w, q = layer.weight, build().calibrate(layer.weight, method)
         order, mixed = (torch.randperm(w.numel(), generator=generator) for generator in (draw, other))
         noise = (q(w) - w).flatten()[order].view_as(w)
-        rows.append({"layer": name, "kind": layer.kind, "weights": decibels(sum(parts(w, q))),
+        rows.append({"layer": name, "kind": layer.kind, "weights": decibels(sum(error_parts(w, q))),
                      "output": decibels(of_output(layer, x, q).item()),
                      "shuffled": off(layer, x, w, noise),
                      "unordered": off(layer, x, w.flatten()[mixed].view_as(w), noise)})

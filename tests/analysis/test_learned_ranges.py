@@ -50,10 +50,10 @@ def test_the_two_pulls_by_hand():
 def test_the_pulls_balance_near_the_least_error():
     q = quantizers.build("lsq", role="weight", bits=4)
     table = learned_ranges.pulls(weight(), q, [0.05 * i for i in range(10, 90)])
-    rest = learned_ranges.rest(table)
+    rest = learned_ranges.equilibrium_range(table)
     assert rest == pytest.approx(table.range[table.error.idxmin()], rel=0.1)
     with pytest.raises(InputError, match="'total' does not go through 0 in this scan"):
-        learned_ranges.rest(table.iloc[:3])
+        learned_ranges.equilibrium_range(table.iloc[:3])
 
 
 def layer():
@@ -63,7 +63,7 @@ def layer():
 
 def test_a_descent_ends_at_the_least_of_a_scan():
     conv, x = layer()
-    q = quantization_error.reach(quantizers.build("lsq", role="weight", bits=3), conv.weight.abs().max().item())
+    q = quantization_error.set_max_level(quantizers.build("lsq", role="weight", bits=3), conv.weight.abs().max().item())
     path = learned_ranges.descend(q, lambda: quantization_error.of_output(conv, x, q), 0.03 * q.s.item())
     assert len(path) == 41 and path.error.iloc[-1] < 0.9 * path.error[0]
     other = quantizers.build("lsq", role="weight", bits=3)

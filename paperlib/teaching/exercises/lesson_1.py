@@ -17,11 +17,10 @@ LAYER = "features.8.block.2.0"      # a projection behind an h-swish
 @functools.cache
 def projection() -> tuple[nn.Module, Tensor]:
     """(layer, what reaches it from 100 test images): LAYER of the lessons' float network."""
-    run, seen = runs.obtain(experiments.float_network()), {}
+    run = runs.obtain(experiments.float_network())
     net = run.model()
     images, _ = next(iter(layer_inputs.test_batches(run).epoch()))
-    layer_inputs.look_at_inputs(net, images[:100], [LAYER], lambda name, layer, x: seen.update({name: x}))
-    return net.get_submodule(LAYER), seen[LAYER]
+    return net.get_submodule(LAYER), layer_inputs.capture_inputs(net, images[:100], [LAYER])[LAYER]
 
 
 def _near(a: float, b: float) -> bool:
@@ -88,12 +87,12 @@ def range_of_least_error(best_range) -> str:
     found = {}
     for bits in (2, 4):
         q = quantizers.build("duq", role="weight", bits=bits).calibrate(weight, "mse")
-        least, right = sum(quantization_error.parts(weight, q)), q.levels()[-1].item()
+        least, right = sum(quantization_error.error_parts(weight, q)), q.levels()[-1].item()
         top, widest = float(best_range(weight.clone(), bits)), weight.abs().max().item()
         found[bits] = top
 
         def times(range_end):
-            return sum(quantization_error.parts(weight, quantization_error.reach(q, range_end))) / least
+            return sum(quantization_error.error_parts(weight, quantization_error.set_max_level(q, range_end))) / least
         told = f"at {bits} bits you have {top:.4f}"
         assert 0 < top, (told, "the greatest level must be positive")
         told += f", and a grid that ends there has {times(top):.2f} times the least error"

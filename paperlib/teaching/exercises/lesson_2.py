@@ -81,7 +81,7 @@ def fit_a_range(fit) -> str:
     q = quantizers.build("lsq", role="weight", bits=3).calibrate(layer.weight, "max")
     start, top = quantization_error.of_output(layer, x, q).item(), q.levels()[-1].item()
     scan = quantization_error.scan_output(layer, x, q, [top * i / 40 for i in range(4, 41)])
-    quantization_error.reach(q, top)
+    quantization_error.set_max_level(q, top)
     places, summed = [], []         # the step at each call; whether a gradient was added to an earlier one
     q.s.register_hook(lambda gradient: summed.append(q.s.grad is not None and bool(q.s.grad.any())))
 

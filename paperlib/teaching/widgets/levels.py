@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...analysis.layer_inputs import look_at_inputs
+from ...analysis.layer_inputs import capture_inputs
 from ...analysis.quantization_error import sample
 from ...errors import InputError
 from ...quantizers import Quantizer
@@ -19,14 +19,12 @@ def inputs(net: nn.Module, images: Tensor, names: Iterable[str]) -> dict[str, Te
     evaluation mode.
 
     InputError if it cannot take them."""
-    found = {}
     try:
-        look_at_inputs(net, images, names, lambda name, _, x: found.update({name: sample(x)}))
+        return {name: sample(x) for name, x in capture_inputs(net, images, names).items()}
     except RuntimeError as error:
         raise InputError(f"{type(net).__name__} cannot take images of shape {tuple(images.shape)} "
                          f"({' '.join(str(error).split())[:120]}): give it the size and channels it is made for"
                          ) from error
-    return found
 
 
 @torch.no_grad()
