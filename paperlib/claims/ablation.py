@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from ..runs import Run
 from ..runs.seeds import shared_seeds
 from . import published
-from .accuracy import fewer_bits_cost_accuracy, four_bits_stay_close, last_accuracy
+from .accuracy import fewer_bits_cost_accuracy, four_bits_stay_close
 from .verdict import Verdict
 
 WHERE = "PROFIT, abstract and Table 3"
@@ -26,7 +26,7 @@ def beats_previous_methods(found: Mapping[str, Sequence[Run]], bits: int = 3, *,
     Read as: above each of PACT, QIL and LSQ, for every seed.  The number belongs to ImageNet and is shown, not
     demanded.  ``difference`` is the whole method minus the best of the three for the same seed, in points."""
     rows = [(f"PROFIT minus the best of {', '.join(PREVIOUS)}, {bits} bits (points)", (whole, *previous),
-             last_accuracy(whole) - max(map(last_accuracy, previous)))
+             whole.accuracy() - max(run.accuracy() for run in previous))
             for whole, *previous in shared_seeds(found[WHOLE], *(found[row] for row in PREVIOUS))]
     return Verdict.of(f"At {bits} bits the whole method beats the best of {', '.join(PREVIOUS)}", WHERE, rows,
                       lambda difference: difference > 0, testable)
@@ -46,7 +46,7 @@ def each_part_helps(found: Mapping[int, Mapping[str, Sequence[Run]]], *, testabl
     for before, (rung,) in zip(rungs, rungs[1:]):
         other = f"the best of {', '.join(before)}" if len(before) > 1 else before[0]
         rows = [(f"{rung} minus {other}, {bits} bits (points)", (run, *others),
-                 last_accuracy(run) - max(map(last_accuracy, others)))
+                 run.accuracy() - max(other.accuracy() for other in others))
                 for bits, by_row in found.items()
                 for run, *others in shared_seeds(by_row[rung], *(by_row[row] for row in before))]
         what = f"DuQ beats {other}" if rung == "DuQ" else f"{rung} adds accuracy"

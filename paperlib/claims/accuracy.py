@@ -18,11 +18,6 @@ def allowance() -> float:
                            metric="max top1 drop of 4-bit v1/v2/v3 vs full precision")
 
 
-def last_accuracy(run: Run, phase: str | None = None) -> float:
-    """Validation accuracy (%) at the end of a phase, or of the whole run."""
-    return float(run.values(phase or run.recipe.phases[-1].name, "val", "accuracy").iloc[-1])
-
-
 def four_bits_stay_close(model: str, four: Sequence[Run], reference: str = "float", *,
                          testable: bool = True) -> Verdict:
     """Abstract: 4-bit v1, v2 and v3 are within 1.48 points of full precision.  The abstract speaks of ImageNet.
@@ -33,7 +28,7 @@ def four_bits_stay_close(model: str, four: Sequence[Run], reference: str = "floa
     most = allowance()
     name = {"float": "full precision (Full)", "fine-tuning": "taught full precision (Full+)"}[reference]
     rows = [(f"{NAMES[model]}: {name} minus 4 bits (points)", run,
-             last_accuracy(run, reference) - last_accuracy(run)) for run in four]
+             run.accuracy(reference) - run.accuracy()) for run in four]
     return Verdict.of(f"4-bit {NAMES[model]} loses at most {most:g} points against {name}", WHERE, rows,
                       lambda difference: difference <= most, testable)
 
@@ -46,6 +41,6 @@ def fewer_bits_cost_accuracy(model: str, by_bits: dict[int, Sequence[Run]], *, t
     steps, rows = sorted(by_bits, reverse=True), []
     for more, fewer in zip(steps, steps[1:]):
         rows += [(f"{NAMES[model]}: {more} minus {fewer} bits (points)", (a, b),
-                  last_accuracy(a) - last_accuracy(b)) for a, b in shared_seeds(by_bits[more], by_bits[fewer])]
+                  a.accuracy() - b.accuracy()) for a, b in shared_seeds(by_bits[more], by_bits[fewer])]
     return Verdict.of(f"{NAMES[model]} loses accuracy with each step to fewer bits", WHERE, rows,
                       lambda difference: difference > 0, testable)

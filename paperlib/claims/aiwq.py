@@ -44,7 +44,7 @@ def aiwq_by_bits(runs: Mapping[int, Sequence[Run]]) -> pd.DataFrame:
     (nats), the jumps of batch-norm statistics, and the validation accuracy (%)."""
     rows = [{"bits": bits, "AIWQ, median layer": typical(run), "mean layer": run.instability.aiwq.mean(),
              "largest": run.instability.aiwq.max(), **{text: restlessness(run, m) for m, text in DRIFTS.items()},
-             "validation accuracy (%)": run.values("weights", "val", "accuracy").iloc[-1]}
+             "validation accuracy (%)": run.accuracy("weights")}
             for bits, group in runs.items() for run in group]
     return pd.DataFrame(rows).groupby("bits", sort=False).mean().reset_index()
 

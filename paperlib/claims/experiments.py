@@ -35,7 +35,7 @@ def _shipped(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, recorded=True)
 
 
-def _spared(profile: str, recipes: list[Recipe]) -> list[Recipe]:
+def _prefer_recorded(profile: str, recipes: list[Recipe]) -> list[Recipe]:
     """Runs beside those that an item is about: of a profile with ``reuse_recorded`` the recorded ones there are."""
     if not profiles.get(profile).reuse_recorded:
         return recipes
@@ -67,7 +67,7 @@ def loss_curves(profile: str, seeds: int = 0, w_bits: int = 4, a_bits: int = 4) 
     """PROFIT, supplement Fig. 1: the same training with layers frozen in different orders.  {order: runs}"""
     wanted = {order: [profit(w_bits=w_bits, a_bits=a_bits, profile=profile, seed=seed, order=order)
                       for seed in _seeds(profile, seeds)] for order in ORDERS}
-    return wanted | {order: _spared(profile, wanted[order]) for order in ("reverse", "random")}
+    return wanted | {order: _prefer_recorded(profile, wanted[order]) for order in ("reverse", "random")}
 
 
 def loss_curves_two_bits() -> Wanted:
@@ -83,7 +83,7 @@ def pact_vs_duq(profile: str, seeds: int = 0, bits: int = 4, quantizer_lr: float
     wanted = {method: [activations_then_weights(method, bits=bits, profile=profile, seed=seed,
                                                 quantizer_lr=quantizer_lr) for seed in _seeds(profile, seeds)]
               for method in methods}
-    return {method: recipes if method in ("pact", "duq", "duq_zeros") else _spared(profile, recipes)
+    return {method: recipes if method in ("pact", "duq", "duq_zeros") else _prefer_recorded(profile, recipes)
             for method, recipes in wanted.items()}
 
 
@@ -99,7 +99,8 @@ def accuracy(profile: str, seeds: int = 0, bits: Iterable[int] = (), models: Ite
     bits = tuple(bits) or profiles.get(profile).accuracy_bits
     wanted = {(model, b): [profit(model, w_bits=b, a_bits=b, profile=profile, seed=seed)
                            for seed in _seeds(profile, seeds)] for model in models for b in bits}
-    return {cell: recipes if cell[0] == MODELS[-1] else _spared(profile, recipes) for cell, recipes in wanted.items()}
+    return {cell: recipes if cell[0] == MODELS[-1] else _prefer_recorded(profile, recipes)
+            for cell, recipes in wanted.items()}
 
 
 def integers(profile: str, bits: int = 4) -> Wanted:
@@ -112,7 +113,7 @@ def ablation(profile: str, seeds: int = 0, bits: int = 4) -> Wanted:
     wanted = {row: [activations_then_weights(how, bits=bits, profile=profile, seed=seed) if isinstance(how, str)
                     else profit(w_bits=bits, a_bits=bits, profile=profile, seed=seed, **how)
                     for seed in _seeds(profile, seeds)] for row, how in ABLATION.items()}
-    return wanted | {row: _spared(profile, wanted[row]) for row in ("QIL", "LSQ", "+ progressive")}
+    return wanted | {row: _prefer_recorded(profile, wanted[row]) for row in ("QIL", "LSQ", "+ progressive")}
 
 
 def ablation_photographs() -> dict[int, Wanted]:
@@ -133,7 +134,7 @@ def folding(profile: str, seeds: int = 0, model: str = "mobilenet_v3_large") -> 
              for channel in ((False,) if b == 32 else (False, True))]
     wanted = {cell: [weights_alone(cell[0], folded=cell[1], per_channel=cell[2], model=model, profile=profile,
                                    seed=seed, lr=FOLDING_LR) for seed in _seeds(profile, seeds)] for cell in cells}
-    return {cell: _spared(profile, recipes) if cell[0] == 8 else recipes for cell, recipes in wanted.items()}
+    return {cell: _prefer_recorded(profile, recipes) if cell[0] == 8 else recipes for cell, recipes in wanted.items()}
 
 
 FOLDING_LR = 0.004      # a network without batch norm does not bear the profile's own

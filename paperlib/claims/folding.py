@@ -14,8 +14,7 @@ Cells = Mapping[tuple[int, bool, bool], Sequence[Run]]      # (bits, folded, per
 
 def kept(run: Run) -> float:
     """The validation accuracy that a run ends with, as a share of its float network's.  Below 1/2 it has failed."""
-    start, end = (run.values(phase, "val", "accuracy").iloc[-1] for phase in ("float", "weights"))
-    return float(end / start)
+    return run.accuracy("weights") / run.accuracy("float")
 
 
 def folded_weights_are_wider(runs: Sequence[Run], *, testable: bool = True) -> Verdict:

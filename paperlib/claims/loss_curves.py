@@ -93,7 +93,7 @@ def freezing_orders(found: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
         values = pd.DataFrame([{"fluctuation": val_fluctuation(run),
                                 "train loss": freezing_curve(run, "train").iloc[-1],
                                 "val loss": freezing_curve(run, "val").iloc[-1],
-                                "val accuracy (%)": run.values(run.recipe.phases[-1].name, "val", "accuracy").iloc[-1]}
+                                "val accuracy (%)": run.accuracy()}
                                for run in runs])
         calmer = sum(val_fluctuation(r) < val_fluctuation(n) for r, n in same_seeds(runs, found["none"]))
         row = {"order": runs[0].recipe.label}

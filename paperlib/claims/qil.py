@@ -10,7 +10,6 @@ from ..analysis.qil_intervals import bounds, interval_pruning
 from ..runs import Run
 from ..runs.seeds import shared_seeds
 from . import published
-from .accuracy import last_accuracy
 from .verdict import Verdict
 
 TABLE1, TABLE2 = "QIL, section 4.1 and Table 1", "QIL, section 4.1 and Table 2"
@@ -36,7 +35,7 @@ def distillation_helps(found: Cells, share: float = 0.5, *, testable: bool = Tru
     runs of :func:`paperlib.claims.experiments.qil_table1`.  ``difference`` is the accuracy with lambda ``share`` minus that with
     lambda 0, in points."""
     rows = [(f"A{a}W{w}: lambda {share:g} minus lambda 0 (points)", (taught, alone),
-             last_accuracy(taught) - last_accuracy(alone))
+             taught.accuracy() - alone.accuracy())
             for w, a, s in found if s == share
             for taught, alone in shared_seeds(found[w, a, s], found[w, a, 0.0])]
     return Verdict.of(f"Distillation with lambda {share:g} improves the accuracy on CIFAR-10 at each bit-width", TABLE1,
@@ -54,7 +53,7 @@ def qil_stays_close(found: Cells, w_bits: int, a_bits: int, longer: Sequence[Run
     against = "the float network trained as long" if longer else "the float network it began with"
     pairs = shared_seeds(found[w_bits, a_bits, 0.5], longer or found[w_bits, a_bits, 0.5])
     rows = [(f"{against} minus {name} (points)", (run, other),
-             round(last_accuracy(other, None if longer else "float") - last_accuracy(run), 6)) for run, other in pairs]
+             round(other.accuracy(None if longer else "float") - run.accuracy(), 6)) for run, other in pairs]
     return Verdict.of(f"{name} with lambda 0.5 loses at most {most:g} points against {against}", TABLE1, rows,
                       lambda difference: difference <= most, testable)
 
@@ -68,7 +67,7 @@ def qil_beats(found: Cells, a_bits: int = 32, *, testable: bool = True) -> Verdi
     ``found``: the runs of :func:`paperlib.claims.experiments.qil_table2`.  ``difference`` is QIL minus the other, in points."""
     rivals = [key for key in found if key[0] in RIVALS[a_bits]]
     rows = [(f"QIL A{a_bits}W2 minus {key[0]} A{key[2]}W{key[1]} (points)", (ours, other),
-             last_accuracy(ours) - last_accuracy(other))
+             ours.accuracy() - other.accuracy())
             for key in rivals for ours, other in shared_seeds(found["QIL", 2, a_bits], found[key])]
     what, whom = "float" if a_bits == 32 else f"{a_bits}-bit", ", ".join(key[0] for key in rivals)
     return Verdict.of(f"QIL's ternary weights with {what} activations beat {whom}", TABLE2, rows,

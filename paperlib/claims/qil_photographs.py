@@ -8,7 +8,6 @@ import pandas as pd
 from ..runs import Run
 from ..runs.seeds import shared_seeds
 from . import published
-from .accuracy import last_accuracy
 from .verdict import Verdict
 
 WHERE = "QIL, section 4.2 and Table 3"
@@ -27,7 +26,7 @@ def photographs_by_bits(found: Found) -> pd.DataFrame:
             for run in runs:
                 phases = run.recipe.phases
                 for b, lam, until in ((32, 0.0, 1), (bits, share, len(phases))):
-                    accuracy = last_accuracy(run, phases[until - 1].name)
+                    accuracy = run.accuracy(phases[until - 1].name)
                     rows.append((NETWORKS[model], b, lam, accuracy, sum(p.epochs for p in phases[:until]),
                                  run.outcome if b < 32 or run.absent else ""))
     return pd.DataFrame(rows, columns=[*COLUMNS, "epochs", "outcome"]).drop_duplicates(COLUMNS[:3], ignore_index=True)
@@ -48,7 +47,7 @@ def distillation_does_not_help(found: Found, *, testable: bool = True) -> Verdic
     of :func:`paperlib.claims.experiments.qil_photographs`.  ``difference`` is the accuracy with lambda 0.5 minus that with 0, in
     points."""
     rows = [(f"{NETWORKS[model]}, {bits} bits: lambda 0.5 minus lambda 0 (points)", (taught, alone),
-             last_accuracy(taught) - last_accuracy(alone))
+             taught.accuracy() - alone.accuracy())
             for model, cells in found.items() for bits in (4, 3, 2)
             for taught, alone in shared_seeds(cells[bits, 0.5], cells[bits, 0.0])]
     return Verdict.of("On photographs distillation does not raise the accuracy", WHERE, rows,
@@ -62,7 +61,7 @@ def few_bits_keep_full_accuracy(found: Found, *, testable: bool = True) -> Verdi
     quantized, in points."""
     most = qil_photographs_allowance()
     rows = [(f"{NETWORKS[model]}: float minus {bits} bits (points)", run,
-             round(last_accuracy(run, run.recipe.phases[0].name) - last_accuracy(run), 6))
+             round(run.accuracy(run.recipe.phases[0].name) - run.accuracy(), 6))
             for model, cells in found.items() for bits in (4, 3) for run in cells[bits, 0.0]]
     return Verdict.of(f"4 and 3 bits lose at most {most:g} points against full precision on photographs", WHERE, rows,
                       lambda difference: difference <= most, testable)
@@ -73,7 +72,7 @@ def two_bits_cost_most(found: Found, *, testable: bool = True) -> Verdict:
 
     ``difference`` is the accuracy at more bits minus that at fewer, in points."""
     rows = [(f"{NETWORKS[model]}, lambda {share:g}: {more} minus {fewer} bits (points)", (few, many),
-             last_accuracy(many) - last_accuracy(few))
+             many.accuracy() - few.accuracy())
             for model, cells in found.items() for share in (0.0, 0.5) for more, fewer in ((4, 3), (3, 2))
             for few, many in shared_seeds(cells[fewer, share], cells[more, share])]
     return Verdict.of("Each step from 4 to 3 to 2 bits costs accuracy on photographs", WHERE, rows,

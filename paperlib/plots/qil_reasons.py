@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from ..claims.accuracy import last_accuracy
 from ..claims.qil import qil_allowance
 from ..runs import Run
 from ..runs.seeds import shared_seeds
@@ -33,7 +32,7 @@ def qil_reasons(found: Mapping[str, Mapping[tuple[int, int], Sequence[Run]]]) ->
             if (w, a) == FLOAT:
                 continue
             for run, longer in shared_seeds(runs, cells[FLOAT]):
-                accuracy, reference, outcome = last_accuracy(run), last_accuracy(longer), run.outcome or longer.outcome
+                accuracy, reference, outcome = run.accuracy(), longer.accuracy(), run.outcome or longer.outcome
                 rows.append((changed, f"A{a}W{w}", w, a, run.recipe.seed, run.recipe.width,
                              sum(p.epochs for p in run.recipe.phases[1:]), accuracy, reference,
                              math.nan if outcome else reference - accuracy, outcome))

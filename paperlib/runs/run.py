@@ -93,6 +93,10 @@ class Run:
             raise InputError(f"this run has no {split} {metric} in a phase {phase!r}")
         return rows.set_index("epoch")["value"]
 
+    def accuracy(self, phase: str | None = None) -> float:
+        """The validation accuracy (%) at the end of a phase, or of the whole run."""
+        return self.values(phase or self.recipe.phases[-1].name, "val", "accuracy").iloc[-1]
+
     def find(self, look: Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
         """The table that ``look`` makes of this run's networks, made once; a recorded run brings it along, under the
         name that ``tables.named`` gave it.
