@@ -10,7 +10,7 @@ import pandas as pd
 from ..errors import InputError
 from ..models import names as models
 from ..models.weights import TORCHVISION
-from ..system import checked, kinds
+from ..system import kinds
 from ..system.kinds import Classes, Count, Data, Name, Pixels, Positive, Seed, Threads, Width
 from ..training.phases import PRETRAINED, Phase
 from . import profiles
@@ -116,7 +116,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, d: dict) -> Recipe:
         """The recipe that :meth:`to_dict` gave; InputError names a field that is missing, unknown or of another type."""
-        return checked.build(cls, d)
+        return kinds.build(cls, d)
 
 
 def _frozen(phase: Phase) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..recipes import Recipe
-from ..system import checked, paths
+from ..system import kinds, paths
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class Description:
     peak_memory_mb: float | None = None
     accuracy: float | None = None
 
+    def __post_init__(self):
+        kinds.settle(self)
+
 
 def read(file: Path, cure: str, *, needed: tuple[str, ...] = ()) -> Description:
     """The description in ``file``, which must have what is ``needed``; InputError names the file, its fault and the
@@ -37,7 +40,7 @@ def read(file: Path, cure: str, *, needed: tuple[str, ...] = ()) -> Description:
         if not isinstance(info, dict) or not isinstance(info.get("recipe"), dict):
             raise InputError("it holds no recipe")
         info = {field.name: info[field.name] for field in fields(Description) if field.name in info}
-        told = checked.build(Description, {**info, "recipe": {"label": info.get("label", ""), **info["recipe"]}})
+        told = kinds.build(Description, {**info, "recipe": {"label": info.get("label", ""), **info["recipe"]}})
         if lacking := [name for name in needed if getattr(told, name) in (None, "")]:
             raise InputError(f"{lacking[0]} is missing")
         if not told.recipe.phases:

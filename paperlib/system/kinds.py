@@ -1,10 +1,12 @@
 """Kinds of values: what a setting may be, said once, where its field is declared, and checked where values enter.
 
 A field's annotation is its kind: one of the names below, bool, str, a Literal, a class, ``X | None`` or
-``tuple[X, ...]``.  A record checks all of its fields by :func:`settle`, a function its arguments by :func:`read`.
+``tuple[X, ...]``.  A dataclass checks all of its fields by :func:`settle`, a function its arguments by :func:`read`;
+:func:`build` makes dataclasses of plain data.
 """
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import numbers
@@ -62,8 +64,36 @@ def settle(record) -> None:
 @functools.cache
 def kinds(cls: type) -> dict:
     """{field: kind} of a dataclass."""
-    return {name: kind for name, kind in get_type_hints(cls, include_extras=True).items()
-            if name in cls.__dataclass_fields__}
+    hints = get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def build(cls: type, value, where: str = ""):
+    """Build a dataclass whose fields :func:`settle` checks, and the dataclasses in it, out of plain data such as JSON's.
+
+    InputError names the field that is missing, unknown or of another kind.
+    """
+    name, prefix = where or cls.__name__.lower(), f"{where}." if where else ""
+    if not isinstance(value, dict):
+        raise InputError(f"{name} is no set of named values: {_brief(value)}")
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    if unknown := [field for field in value if field not in known]:
+        raise InputError(f"{prefix}{unknown[0]} is unknown here, as the setting of another version would be")
+    for field in known.values():
+        if field.name not in value and field.default is field.default_factory is dataclasses.MISSING:
+            raise InputError(f"{prefix}{field.name} is missing")
+    return cls(**{field: _built(kinds(cls)[field], v, f"{prefix}{field}") for field, v in value.items()})
+
+
+def _built(kind, value, where: str):
+    """Plain data with a dataclass wherever its kind has one; all else is the dataclass's to check."""
+    if dataclasses.is_dataclass(kind):
+        return build(kind, value, where)
+    if get_origin(kind) in (Union, types.UnionType) and value is not None:
+        return _built(get_args(kind)[0], value, where)
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
+        return tuple(_built(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    return value
 
 
 def read(name: str, value, kind):
