@@ -42,7 +42,7 @@ def refresh(args) -> None:
 def train(args) -> None:
     from . import runs
     from .recipes.command_line import recipes_of
-    from .runs import shelf
+    from .runs import recorded
     from .system import distributed
 
     wanted = recipes_of(args)
@@ -62,7 +62,7 @@ def train(args) -> None:
                 name = None if runs.is_recorded(run.recipe) else f"{args.record}-{run.name}"
                 print(f"recorded in {run.record(name)}")
         if args.record and distributed.rank() == 0:
-            shelf.write_index()
+            recorded.write_index()
 
 
 def prepare(args) -> None:
@@ -129,16 +129,16 @@ def unbundle(args) -> None:
 def collect(args) -> None:
     from pathlib import Path
 
-    from .runs import bundle, shelf
+    from .runs import bundle, recorded
 
     print("\n".join(bundle.collect(Path(args.folder))))
-    shelf.write_index()
+    recorded.write_index()
 
 
 def repeat(args) -> None:
-    from .runs import shelf
+    from . import runs
 
-    table = shelf.repeat(args.run)
+    table = runs.repeat(args.run)
     last = table[(table.epoch == table.groupby("phase").epoch.transform("max"))
                  & table.metric.isin(["loss", "accuracy"])]
     print(last.round(3).to_string(index=False))

@@ -15,7 +15,7 @@ from paperlib.claims import (
     notebooks,
     scoreboard,
 )
-from paperlib.runs import shelf
+from paperlib.runs import recorded
 from paperlib.system.paths import ROOT, recorded_dir
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,7 +41,7 @@ def test_the_summary_counts_as_the_scoreboard_does(recorded):
 
 
 def test_what_it_took_is_what_the_runs_say():
-    runs = shelf.index()
+    runs = recorded.index()
     told = f"{len(runs)} recorded runs; one by one they would take {runs.minutes.sum() / 60:.0f} hours"
     assert told in README
     machines = [json.loads((recorded_dir() / run / "run.json").read_text(encoding="utf-8"))["environment"]
@@ -60,4 +60,4 @@ def test_every_link_of_the_readme_leads_to_a_file():
     targets = re.findall(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)", README) + re.findall(r'src="([^"]+)"', README)
     assert len(targets) > 40
     assert [t for t in targets if not (ROOT / t).exists()] == []
-    assert (recorded_dir() / shelf.INDEX).exists()
+    assert (recorded_dir() / recorded.INDEX).exists()

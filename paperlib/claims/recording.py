@@ -11,7 +11,7 @@ import pandas as pd
 from .. import runs
 from ..errors import InputError
 from ..recipes import Recipe, profiles
-from ..runs import shelf, tables
+from ..runs import recorded, tables
 from ..runs.loading import resolve, splits
 from ..runs.phase_store import StoredPhase
 from ..runs.rates import Rates
@@ -46,7 +46,7 @@ class Task:
     def stale(self) -> bool:
         """Whether it was recorded with other code than today's, of what decides numbers."""
         folder = runs.recorded_at(self.recipe)
-        return folder is not None and shelf.key(folder.name) != self.links[-1].key
+        return folder is not None and recorded.read(folder.name).key != self.links[-1].key
 
     def check(self) -> None:
         """InputError if data that it needs are not on this machine; fetches what can be fetched."""
@@ -167,7 +167,7 @@ def work(tasks: Sequence[Task], *, minutes: float | None = None, workers: int | 
                 failed.append(str(error))
     finally:
         keep()
-        shelf.write_index()
+        recorded.write_index()
     if failed:
         raise InputError("\n".join(failed))
 

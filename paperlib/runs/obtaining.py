@@ -21,6 +21,8 @@ from .loading import resolve, splits
 from .phase_store import StoredPhase
 from .run import Run, not_there
 
+CURVE = ["phase", "epoch", "split", "metric"]        # what names a number of a history
+
 
 def trained(name: str, *, any_code: bool = False) -> tuple[nn.Module, Recipe]:
     """A trained network and its recipe: of the phase whose key begins so, or of the recorded run of that name.
@@ -137,6 +139,26 @@ def obtain_each(wanted: Mapping[Hashable, Sequence[Recipe]], *, complete: bool =
     seeds = {recipe.seed for recipes in wanted.values() for recipe in recipes}
     return {name: group or [Run.unrecorded(r) for r in every[name] if r.seed in seeds or not seeds]
             for name, group in obtained.items()}
+
+
+def repeat(name: str) -> pd.DataFrame:
+    """Train a recorded run once more by nothing but its run.json, and lay the curves beside each other.
+
+    Columns phase, epoch, split, metric (loss, or accuracy in per cent), recorded, repeated, difference.  The same code
+    on the same kind of machine gives the same numbers; attrs["same_code"] says whether the code that decides numbers is
+    still the one that recorded it, attrs["trained"] how many phases were trained: those in the store (data/runs, or
+    where PAPERLIB_RUNS says) are not.
+    """
+    told, before = recorded.read(name), recorded.table(paths.recorded_dir() / name, "history")
+    if resolve(told.recipe) != told.recipe:
+        raise InputError(f"{name} was trained on all of CIFAR-10, which is not here: `make data` gets it")
+    trained = sum(not link.done for link in StoredPhase.chain(told.recipe))
+    after = obtain(told.recipe)
+    table = before.merge(after.history, on=CURVE, suffixes=("_recorded", "_repeated"))
+    table = table.rename(columns={"value_recorded": "recorded", "value_repeated": "repeated"})
+    table = table[[*CURVE, "recorded", "repeated"]].assign(difference=table.repeated - table.recorded)
+    table.attrs.update(same_code=told.key == after.key, trained=trained)
+    return table
 
 
 def _check(links: list[StoredPhase]) -> None:

@@ -1,5 +1,5 @@
 """Recorded runs as they lie in data/recorded/, a folder each: found by their recipe, checked as they are read, replaced
-as a whole.  What is damaged is named in a warning, and does not keep the others from being found."""
+as a whole, listed in an index.  What is damaged is named in a warning, and does not keep the others from being found."""
 from __future__ import annotations
 
 import functools
@@ -23,13 +23,13 @@ from ..training.resuming import check_history
 from . import descriptions
 from .descriptions import Description
 
-PACKED = "network.packed"
+PACKED, INDEX = "network.packed", "index.csv"
 COLUMNS = {"history": ("phase", "epoch", "split", "metric", "value"), "layers": ("layer",)}
 
 
 def everything() -> dict[str, Description]:
     """{name of its folder: what its run.json says}, of all recorded runs that can be read."""
-    return {name: told for name, (_, told) in _shelf().items()}
+    return {name: told for name, (_, told) in _descriptions().items()}
 
 
 def read(name: str) -> Description:
@@ -43,7 +43,7 @@ def read(name: str) -> Description:
 def places(recipe: Recipe) -> list[Path]:
     """The folders with this recipe's run: one, or none, or several where a folder was copied."""
     wanted = known_by(recipe)
-    return [paths.recorded_dir() / name for name, (key, _) in _shelf().items() if key == wanted]
+    return [paths.recorded_dir() / name for name, (key, _) in _descriptions().items() if key == wanted]
 
 
 def known_by(recipe: Recipe) -> str:
@@ -93,16 +93,16 @@ def history(folder: Path, recipe: Recipe) -> pd.DataFrame:
 @contextmanager
 def alone() -> Iterator[Path]:
     """Yield data/recorded/, in which no other process writes meanwhile, without what killed ones left."""
-    shelf = paths.recorded_dir()
-    lock = FileLock(shelf / ".lock")
+    folder = paths.recorded_dir()
+    lock = FileLock(folder / ".lock")
     try:
-        shelf.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except (OSError, NotImplementedError) as error:
-        raise paths.unwritable(shelf, error) from error
+        raise paths.unwritable(folder, error) from error
     try:
-        paths.clear(shelf)
-        yield shelf
+        paths.clear(folder)
+        yield folder
     finally:
         lock.release()
 
@@ -115,13 +115,13 @@ def replaced(name: str, recipe: Recipe, key: str) -> Iterator[Path]:
     elsewhere or belongs to another recipe's run.
     """
     paths.plain_name(name, "a recorded run")
-    with alone() as shelf:
-        before = read(name) if (shelf / name).exists() else None
+    with alone() as every:
+        before = read(name) if (every / name).exists() else None
         if before and known_by(before.recipe) != known_by(recipe):
-            raise InputError(f"{shelf / name} holds another run: choose another name")
-        with paths.atomic_folder(shelf / name) as folder:
+            raise InputError(f"{every / name} holds another run: choose another name")
+        with paths.atomic_folder(every / name) as folder:
             if before and before.key == key:
-                shutil.copytree(shelf / name, folder, dirs_exist_ok=True)
+                shutil.copytree(every / name, folder, dirs_exist_ok=True)
             yield folder
 
 
@@ -142,10 +142,40 @@ def take(folder: Path) -> str:
     return f"{name}: {'replaced' if there else 'filed'}"
 
 
-def _shelf() -> dict[str, tuple[str, Description]]:
+def index() -> pd.DataFrame:
+    """One row for each recorded run, by name: label, network, data, bits, seed; epochs and minutes of training;
+    accuracy (validation, in per cent, after the last epoch); whether its network lies there; the machine; the key.
+    What is damaged is left out, with a warning."""
+    rows = []
+    for name, told in everything().items():
+        try:
+            curves = table(folder := paths.recorded_dir() / name, "history")
+        except InputError as error:
+            warnings.warn(f"a recorded run is left out: {error}", stacklevel=2)
+            continue
+        r, scheme = told.recipe, told.recipe.phases[-1].scheme
+        accuracy = curves[(curves.split == "val") & (curves.metric == "accuracy")].value
+        rows.append({"run": name, "label": r.label, "network": r.model, "width": r.width, "data": r.data,
+                     "train_images": r.train_images, "test_images": r.test_images,
+                     "w_bits": scheme.w_bits if scheme else 32, "a_bits": scheme.a_bits if scheme else 32,
+                     "seed": r.seed, "epochs": sum(phase.epochs for phase in r.phases),
+                     "minutes": round(told.seconds / 60, 1),
+                     "accuracy": None if accuracy.empty else round(accuracy.iloc[-1], 2),
+                     "packed": (folder / PACKED).exists(),
+                     "machine": told.environment.get("gpu") or told.environment.get("cpu"), "key": told.key})
+    return pd.DataFrame(rows)
+
+
+def write_index() -> None:
+    """Write :func:`index` to data/recorded/index.csv."""
+    with alone() as folder, paths.atomic(folder / INDEX) as temp:
+        index().to_csv(temp, index=False, lineterminator="\n")
+
+
+def _descriptions() -> dict[str, tuple[str, Description]]:
     """{name: (what its recipe is known by, its description)}, in the order of names."""
-    found, shelf = {}, paths.recorded_dir()
-    for file in sorted(shelf.glob("[!.]*/run.json")):
+    found = {}
+    for file in sorted(paths.recorded_dir().glob("[!.]*/run.json")):
         try:
             facts = file.stat()
             known = _known(file, facts.st_mtime_ns, facts.st_size, facts.st_ino)

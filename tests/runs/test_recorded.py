@@ -12,7 +12,7 @@ from conftest import whole_history
 
 from paperlib import recipes, runs
 from paperlib.errors import InputError
-from paperlib.runs import Run, recorded, shelf, tables
+from paperlib.runs import Run, recorded, tables
 from paperlib.system import paths
 
 
@@ -162,10 +162,10 @@ def test_a_damaged_run_is_named_and_the_others_are_there(how):
     with pytest.warns(UserWarning, match=f"left out: .*{file.parent.name}/run.json is damaged"):
         assert all_marks(ask(good)) == [1.0] * 5
     with pytest.warns(UserWarning, match="left out"):
-        assert shelf.index().run.tolist() == [good.name] and runs.recorded_at(bad.recipe) is None
+        assert recorded.index().run.tolist() == [good.name] and runs.recorded_at(bad.recipe) is None
     with pytest.warns(UserWarning, match="left out"):
         assert runs.is_recorded(bad.recipe)     # so that a figure of it says what is wrong
-    for asked in (lambda: ask(bad), lambda: shelf.recipe(bad.name), lambda: runs.trained(bad.name), bad.record):
+    for asked in (lambda: ask(bad), lambda: recorded.read(bad.name), lambda: runs.trained(bad.name), bad.record):
         with warnings.catch_warnings(), pytest.raises(InputError) as told:
             warnings.simplefilter("ignore")
             asked()
@@ -185,7 +185,7 @@ def test_a_damaged_history_is_named(text):
     with pytest.raises(InputError, match=f"{file} is damaged .*No such file"):
         ask(made)
     with pytest.warns(UserWarning, match="history.csv is damaged"):
-        assert shelf.index().empty
+        assert recorded.index().empty
 
 
 @pytest.mark.parametrize("fault", ["cut off", "above 100 %", "a phase is missing"])

@@ -66,7 +66,7 @@ WHEEL = """
 import os, sys
 import torch
 from paperlib import deploy, errors, models, quantizers, runs, published, data, recipes
-from paperlib.runs import shelf
+from paperlib.runs import recorded
 from paperlib.system import paths
 assert not paths.IN_CLONE
 net = models.quantize(models.build("mobilenet_v2", width=0.1), models.Scheme())
@@ -74,7 +74,7 @@ models.calibrate(net, torch.randn(8, 3, 32, 32))
 deploy.pack(net, sys.argv[1], build={"name": "mobilenet_v2", "width": 0.1})
 deploy.load(sys.argv[1])
 recipe = recipes.weights_alone(4, profile="smoke")
-for wanted in (published.table, data.load_subset, shelf.index, runs.listing, lambda: runs.obtain(recipe),
+for wanted in (published.table, data.load_subset, recorded.index, runs.listing, lambda: runs.obtain(recipe),
                lambda: runs.is_recorded(recipe)):
     try:
         wanted()

@@ -6,7 +6,7 @@ import pytest
 
 from paperlib import runs
 from paperlib.errors import InputError
-from paperlib.runs import shelf
+from paperlib.runs import obtaining, recorded
 from paperlib.system.paths import recorded_dir
 
 SHORT = "smoke_vgg7"        # a recorded run of ten seconds
@@ -14,8 +14,8 @@ TOLERANCE = 0.02    # of a loss
 
 
 def test_the_index_is_that_of_the_folders():
-    written = pd.read_csv(recorded_dir() / shelf.INDEX)
-    pd.testing.assert_frame_equal(written, shelf.index(), check_dtype=False)
+    written = pd.read_csv(recorded_dir() / recorded.INDEX)
+    pd.testing.assert_frame_equal(written, recorded.index(), check_dtype=False)
     assert set(written.run) == {file.parent.name for file in recorded_dir().glob("*/run.json")}
     assert written.run.is_unique and written.accuracy.between(0, 100).all() and written.packed.sum() >= 3
 
@@ -29,18 +29,18 @@ def test_a_recorded_run_is_repeated_from_its_own_json(tmp_path, monkeypatch):
     """Other processors round otherwise, and sixty steps carry that on: hence a tolerance, beyond which another seed
     lies."""
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
-    table = shelf.repeat(SHORT)
-    assert table.attrs["trained"] == 2 and shelf.repeat(SHORT).attrs["trained"] == 0
+    table = runs.repeat(SHORT)
+    assert table.attrs["trained"] == 2 and runs.repeat(SHORT).attrs["trained"] == 0
     losses = table[(table.metric == "loss") & (table.epoch > 0)]
     assert set(losses.phase) == {"float", "4-bit weights, 4-bit activations"} and len(losses) >= 12
     assert losses.difference.abs().max() < TOLERANCE
-    other = runs.obtain(dataclasses.replace(shelf.recipe(SHORT), seed=1)).history
-    apart = losses.merge(other, on=shelf.CURVE)
+    other = runs.obtain(dataclasses.replace(recorded.read(SHORT).recipe, seed=1)).history
+    apart = losses.merge(other, on=obtaining.CURVE)
     assert (apart.recorded - apart.value).abs().max() > TOLERANCE
 
 
 def test_an_unknown_run_is_refused_by_name():
     with pytest.raises(InputError, match="no recorded run 'nothing': data/recorded/index.csv lists them"):
-        shelf.repeat("nothing")
+        runs.repeat("nothing")
     with pytest.raises(InputError):
-        shelf.recipe("")
+        recorded.read("")
