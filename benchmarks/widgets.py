@@ -29,7 +29,7 @@ def explorers() -> dict[str, Callable]:
     float_run, profit = (runs.obtain(recipe) for recipe in (
         experiments.float_network(), experiments.integers("recorded")["mobilenet_v3_large"][0]))
     images, _ = next(iter(layer_inputs.test_batches(float_run).epoch()))
-    return {"quantizer": lambda: widgets.quantizer(float_run.model(), images), "crossing": widgets.crossing,
+    return {"quantizer": lambda: widgets.quantizer(float_run.model(), images), "threshold": widgets.threshold,
             "freezing": lambda: widgets.freezing(profit),
             "histogram": lambda: widgets.histogram(profit.model(), images),
             "cost": lambda: widgets.cost(float_run.model())}

@@ -4,6 +4,6 @@ from .freezing import freezing
 from .histogram import histogram
 from .panel import SIZE, controls, explore, live
 from .quantizer import quantizer
-from .threshold import crossing
+from .threshold import threshold
 
-__all__ = ["SIZE", "controls", "cost", "crossing", "explore", "freezing", "histogram", "live", "quantizer"]
+__all__ = ["SIZE", "controls", "cost", "explore", "freezing", "histogram", "live", "quantizer", "threshold"]

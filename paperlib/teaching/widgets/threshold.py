@@ -17,7 +17,7 @@ STATES = [{"bits": 4, "update": 0.005, "updates_to_threshold": 0.5},
           {"bits": 2, "update": 0.005, "updates_to_threshold": 1.5}]
 
 
-def crossing() -> Image:
+def threshold() -> Image:
     """A weight just below a threshold is updated; the knobs are bits, the update, and how many updates the threshold
     is away.
 
