@@ -4,7 +4,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from test_integer import run_program
+from test_integer_net import run_program
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
