@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import models
-from ..deploy.packed_format import quantized_layers
 from ..models.layers import QuantConv2d, QuantLinear
+from ..models.quantize import quantized_layers
 from ..training.output_moments import Moments, divergence, rows
 
 

@@ -54,6 +54,7 @@ from torch import nn
 
 from .. import models
 from ..errors import InputError
+from ..models.quantize import quantized_layers
 from ..system.paths import atomic, opened
 from .packed_format import (
     NUMBERS,
@@ -62,7 +63,6 @@ from .packed_format import (
     header_of,
     methods_of,
     packed_bits,
-    quantized_layers,
     size_of,
     tensors,
 )
@@ -99,7 +99,6 @@ def pack(net: nn.Module, path: str | os.PathLike, *, build: dict | None = None) 
                     "learning rate")
             codes[name] = layer.weight_quantizer.encode(layer.weight).cpu()
     header = header_of(net.cpu(), None if build is None else _arguments(build))
-    demand(header["layers"], "this network is not quantized: call models.quantize(net, scheme) first")
     for name, quantizer in methods_of(net).items():
         reproduce(name, quantizer)
     if build is not None:

@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..models.copying import copied
 from ..models.graph import unwrapped
 from ..models.layers import QuantConv2d, QuantLinear
+from ..models.quantize import quantized_layers
 from ..models.residual import attach, quantized_blocks
 from ..models.value_bounds import input_floors
 from ..quantizers import Quantizer
@@ -22,10 +23,6 @@ from .packed_quantizer import FITS, Stored, canonical, demand, described, finite
 NUMBERS = {"float32": "<f4", "int64": "<i8", "int32": "<i4", "int16": "<i2", "int8": "|i1", "uint8": "|u1",
            "bool": "|b1"}
 KINDS = ("first", "conv", "depthwise", "expand", "project", "se", "linear")
-
-
-def quantized_layers(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    return ((name, m) for name, m in net.named_modules() if isinstance(m, (QuantConv2d, QuantLinear)))
 
 
 def methods_of(net: nn.Module) -> dict[str, Quantizer]:
@@ -114,7 +111,8 @@ def _assembled(net: nn.Module, header: dict) -> nn.Module:
     places, modules = {}, dict(net.named_modules())
     for name, module in net.named_modules(remove_duplicate=False):
         places.setdefault(module, []).append(name)
-    demand(not any(quantized_layers(net)), "the network that was passed is quantized: pass the float one")
+    demand(not any(isinstance(m, (QuantConv2d, QuantLinear)) for m in net.modules()),
+           "the network that was passed is quantized: pass the float one")
     blocks = input_floors(net).blocks if header["blocks"] else {}
     for entry in header["layers"]:
         name, old = entry["name"], modules.pop(entry["name"], None)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ... import models
 from ...analysis.quantization_error import sample
-from ...deploy.packed_format import quantized_layers
 from ...errors import InputError
+from ...models.quantize import quantized_layers
 from ...quantizers import Quantizer
 from . import drawings
 from .levels import Fit, inputs, places
