@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..models.fuse import unfuse
 from ..quantizers import Quantizer
 from ..quantizers.functional import position
-from .integer_layers import doubled
+from .integer_layers import float64_copy
 from .integer_net import IntegerNet
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -35,16 +35,16 @@ def compare(net: nn.Module, batches: Batches, fraction: int = 20) -> pd.DataFram
       layers stayed in float.
     """
     single = unfuse(net).eval()
-    double, integer = doubled(net), IntegerNet(net)
+    double, integer = float64_copy(net), IntegerNet(net)
     try:
         fixed = IntegerNet(net, "fixed", fraction)
     except InputError:
         fixed = None
     rows: dict[str, dict] = {}
     for images, _ in batches:
-        exact, places = _looked_at(double, images.double(), integer.quantizers)
+        exact, places = _observe(double, images.double(), integer.quantizers)
         others = {"integer": integer.codes(images), "fixed": fixed and fixed.codes(images),
-                  "float32": _looked_at(single, images, integer.quantizers)[0]}
+                  "float32": _observe(single, images, integer.quantizers)[0]}
         untouched = torch.ones(len(images), dtype=torch.bool)
         for name, codes in exact.items():
             row = rows.setdefault(name, {"layer": name, "codes": 0, "integer": 0, "float32": 0, "ties": 0,
@@ -63,7 +63,7 @@ def compare(net: nn.Module, batches: Batches, fraction: int = 20) -> pd.DataFram
 
 
 @torch.no_grad()
-def _looked_at(net: nn.Module, images: Tensor, names: Iterable[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _observe(net: nn.Module, images: Tensor, names: Iterable[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """({name: codes}, {name: where they lie on the code axis, before rounding}) of a fake-quantized network."""
     codes, places, hooks = {}, {}, []
 

@@ -12,13 +12,13 @@ from ..errors import InputError
 from ..models.operations import operation
 from ..quantizers import Quantizer
 from .fixed_rules import KNOWN, RULES, Factor, Refused
-from .floating import Floating
+from .floating import FloatProgram
 from .integer_layers import IntegerLayer, kind_of, spacing
 
 LIMIT = 2**31       # everything fits int32 but the products of two such numbers
 
 
-class Fixed(Floating):
+class FixedProgram(FloatProgram):
     """Runs the graph.  What is float until then, the image and constants, becomes fixed-point where it is used."""
 
     def __init__(self, graph: torch.fx.GraphModule, layers: dict[str, IntegerLayer], fraction: int):
@@ -31,7 +31,7 @@ class Fixed(Floating):
         self.biases = {name: self.fixed(layer.bias) for name, layer in layers.items()}
         self.edges = {name: Factor(layer.edge * self.one) for name, layer in layers.items() if layer.edge is not None}
         self.tables: dict[str, Tensor] = {}
-        self.look: Callable[[torch.fx.Node, object], None] = lambda node, result: None      # at each result
+        self.on_result: Callable[[torch.fx.Node, object], None] = lambda node, result: None      # at each result
 
     def check(self, graph: torch.fx.Graph) -> None:
         """InputError for a network that this cannot compute, by the name of what is in the way."""
@@ -87,7 +87,7 @@ class Fixed(Floating):
                 result.abs().max() >= LIMIT):
             raise InputError(f"a number at {node.name} needs more than 32 bits with {self.fraction} bits behind the "
                              "point: use a smaller fraction")
-        self.look(node, result)
+        self.on_result(node, result)
         return result
 
     def output(self, target, args, kwargs):

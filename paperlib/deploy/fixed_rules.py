@@ -55,13 +55,6 @@ def average(x: Tensor, size: int | None | tuple[int | None, int | None]) -> Tens
     return torch.stack([mean(i, j) for i in range(rows) for j in range(columns)], -1).unflatten(-1, (rows, columns))
 
 
-def _sixths(program: _Fixed, x: Tensor, of: int | Tensor) -> Tensor:
-    """``of`` times clip(x + 3, 0, 6) / 6, with one rounding; ``of`` is a number of the program or 1."""
-    product = (x + 3 * program.one).clamp(0, 6 * program.one) * of
-    whole = 6 * (program.one if isinstance(of, Tensor) else 1)
-    return torch.div(product + whole // 2, whole, rounding_mode="floor")
-
-
 def _over(total: Tensor, count: int | Tensor) -> Tensor:
     return torch.div(total + count // 2, count, rounding_mode="floor")
 

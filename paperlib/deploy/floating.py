@@ -12,14 +12,14 @@ from ..quantizers import Quantizer
 from .integer_layers import IntegerLayer
 
 
-class Floating(torch.fx.Interpreter):
+class FloatProgram(torch.fx.Interpreter):
     """The network's graph, with integer layers in it and without the batch norms that they hold."""
 
     def __init__(self, graph: torch.fx.GraphModule, layers: dict[str, IntegerLayer]):
         super().__init__(graph)
         self.extra_traceback = False        # errors stay as they are
         self.layers, self.norms = layers, {layer.norm for layer in layers.values()}
-        self.watch: Callable[[str, Tensor], None] | None = None
+        self.on_codes: Callable[[str, Tensor], None] | None = None
 
     def call_module(self, target, args, kwargs):
         if target in self.norms:
@@ -32,8 +32,8 @@ class Floating(torch.fx.Interpreter):
             raise InputError(f"what reaches {target} is not a number (NaN) at places, for which there is no code: look "
                              "for a division by 0 or a logarithm before it")
         codes = self.encode(target, getattr(module, "input_quantizer", module), x)
-        if self.watch is not None:
-            self.watch(target, codes)
+        if self.on_codes is not None:
+            self.on_codes(target, codes)
         if isinstance(module, Quantizer):
             return self.decode(target, module, codes)
         layer = self.layers[target]

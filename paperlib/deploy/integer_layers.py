@@ -13,7 +13,7 @@ from ..models.graph import norms_behind, trace
 from ..models.layers import QuantConv2d, QuantLinear
 from ..models.residual import quantize_input
 from ..quantizers import Quantizer
-from .packed_quantizer import Stored
+from .packed_quantizer import StoredCodes
 
 
 @dataclass
@@ -77,7 +77,7 @@ class IntegerLayer:
 
 
 @torch.no_grad()
-def doubled(net: nn.Module) -> nn.Module:
+def float64_copy(net: nn.Module) -> nn.Module:
     """A copy in float64 and evaluation mode, whose weights keep the codes that they have as the network is.
 
     (In float64 a weight close to half-way between two levels could get another.)
@@ -85,18 +85,18 @@ def doubled(net: nn.Module) -> nn.Module:
     net = unfuse(net).eval()
     for layer in net.modules():
         if isinstance(layer, (QuantConv2d, QuantLinear)) and layer.weight_quantizer is not None:
-            layer.weight_quantizer = Stored(layer.weight_quantizer, layer.weight_quantizer.encode(layer.weight))
+            layer.weight_quantizer = StoredCodes(layer.weight_quantizer, layer.weight_quantizer.encode(layer.weight))
     return net.double()
 
 
 def integers(net: nn.Module) -> dict[str, IntegerLayer]:
     """The layers of a trained network whose input and weight are both quantized, in the order of their first call.
 
-    Numbers are computed in float64 from the parameters as they are, see :func:`doubled`.  Layers with a float
+    Numbers are computed in float64 from the parameters as they are, see :func:`float64_copy`.  Layers with a float
     input or a float weight are left out.  InputError for a quantizer without evenly spaced levels (TTQ), for one that
     scales the output by its input (XNOR), and for a network that cannot be traced.
     """
-    net = doubled(net)
+    net = float64_copy(net)
     graph, modules = trace(net), dict(net.named_modules(remove_duplicate=False))
     norms, found = norms_behind(net, graph), {}
     for node in graph.nodes:

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..quantizers import Quantizer
-from .fixed import LIMIT, Fixed
-from .floating import Floating
-from .integer_layers import doubled, image_graph, integers
+from .fixed import LIMIT, FixedProgram
+from .floating import FloatProgram
+from .integer_layers import float64_copy, image_graph, integers
 
 RESCALINGS = ("float", "fixed")
 
@@ -43,13 +43,14 @@ class IntegerNet(nn.Module):
             raise InputError(f"rescale must be float or fixed, got {rescale!r}")
         if not 0 < fraction < 31:
             raise InputError(f"fraction must be a number of bits from 1 to 30, got {fraction}")
-        net = doubled(net)
+        net = float64_copy(net)
         self.layers, self.rescale, self.fraction = integers(net), rescale, fraction
         for name, layer in self.layers.items():
             if layer.largest >= LIMIT:
                 raise InputError(f"{name}: a sum of products can reach {layer.largest}, which int32 does not hold")
         graph = torch.fx.GraphModule(net, image_graph(net))
-        self.program = Floating(graph, self.layers) if rescale == "float" else Fixed(graph, self.layers, fraction)
+        self.program = (FloatProgram(graph, self.layers) if rescale == "float" else
+                        FixedProgram(graph, self.layers, fraction))
 
     @property
     def quantizers(self) -> list[str]:
@@ -69,11 +70,11 @@ class IntegerNet(nn.Module):
         """{layer, or quantizer of its own: the codes (int16) that it computes with}, in the order of the
         computation."""
         found: dict[str, Tensor] = {}
-        self.program.watch = lambda name, codes: found.update({name: codes})
+        self.program.on_codes = lambda name, codes: found.update({name: codes})
         try:
             self(images)
         finally:
-            self.program.watch = None
+            self.program.on_codes = None
         return found
 
     def extra_repr(self) -> str:

@@ -53,7 +53,7 @@ def export(net: nn.Module, path: str | os.PathLike, *, input_size: int, fraction
     """
     fixed = IntegerNet(net, "fixed", fraction)
     shapes: dict[torch.fx.Node, torch.Size] = {}
-    fixed.program.look = lambda node, result: shapes.update({node: getattr(result, "shape", None)})
+    fixed.program.on_result = lambda node, result: shapes.update({node: getattr(result, "shape", None)})
     fixed(torch.zeros(2, 3, input_size, input_size))
     writer = _Writer(fixed, shapes)
     writer.run("codes")

@@ -6,7 +6,7 @@ input and weight are quantized takes one of three forms, all of which compute wh
 - QLinearConv, codes to codes, where nothing but batch norm, ReLU, ReLU6 and max pooling lies between a convolution and
   the next quantizer.  It rounds scale * (sum + bias) with an integer bias, which training knows nothing of.  But only
   the integer sums at which the code changes matter, weights of few bits leave room in 8 bits to be multiplied, which
-  makes the bias's unit smaller, and scales are free: :func:`rounding` finds, up to 4 bits, a bias and a scale per
+  makes the bias's unit smaller, and scales are free: :func:`requantize` finds, up to 4 bits, a bias and a scale per
   channel with the right code for every sum that can occur.  Where it does not, the last form is taken.
 - MatMulInteger, Mul and Add, for 1x1 convolutions to no more channels than they see.
 - DequantizeLinear of codes and weight, then Conv or Gemm in float.
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..system.paths import atomic
-from .integer_layers import doubled
+from .integer_layers import float64_copy
 from .onnx_nodes import Writer
 
 OPSET, IR_VERSION = 21, 10      # the first with 4-bit integers
@@ -48,7 +48,7 @@ def to_onnx(net: nn.Module, path: str | PathLike, *, input_size: int | tuple[int
     if carrier not in ("int8", "int4"):
         raise InputError(f"carrier must be 'int8' or 'int4', got {carrier!r}")
     size = (3, input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-    net = doubled(net).cpu()
+    net = float64_copy(net).cpu()
     writer = Writer(net, size, carrier)
     with torch.no_grad():
         writer.write()

@@ -17,7 +17,7 @@ from ..models.operations import operation
 from ..quantizers import Quantizer
 from .integer_layers import IntegerLayer, image_graph, integers, kind_of, norm_terms, spacing
 from .onnx_operators import KEPT, KNOWN, Codes, clip_of, emit, refuse
-from .onnx_requantize import room_of, rounding
+from .onnx_requantize import headroom, requantize
 
 
 def _zero(quantizer: Quantizer) -> int:
@@ -98,7 +98,7 @@ class Writer:
         x = self.add("DequantizeLinear", codes, self.constant(step, np.float32), self.zero(quantizer))
         return self.add("Add", x, self.constant(origin, np.float32)) if origin else x
 
-    def ahead(self, node: torch.fx.Node) -> tuple[Quantizer, int, int] | None:
+    def next_quantizer(self, node: torch.fx.Node) -> tuple[Quantizer, int, int] | None:
         """The input quantizer that alone takes what ``node`` gives, and the least and greatest code that reach it.
 
         None unless only operations that never change the order of two values lie between.
@@ -135,8 +135,8 @@ class Writer:
             raise InputError(f"{name}: fully connected layers take one vector per image here: flatten before")
         found, quantizer = self.layers.get(name), getattr(layer, "input_quantizer", None)
         pad = getattr(layer, "pad_value", 0.0) if is_conv and any(layer.padding) else None
-        ahead = self.ahead(node)
-        exact = rounding(found, *ahead) if found and is_conv and ahead else None
+        ahead = self.next_quantizer(node)
+        exact = requantize(found, *ahead) if found and is_conv and ahead else None
         if exact is not None:
             return self.integer_conv(found, *ahead, *exact, self.encode(x, quantizer, name), shape)
         if found and self.pointwise(layer, found):
@@ -165,7 +165,7 @@ class Writer:
     def pointwise(self, layer: nn.Module, found: IntegerLayer) -> bool:
         """Whether it is a 1x1 convolution from many channels to few: MatMulInteger pays there, ConvInteger nowhere."""
         return (isinstance(layer, nn.Conv2d) and layer.kernel_size == layer.stride == (1, 1) and layer.groups == 1
-                and not any(layer.padding) and layer.out_channels <= layer.in_channels and room_of(found) > 0)
+                and not any(layer.padding) and layer.out_channels <= layer.in_channels and headroom(found) > 0)
 
     def product(self, found: IntegerLayer, codes: str) -> str:
         """Sums of products in int32, channels last, times scale plus bias."""

@@ -9,7 +9,7 @@ from .integer_layers import IntegerLayer
 
 
 @torch.no_grad()
-def rounding(layer: IntegerLayer, quantizer: Quantizer, low: int, top: int) -> tuple | None:
+def requantize(layer: IntegerLayer, quantizer: Quantizer, low: int, top: int) -> tuple | None:
     """(weight, room, bias, scale) with which integers give every code of ``quantizer`` behind ``layer``, or None.
 
     For all sums s of inputs times ``weight`` that can occur, clip(round(scale * (room * s + bias)), low, top) is the
@@ -23,7 +23,7 @@ def rounding(layer: IntegerLayer, quantizer: Quantizer, low: int, top: int) -> t
     shift = (layer.bias.numpy() - float(affine.in_offset)) * per_unit + grid.zero
     weight = layer.weight.numpy().astype(np.int64) * np.sign(slope + (slope == 0)).astype(int).reshape(
         -1, *[1] * (layer.weight.dim() - 1))
-    slope, inputs, room = np.abs(slope), layer.layer.input_quantizer.grid, room_of(layer)
+    slope, inputs, room = np.abs(slope), layer.layer.input_quantizer.grid, headroom(layer)
     if layer.edge is not None or room < 1:
         return None
     flat = weight.reshape(len(weight), -1)
@@ -57,7 +57,7 @@ def rounding(layer: IntegerLayer, quantizer: Quantizer, low: int, top: int) -> t
     return weight, room, bias.astype(np.int64), scale
 
 
-def room_of(layer: IntegerLayer) -> int:
+def headroom(layer: IntegerLayer) -> int:
     """By how much weights may be multiplied: they fit 8 bits, and two products 16, as some processors add them."""
     grid, largest = layer.layer.input_quantizer.grid, max(int(layer.weight.abs().max()), 1)
     return min(127 // largest, 32767 // (2 * largest * (255 if grid.code_min < 0 else grid.code_max)))

@@ -58,17 +58,17 @@ from ..models.quantize import quantized_layers
 from ..system.paths import atomic, opened
 from .packed_format import (
     NUMBERS,
-    filled,
-    fitted,
+    fill,
+    fit,
     header_of,
     methods_of,
-    packed_bits,
+    pack_bits,
     size_of,
     tensors,
 )
-from .packed_quantizer import Stored, canonical, demand, reproduce
+from .packed_quantizer import StoredCodes, canonical_json, check_reproducible, require
 
-__all__ = ["Stored", "contents", "load", "pack"]
+__all__ = ["StoredCodes", "contents", "load", "pack"]
 MAGIC, VERSION, DIGEST = b"\x93NBITNET", 1, 32
 PREAMBLE = struct.Struct("<8sIQ")
 # the fields of the header, and the types that each may have
@@ -95,22 +95,22 @@ def pack(net: nn.Module, path: str | os.PathLike, *, build: dict | None = None) 
     _refuse_meta(net)
     for name, layer in quantized_layers(net):
         if layer.weight_quantizer is not None:
-            demand(layer.weight.isfinite().all(), f"the weight of {name} is not finite: train again, with a lower "
+            require(layer.weight.isfinite().all(), f"the weight of {name} is not finite: train again, with a lower "
                     "learning rate")
             codes[name] = layer.weight_quantizer.encode(layer.weight).cpu()
     header = header_of(net.cpu(), None if build is None else _arguments(build))
     for name, quantizer in methods_of(net).items():
-        reproduce(name, quantizer)
+        check_reproducible(name, quantizer)
     if build is not None:
         try:
-            fitted(_built(header["build"]), header, "meta")
+            fit(_built(header["build"]), header, "meta")
         except InputError as error:
             raise InputError(f"build={build} does not give this network ({error}): pass the arguments that it was "
                              "built with, or leave build out") from None
-    text, parts = canonical(header), []
+    text, parts = canonical_json(header), []
     for (name, _, tensor, quantizer), (_, _, kind, *_) in zip(tensors(net), header["parts"]):
         parts.append(tensor.detach().numpy().astype(NUMBERS[kind]).tobytes() if quantizer is None else
-                     packed_bits(codes[name].numpy() - quantizer.grid.code_min, quantizer.bits))
+                     pack_bits(codes[name].numpy() - quantizer.grid.code_min, quantizer.bits))
     data = b"".join((PREAMBLE.pack(MAGIC, VERSION, len(text)), text, *parts))
     with atomic(path) as temp:
         temp.write_bytes(data + hashlib.sha256(data).digest())
@@ -122,18 +122,18 @@ def load(path: str | os.PathLike, net: nn.Module | None = None) -> nn.Module:
     outputs to the bit.
 
     ``net``: a float network of the same architecture, for a file without ``build``; it stays as it is.  The quantizers
-    of weights are :class:`Stored` and cannot be trained; biases, batch norms and ranges of inputs can.  InputError for
-    a file that is missing, foreign, damaged, newer or contradictory, and for a network that does not fit it.
+    of weights are :class:`StoredCodes` and cannot be trained; biases, batch norms and ranges of inputs can.  InputError
+    for a file that is missing, foreign, damaged, newer or contradictory, and for a network that does not fit it.
     """
     header, data, start = _read(path)
     try:
         if net is not None:
             _refuse_meta(net)
-            net = fitted(net, header, "cpu").cpu()
+            net = fit(net, header, "cpu").cpu()
         else:
-            demand(header["build"], "it does not say how its network is built: pass the float network as net")
-            net = fitted(_built(header["build"]), header, "meta").to_empty(device="cpu")
-        return filled(net, header, data, start).eval()
+            require(header["build"], "it does not say how its network is built: pass the float network as net")
+            net = fit(_built(header["build"]), header, "meta").to_empty(device="cpu")
+        return fill(net, header, data, start).eval()
     except InputError as error:
         raise InputError(f"cannot load {path}: {error}") from None
 
@@ -151,7 +151,7 @@ def contents(path: str | os.PathLike) -> pd.DataFrame:
 
 
 def _refuse_meta(net: nn.Module) -> None:
-    demand(not any(t.is_meta for t in (*net.parameters(), *net.buffers())),
+    require(not any(t.is_meta for t in (*net.parameters(), *net.buffers())),
             f"this {type(net).__name__} is on the meta device and has no numbers: put it on the CPU")
 
 
@@ -163,18 +163,18 @@ def _read(path: str | os.PathLike) -> tuple[dict, bytes, int]:
             data += file.read() if data.startswith(MAGIC) else b""
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}): give a file that deploy.pack wrote") from error
-    demand(data.startswith(MAGIC), f"{path} is no packed network: give a file that deploy.pack wrote")
+    require(data.startswith(MAGIC), f"{path} is no packed network: give a file that deploy.pack wrote")
     size, again = len(data) - DIGEST, "copy or pack it again"
-    demand(size > PREAMBLE.size, f"{path} is cut short: {again}")
+    require(size > PREAMBLE.size, f"{path} is cut short: {again}")
     _, version, length = PREAMBLE.unpack_from(data)
-    demand(version <= VERSION, f"{path} is of format {version}, newer than {VERSION}: update this program, or {again}")
-    demand(hashlib.sha256(memoryview(data)[:size]).digest() == data[size:],
+    require(version <= VERSION, f"{path} is of format {version}, newer than {VERSION}: update this program, or {again}")
+    require(hashlib.sha256(memoryview(data)[:size]).digest() == data[size:],
             f"{path} is damaged or cut short (its checksum differs): {again}")
     start = PREAMBLE.size + length
     try:
-        demand(version == VERSION and start <= size, "version or length of the header")
+        require(version == VERSION and start <= size, "version or length of the header")
         header = json.loads(data[PREAMBLE.size:start])
-        demand(canonical(header) == data[PREAMBLE.size:start], "header not in its one form")
+        require(canonical_json(header) == data[PREAMBLE.size:start], "header not in its one form")
         _check(header, size - start)
     except (ValueError, RecursionError) as error:       # InputError is one
         reason = " ".join(str(error).split())[:120]
@@ -197,18 +197,18 @@ def _check(header: dict, payload: int) -> None:
             _typed(quantizer, QUANTIZER, "a quantizer")
     end = 0
     for row in header["parts"]:
-        demand(type(row) is list and [type(value) for value in row] == [*PART], "fields of a part")
+        require(type(row) is list and [type(value) for value in row] == [*PART], "fields of a part")
         layer, part, kind, bits, shape, offset, size = row
         widths = range(1, 9) if kind == "codes" else [8 * np.dtype(NUMBERS[kind]).itemsize] if kind in NUMBERS else []
-        demand(bits in widths and len(shape) < 9 and all(type(n) is int and n >= 0 for n in shape),
+        require(bits in widths and len(shape) < 9 and all(type(n) is int and n >= 0 for n in shape),
                 f"kind or shape of {layer}.{part}")
-        demand(offset == end and size == size_of(shape, bits), f"offset or size of {layer}.{part}")
+        require(offset == end and size == size_of(shape, bits), f"offset or size of {layer}.{part}")
         end += size
-    demand(end == payload, f"parts of {end} bytes in {payload}")
+    require(end == payload, f"parts of {end} bytes in {payload}")
 
 
 def _typed(value: dict, fields: dict, what: str) -> None:
-    demand(type(value) is dict and value.keys() == fields.keys() and all(
+    require(type(value) is dict and value.keys() == fields.keys() and all(
         type(value[name]) in types for name, types in fields.items()), f"fields of {what}")
 
 
@@ -225,7 +225,7 @@ def _arguments(build: dict) -> dict:
 def _built(build: dict) -> nn.Module:
     """The float network, on the meta device: whatever size it is, it takes no memory."""
     _typed(build, BUILD, "build")
-    demand(build["num_classes"] <= 2**24 and build["width"] <= 64 and build["input_size"] <= 2**16,
+    require(build["num_classes"] <= 2**24 and build["width"] <= 64 and build["input_size"] <= 2**16,
             f"build={build} is beyond all networks: correct it")
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         return models.build(**build).float()

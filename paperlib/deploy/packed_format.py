@@ -17,7 +17,7 @@ from ..models.quantize import quantized_layers
 from ..models.residual import attach, quantized_blocks
 from ..models.value_bounds import input_floors
 from ..quantizers import Quantizer
-from .packed_quantizer import FITS, Stored, canonical, demand, described, finite, rebuilt
+from .packed_quantizer import FITS, StoredCodes, canonical_json, describe, finite, rebuild, require
 
 # what is stored as it is
 NUMBERS = {"float32": "<f4", "int64": "<i8", "int32": "<i4", "int16": "<i2", "int8": "|i1", "uint8": "|u1",
@@ -57,11 +57,11 @@ def _join(*names: str) -> str:
 def header_of(net: nn.Module, build: dict | None) -> dict:
     layers = [{"name": name, "kind": layer.kind, "pad_value": getattr(layer, "pad_value", None),
                "channels_last": layer.weight.stride() == _like(layer.weight, True).stride(),
-               "input": described(layer.input_quantizer), "weight": described(layer.weight_quantizer)}
+               "input": describe(layer.input_quantizer), "weight": describe(layer.weight_quantizer)}
               for name, layer in quantized_layers(net)]
-    blocks = [{"name": n, "quantizer": described(block.identity_quantizer)} for n, block in quantized_blocks(net)]
+    blocks = [{"name": n, "quantizer": describe(block.identity_quantizer)} for n, block in quantized_blocks(net)]
     for name, module in net.named_modules():
-        demand(isinstance(module, Quantizer) or type(module).get_extra_state is nn.Module.get_extra_state,
+        require(isinstance(module, Quantizer) or type(module).get_extra_state is nn.Module.get_extra_state,
                f"{name} ({type(module).__name__}) has a get_extra_state of its own, and a packed file stores tensors "
                "alone: make what it keeps a buffer")
     parts, offset = [], 0
@@ -69,7 +69,7 @@ def header_of(net: nn.Module, build: dict | None) -> dict:
         kind, bits = str(tensor.dtype).removeprefix("torch."), 8 * tensor.element_size()
         cure = ("call net.float() first" if tensor.is_floating_point() else
                 "register it with persistent=False, or as a type that is stored")
-        demand(kind == "float32" or kind in NUMBERS and quantizer is None,
+        require(kind == "float32" or kind in NUMBERS and quantizer is None,
                f"{_join(layer, part)} is {kind}, and a packed file stores {', '.join(NUMBERS)}: {cure}")
         if quantizer is not None:
             kind, bits = "codes", quantizer.bits
@@ -89,34 +89,34 @@ def size_of(shape: list[int], bits: int) -> int:
     return -(-math.prod(shape) * bits // 8)
 
 
-def packed_bits(code: np.ndarray, n: int) -> bytes:
+def pack_bits(code: np.ndarray, n: int) -> bytes:
     bits = np.unpackbits(code.astype(np.uint8).reshape(-1, 1), axis=1, count=n, bitorder="little")
     return np.packbits(bits, bitorder="little").tobytes()
 
 
-def fitted(net: nn.Module, header: dict, device: str) -> nn.Module:
+def fit(net: nn.Module, header: dict, device: str) -> nn.Module:
     """The float ``net`` or its folded form as the header has it; the parts' numbers are missing."""
     with torch.device(device):
         try:
-            return _assembled(copied(unwrapped(net)), header)
+            return _assemble(copied(unwrapped(net)), header)
         except InputError as error:
             try:
-                return _assembled(models.fold(net), header)
+                return _assemble(models.fold(net), header)
             except (InputError, TypeError):     # TypeError: a norm without statistics
                 raise error from None
 
 
-def _assembled(net: nn.Module, header: dict) -> nn.Module:
+def _assemble(net: nn.Module, header: dict) -> nn.Module:
     """``net``, changed in place; InputError unless its header is ``header`` then."""
     places, modules = {}, dict(net.named_modules())
     for name, module in net.named_modules(remove_duplicate=False):
         places.setdefault(module, []).append(name)
-    demand(not any(isinstance(m, (QuantConv2d, QuantLinear)) for m in net.modules()),
+    require(not any(isinstance(m, (QuantConv2d, QuantLinear)) for m in net.modules()),
            "the network that was passed is quantized: pass the float one")
     blocks = input_floors(net).blocks if header["blocks"] else {}
     for entry in header["layers"]:
         name, old = entry["name"], modules.pop(entry["name"], None)
-        demand(isinstance(old, (nn.Conv2d, nn.Linear)) and old is not net and entry["kind"] in KINDS,
+        require(isinstance(old, (nn.Conv2d, nn.Linear)) and old is not net and entry["kind"] in KINDS,
                 f"{name!r} is a layer of kind {entry['kind']!r} in the file, not in the network: {FITS}")
         layer = (QuantConv2d if isinstance(old, nn.Conv2d) else QuantLinear).from_float(old)
         for place in places[old]:
@@ -124,17 +124,17 @@ def _assembled(net: nn.Module, header: dict) -> nn.Module:
         layer.kind = entry["kind"]
         if isinstance(layer, QuantConv2d) and entry["pad_value"] is not None:
             layer.pad_value = entry["pad_value"]
-        layer.input_quantizer = rebuilt(entry["input"], "activation", ())
-        layer.weight_quantizer = rebuilt(entry["weight"], "weight", (len(old.weight), *[1] * (old.weight.dim() - 1)))
+        layer.input_quantizer = rebuild(entry["input"], "activation", ())
+        layer.weight_quantizer = rebuild(entry["weight"], "weight", (len(old.weight), *[1] * (old.weight.dim() - 1)))
         if layer.weight_quantizer is not None:
             layer.weight = nn.Parameter(layer.weight.detach())      # no longer tied to another layer's
         layer.weight.data = _like(layer.weight.data, entry["channels_last"])
     for entry in header["blocks"]:
-        demand(entry["name"] in blocks, f"{entry['name']!r} is no block that adds its input to its output: {FITS}")
+        require(entry["name"] in blocks, f"{entry['name']!r} is no block that adds its input to its output: {FITS}")
         del blocks[entry["name"]]
-        attach(net.get_submodule(entry["name"]), entry["name"], rebuilt(entry["quantizer"], "activation", ()))
+        attach(net.get_submodule(entry["name"]), entry["name"], rebuild(entry["quantizer"], "activation", ()))
     own = header_of(net, header["build"])
-    if canonical(own) != canonical(header):
+    if canonical_json(own) != canonical_json(header):
         theirs, ours = ({_join(*row[:2]): f"{row[2]} of shape {row[4]}" for row in h["parts"]} for h in (header, own))
         name = next((name for name in [*theirs, *ours] if theirs.get(name) != ours.get(name)), None)
         raise InputError("the header contradicts itself: pack the network again" if name is None else
@@ -143,7 +143,7 @@ def _assembled(net: nn.Module, header: dict) -> nn.Module:
     return net
 
 
-def filled(net: nn.Module, header: dict, data: bytes, start: int) -> nn.Module:
+def fill(net: nn.Module, header: dict, data: bytes, start: int) -> nn.Module:
     """``net`` with the numbers and codes of the payload."""
     codes = {}
     with torch.no_grad():
@@ -153,19 +153,19 @@ def filled(net: nn.Module, header: dict, data: bytes, start: int) -> nn.Module:
             if quantizer is not None:
                 bits = np.unpackbits(raw, count=tensor.numel() * quantizer.bits, bitorder="little")
                 code = np.packbits(bits.reshape(-1, quantizer.bits), axis=1, bitorder="little")[:, 0]
-                demand((code < quantizer.grid.n_levels).all() and packed_bits(code, quantizer.bits) == raw.tobytes(),
+                require((code < quantizer.grid.n_levels).all() and pack_bits(code, quantizer.bits) == raw.tobytes(),
                         f"{name} has a code beyond its {quantizer.grid.n_levels} levels: pack the network again")
                 codes[name] = torch.from_numpy(code.astype(np.int16)).view(tensor.shape) + quantizer.grid.code_min
                 continue
-            demand(kind != "bool" or (raw < 2).all(), f"{name} is neither true nor false: pack the network again")
+            require(kind != "bool" or (raw < 2).all(), f"{name} is neither true nor false: pack the network again")
             numbers = raw.view(NUMBERS[kind]).astype(NUMBERS[kind].replace("<", "="))
             tensor.copy_(torch.from_numpy(numbers).view(tensor.shape))
         for name, code in codes.items():
             layer = net.get_submodule(name)
             code = torch.empty_like(layer.weight, dtype=torch.int16).copy_(code)
-            layer.weight_quantizer = Stored(layer.weight_quantizer, code)
+            layer.weight_quantizer = StoredCodes(layer.weight_quantizer, code)
             layer.weight.copy_(layer.weight_quantizer(layer.weight))
     for name, quantizer in methods_of(net).items():
         quantizer.calibrated = True
-        demand(finite(quantizer), f"the range of {name} is not finite: pack again")
+        require(finite(quantizer), f"the range of {name} is not finite: pack again")
     return net

@@ -18,7 +18,7 @@ OPTIONS = {"duq": {"learn_offset": lambda q: bool(q.learn_offset)},
                    "normalized": lambda q: q.role == "weight" and q.gamma is None and q.shrink is None}}
 
 
-class Stored(Quantizer):
+class StoredCodes(Quantizer):
     """The quantizer of a weight that is integer codes already.
 
     ``encode`` gives the codes; ``forward`` gives what ``method``, the quantizer that made them, says they stand for,
@@ -38,7 +38,7 @@ class Stored(Quantizer):
         return self.method.affine()
 
     def codes(self, x: Tensor) -> Tensor:
-        demand(x.shape == self.code.shape, f"these codes are of a weight of shape {tuple(self.code.shape)}, not "
+        require(x.shape == self.code.shape, f"these codes are of a weight of shape {tuple(self.code.shape)}, not "
                 f"{tuple(x.shape)}: load the file again")
         return self.code.to(x.dtype)
 
@@ -65,17 +65,17 @@ class _Fixed(torch.autograd.Function):
                          "packed, or take the other gradients after requires_grad_(False) on these weights")
 
 
-def demand(condition, what: str) -> None:
+def require(condition, what: str) -> None:
     if not condition:
         raise InputError(what)
 
 
-def described(q: Quantizer | None) -> dict | None:
+def describe(q: Quantizer | None) -> dict | None:
     if q is None:
         return None
     q = getattr(q, "method", q)
     method = next((n for n in quantizers.names(q.role) if quantizers.find(n, q.role) is type(q)), None)
-    demand(method, f"{type(q).__name__} has no name that a file could give: register it (quantizers.register)")
+    require(method, f"{type(q).__name__} has no name that a file could give: register it (quantizers.register)")
     return {"method": method, "bits": q.bits, "signed": q.signed, "floor": q.floor, "shape": list(q.shape),
             "codes": [q.grid.code_min, q.grid.code_max],
             "options": {name: see(q) for name, see in OPTIONS.get(method, {}).items()}}
@@ -85,11 +85,11 @@ def finite(q: Quantizer) -> bool:
     return all(bool(t.isfinite().all()) for t in (q.levels(), *q.parameters(), *q.buffers()))
 
 
-def reproduce(name: str, q: Quantizer) -> None:
+def check_reproducible(name: str, q: Quantizer) -> None:
     """InputError unless description and parameters give the quantizer again."""
     levels = q.levels()
-    demand(finite(q), f"the range of {name} is not finite: calibrate or train again")
-    twin = rebuilt(described(q), q.role, q.shape)
+    require(finite(q), f"the range of {name} is not finite: calibrate or train again")
+    twin = rebuild(describe(q), q.role, q.shape)
     probe = torch.linspace(-2, 2, 1001) * levels.abs().max()
     try:
         twin.load_state_dict(q.state_dict())
@@ -97,21 +97,21 @@ def reproduce(name: str, q: Quantizer) -> None:
             q.role == "weight" or torch.equal(twin.encode(probe), q.encode(probe)))
     except (RuntimeError, InputError):
         same = False
-    demand(same, f"{name}: {type(q).__name__} has options that pack does not know: add them to OPTIONS in "
+    require(same, f"{name}: {type(q).__name__} has options that pack does not know: add them to OPTIONS in "
             "paperlib/deploy/packed_quantizer.py")
 
 
-def canonical(header: dict) -> bytes:
+def canonical_json(header: dict) -> bytes:
     return json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def rebuilt(about: dict | None, role: str, channels: tuple[int, ...]) -> Quantizer | None:
+def rebuild(about: dict | None, role: str, channels: tuple[int, ...]) -> Quantizer | None:
     """A new quantizer of a description whose types have been looked at; ``channels``: the other shape beside ()."""
     if about is None:
         return None
-    shape = {canonical([]): (), canonical(list(channels)): channels}.get(canonical(about["shape"]))
-    demand(shape is not None, f"{about['shape']} is not the shape of a range here: {FITS}")
+    shape = {canonical_json([]): (), canonical_json(list(channels)): channels}.get(canonical_json(about["shape"]))
+    require(shape is not None, f"{about['shape']} is not the shape of a range here: {FITS}")
     method, options = about["method"], about["options"]
-    demand(options.keys() == OPTIONS.get(method, {}).keys(), f"{method!r} has no such options: pack again")
+    require(options.keys() == OPTIONS.get(method, {}).keys(), f"{method!r} has no such options: pack again")
     settings = {name: about[name] for name in ("bits", "signed", "floor")}
     return quantizers.build(method, role=role, shape=shape, **settings, **options).float()

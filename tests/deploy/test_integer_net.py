@@ -17,7 +17,7 @@ from paperlib.deploy import integer_net as module
 from paperlib.deploy.compare import predictions
 from paperlib.deploy.fixed import thresholds
 from paperlib.deploy.fixed_rules import RULES, Factor, average
-from paperlib.deploy.integer_layers import doubled, spacing
+from paperlib.deploy.integer_layers import float64_copy, spacing
 from paperlib.deploy.integer_net import IntegerNet
 from paperlib.errors import InputError
 from paperlib.models import Scheme
@@ -63,7 +63,7 @@ def net(request):
 
 
 def test_scale_and_bias_stand_for_layer_and_batch_norm(net):
-    double, seen = doubled(net), {}
+    double, seen = float64_copy(net), {}
     found = integers(net)
     for name, layer in found.items():
         double.get_submodule(name).register_forward_pre_hook(
@@ -115,7 +115,7 @@ def test_codes_of_weights_are_those_of_training():
     trained = quantizer.encode(net[0].weight)
     twin = models.unfuse(net).double()[0]
     assert (twin.weight_quantizer.encode(twin.weight) != trained).any()
-    assert (doubled(net)[0].weight_quantizer.encode(twin.weight) == trained).all()
+    assert (float64_copy(net)[0].weight_quantizer.encode(twin.weight) == trained).all()
 
 
 def test_a_wrong_weight_is_seen(monkeypatch):
@@ -131,15 +131,15 @@ def test_a_wrong_weight_is_seen(monkeypatch):
 
 
 def test_logits(net):
-    exact = doubled(net)(IMAGES.double()).detach()
+    exact = float64_copy(net)(IMAGES.double()).detach()
     torch.testing.assert_close(IntegerNet(net)(IMAGES), exact, rtol=0, atol=1e-9 * exact.abs().max().item())
 
 
 @pytest.mark.parametrize("how", NETWORKS)
 def test_fixed_point_holds_integers_alone(how, monkeypatch):
     fixed, seen = IntegerNet(network(*NETWORKS[how]), "fixed"), []
-    run = fixed_module.Fixed.run_node
-    monkeypatch.setattr(fixed_module.Fixed, "run_node",
+    run = fixed_module.FixedProgram.run_node
+    monkeypatch.setattr(fixed_module.FixedProgram, "run_node",
                         lambda self, node: seen.append((node.op, run(self, node))) or seen[-1][1])
     logits = fixed(IMAGES)
     inner = [value for op, value in seen if op not in ("placeholder", "output")]
@@ -199,7 +199,8 @@ def test_pooling_and_activations_of_integers():
     program = IntegerNet(models.calibrate(models.quantize(net, Scheme()), IMAGES[:, :1]), "fixed", 16).program
     real = x.double() / 2**16
     for layer in (nn.Hardswish(), nn.Hardsigmoid(), nn.ReLU(), nn.ReLU6(), nn.Hardtanh(), nn.MaxPool2d(2)):
-        found = operation(next(iter(trace(nn.Sequential(layer)).find_nodes(op="call_module", target="0"))), {"0": layer})
+        node = next(iter(trace(nn.Sequential(layer)).find_nodes(op="call_module", target="0")))
+        found = operation(node, {"0": layer})
         fixed = RULES[found.name](program, x, **found.settings)
         assert fixed.dtype == torch.int64
         assert ((fixed - layer(real) * 2**16).abs() <= 0.5 + 1e-6).all(), layer

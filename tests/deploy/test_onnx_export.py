@@ -12,7 +12,7 @@ from paperlib import models
 from paperlib.deploy.compare import predictions
 from paperlib.deploy.integer_layers import integers
 from paperlib.deploy.onnx_export import OPSET, runner, session, to_onnx
-from paperlib.deploy.onnx_requantize import rounding
+from paperlib.deploy.onnx_requantize import requantize
 from paperlib.errors import InputError
 from paperlib.models import Scheme
 from paperlib.models.residual import quantized_blocks
@@ -145,7 +145,7 @@ def test_integers_give_the_code_of_every_sum_that_can_occur(bits):
     layers, checked = integers(net), 0
     for name, q, low, top in limits(net):
         layer = layers[name]
-        weight, room, bias, scale = rounding(layer, q, low, top)
+        weight, room, bias, scale = requantize(layer, q, low, top)
         assert np.abs(weight * room).max() <= 127 and np.abs(bias).max() < 2**23 and (scale > 0).all()
         signs = np.sign(layer.scale.numpy())
         moving = np.abs(weight).reshape(len(weight), -1).sum(1) > 0
@@ -168,7 +168,7 @@ def test_integers_give_the_code_of_every_sum_that_can_occur(bits):
 def test_eight_bits_leave_no_room():
     net = network(w_bits=8, a_bits=8)
     layers = integers(net)
-    assert all(rounding(layers[name], *rest) is None for name, *rest in limits(net))
+    assert all(requantize(layers[name], *rest) is None for name, *rest in limits(net))
 
 
 def stored(path):

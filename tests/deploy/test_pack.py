@@ -16,7 +16,7 @@ from torch import nn
 
 from paperlib import models, quantizers
 from paperlib.deploy.integer_layers import integers
-from paperlib.deploy.pack import Stored, contents, load, pack
+from paperlib.deploy.pack import StoredCodes, contents, load, pack
 from paperlib.errors import InputError
 from paperlib.models import Scheme, cost
 from paperlib.models.layers import QuantConv2d, QuantLinear
@@ -149,7 +149,7 @@ def test_the_loaded_network_is_the_same_to_the_bit(case, tmp_path):
     for name, layer in layers(net).items():
         q, stored = layer.weight_quantizer, layers(other)[name].weight_quantizer
         if q is not None:
-            assert type(stored) is Stored and (stored.bits, stored.shape, stored.grid) == (q.bits, q.shape, q.grid)
+            assert type(stored) is StoredCodes and (stored.bits, stored.shape, stored.grid) == (q.bits, q.shape, q.grid)
             assert torch.equal(stored.levels(), q.levels())
             assert torch.equal(stored.encode(layer.weight), q.encode(layer.weight))
             assert torch.equal(stored.decode(stored.code), layers(other)[name].weight)
@@ -342,7 +342,8 @@ def test_what_pack_refuses(small, tmp_path, monkeypatch):
     broken = copy.deepcopy(net)
     broken[3].input_quantizer.a.data.fill_(float("nan"))
     refused("range of 3.input_quantizer is not finite", broken)
-    monkeypatch.setitem(sys.modules["paperlib.deploy.packed_quantizer"].OPTIONS, "duq", {})     # a method with options of its own
+    # a method with options of its own
+    monkeypatch.setitem(sys.modules["paperlib.deploy.packed_quantizer"].OPTIONS, "duq", {})
     refused("input_quantizer: DuQ has options that pack does not know", with_offsets())
 
 

@@ -10,7 +10,7 @@ from ... import deploy, runs
 from ...analysis import popcount
 from ...claims import experiments
 from ...deploy.fixed_rules import Factor
-from ...deploy.packed_format import packed_bits
+from ...deploy.packed_format import pack_bits
 from . import exercise
 
 DEPTHWISE, POINTWISE, CLASSIFIER = "features.8.block.1.0", "features.8.block.2.0", "classifier.3"
@@ -133,7 +133,7 @@ def unpack(answer):
     part = _layers()[POINTWISE]
     weight, least = part.weight.flatten().numpy().astype(int), part.layer.weight_quantizer.grid.code_min
     for codes in (np.array([-7, 1, 6]), weight):
-        raw, n = np.frombuffer(packed_bits(codes - least, 4), np.uint8).astype(int), len(codes)
+        raw, n = np.frombuffer(pack_bits(codes - least, 4), np.uint8).astype(int), len(codes)
         given = np.asarray(answer(raw.copy(), n, least))
         assert given.shape == codes.shape or given.shape != (2 * len(raw),), (
             f"{n} codes were asked for and {len(given)} came out", "the last byte is filled up: cut after count")
