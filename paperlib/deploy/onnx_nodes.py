@@ -109,7 +109,8 @@ class Writer:
             found, limits = self.operations[node], clip_of(self.operations[node])
             if found and found.name == "layer":
                 quantizer = getattr(self.modules[node.target], "input_quantizer", None)
-                if quantizer is None or quantizer.float32_affine() is None or type(quantizer).gain is not Quantizer.gain:
+                if (quantizer is None or quantizer.float32_affine() is None
+                        or type(quantizer).gain is not Quantizer.gain):
                     return None
                 low, top = quantizer.codes(torch.tensor([low, top]).double()).int().tolist()
                 return quantizer, low, top

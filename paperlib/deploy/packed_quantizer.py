@@ -45,7 +45,7 @@ class StoredCodes(Quantizer):
     def values(self, code: Tensor) -> Tensor:
         return self.method.values(code)
 
-    def split(self, x: Tensor, together: bool = False) -> tuple[Tensor, float]:
+    def quantize_with_offset(self, x: Tensor, together: bool = False) -> tuple[Tensor, float]:
         with torch.no_grad():
             y = self.values(self.codes(x.float() if x.dtype.itemsize < 4 else x)).to(x.dtype)
         return _Fixed.apply(x, y) if torch.is_grad_enabled() and x.requires_grad else y, 0.0

@@ -80,7 +80,7 @@ def test_scale_and_bias_stand_for_layer_and_batch_norm(net):
         torch.testing.assert_close(output, after, rtol=1e-9, atol=1e-9 * after.abs().max().item())
 
 
-def test_sums_are_doubled(net):
+def test_sums_are_those_of_whole_numbers(net):
     for layer in list(integers(net).values())[:6]:
         grid = layer.layer.input_quantizer.grid
         shape = (2, layer.layer.in_channels, 5, 5) if isinstance(layer.layer, nn.Conv2d) else (2, layer.weight.shape[1])
