@@ -1,6 +1,8 @@
 """The plan of the house: a file of the library imports only from its own room and from rooms below it."""
 import ast
 import graphlib
+import subprocess
+import sys
 
 import pytest
 
@@ -47,3 +49,12 @@ def test_no_circle():
 def test_two_files_are_in_sight():
     assert sorted(file.name for file in LIBRARY.glob("*.py")) == ["__init__.py", "__main__.py", "errors.py"]
     assert {folder.name for folder in LIBRARY.iterdir() if any(folder.glob("*.py"))} <= FLOOR.keys()
+
+
+@pytest.mark.parametrize("modules", ["paperlib.models, paperlib.data.imagenet_batches, paperlib.training.engine",
+                                     "paperlib.runs, paperlib.plots, paperlib.claims.experiments"])
+def test_torchvision_waits_until_a_network_or_photographs_are_asked_for(modules):
+    """It takes longer to import than all of the library, with the torch._dynamo that it brings along."""
+    code = f"import sys, {modules}; print(*sorted({{'torchvision', 'torch._dynamo'}} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not done.stdout.strip(), f"importing {modules} imports {done.stdout}"

@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import Dataset
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
 from ..errors import InputError
@@ -103,8 +101,9 @@ def cache_folder() -> Path:
 
 def read(path) -> torch.Tensor:
     """The picture in a file as uint8 (3, H, W), whatever its colour space; InputError if it is not whole."""
+    from torchvision.transforms.v2.functional import pil_to_tensor  # here, since torchvision takes long to import
     with _opened(path) as picture:
-        return F.pil_to_tensor(picture.convert("RGB"))
+        return pil_to_tensor(picture.convert("RGB"))
 
 
 @contextmanager
@@ -132,8 +131,10 @@ def _reduced(h, w):
 
 def _write(file, paths, name):
     """The cache: a flat uint8 .npy of all heights and widths (int32 (N, 2)), then every picture (H, W, 3)."""
+    from torchvision.transforms.v2 import InterpolationMode, functional
+
     def pixels(path, shape):
-        picture = F.resize(read(path), shape, interpolation=InterpolationMode.BICUBIC)
+        picture = functional.resize(read(path), shape, interpolation=InterpolationMode.BICUBIC)
         return picture.permute(1, 2, 0).contiguous().numpy()
 
     shapes = np.array([_reduced(*size(path)) for path in paths], "<i4")

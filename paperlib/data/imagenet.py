@@ -5,8 +5,6 @@ import socket
 from itertools import zip_longest
 from pathlib import Path
 
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-
 from ..errors import InputError
 from ..system.paths import data_dir, named_folder
 from .downloads import say, workshop
@@ -100,6 +98,7 @@ def _check_classes(folder, classes, like):
 
 def _samples(folder, classes, like):
     """Sorted (path, label) of all pictures in `folder`, which must hold the folders of `classes`, none empty."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
     _check_classes(folder, classes, like)
     try:
         return make_dataset(folder, classes, IMG_EXTENSIONS)

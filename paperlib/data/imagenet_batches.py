@@ -6,14 +6,13 @@ import os
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
-from torchvision.transforms import InterpolationMode, v2
 
 from ..errors import InputError
 from ..system.distributed import cores
 from .image_files import CROP, SHORTER
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels scaled to 0..1, per RGB channel
-INTERPOLATION = {"random_resized_crop": InterpolationMode.BICUBIC, "random_crop": InterpolationMode.BILINEAR}
+INTERPOLATION = {"random_resized_crop": "bicubic", "random_crop": "bilinear"}
 
 
 def transform(train: bool, augmentation: str = "random_resized_crop", resize: int = SHORTER, pixels: int = CROP):
@@ -26,7 +25,8 @@ def transform(train: bool, augmentation: str = "random_resized_crop", resize: in
     """
     if augmentation not in INTERPOLATION:
         raise InputError(f"unknown augmentation {augmentation!r}; choose {' or '.join(INTERPOLATION)}")
-    mode = INTERPOLATION[augmentation]
+    from torchvision.transforms import InterpolationMode, v2  # here, since torchvision takes long to import
+    mode = InterpolationMode(INTERPOLATION[augmentation])
     scaled = [v2.Resize(pixels, mode)] if pixels != CROP else []
     if not train:
         return v2.Compose([v2.Resize(resize, mode), v2.CenterCrop(CROP), *scaled])
@@ -85,6 +85,7 @@ class PhotoBatches:
         x float32 (b, 3, pixels, pixels) in channels_last memory format, y int64 (b,), both on `device`. With workers,
         one epoch at a time: RuntimeError if another one was begun in between.
         """
+        from torchvision.transforms.v2 import functional
         if hasattr(self._dataset, "prepare"):
             self._dataset.prepare()
         order = torch.arange(self.n_images)
@@ -98,8 +99,8 @@ class PhotoBatches:
             if isinstance(batch, InputError):
                 raise batch
             pixels, y = (part.to(self.device, non_blocking=True) for part in batch)
-            x = v2.functional.to_dtype(pixels.contiguous(memory_format=torch.channels_last), torch.float32, scale=True)
-            yield v2.functional.normalize(x, MEAN, STD, inplace=True), y
+            x = functional.to_dtype(pixels.contiguous(memory_format=torch.channels_last), torch.float32, scale=True)
+            yield functional.normalize(x, MEAN, STD, inplace=True), y
 
 
 class _Plan:

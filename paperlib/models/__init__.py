@@ -7,27 +7,20 @@ from torch import nn
 from ..errors import InputError
 from ..system import kinds
 from ..system.kinds import Classes, Pixels, Width
-from .alexnet import alexnet
 from .calibrate import calibrate
 from .fold import fold
 from .fuse import fuse, unfuse
-from .mobilenet_v1 import mobilenet_v1
-from .mobilenet_v2 import mobilenet_v2
-from .mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
 from .quantize import plan, quantize
-from .resnet import resnet18, resnet50, resnet101
 from .scheme import Scheme
-from .vgg7 import vgg7, vgg7_hardtanh
 from .weights import load_weights
 
-_SCALABLE = {"mobilenet_v1": mobilenet_v1, "mobilenet_v2": mobilenet_v2, "mobilenet_v3_large": mobilenet_v3_large,
-             "mobilenet_v3_small": mobilenet_v3_small, "vgg7": vgg7, "vgg7_hardtanh": vgg7_hardtanh}
-_FIXED = {"alexnet": alexnet, "resnet18": resnet18, "resnet50": resnet50, "resnet101": resnet101}
+_SCALABLE = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "vgg7", "vgg7_hardtanh")
+_FIXED = ("alexnet", "resnet18", "resnet50", "resnet101")
 
 
 def names() -> list[str]:
     """The networks that :func:`build` knows."""
-    return sorted(_SCALABLE | _FIXED)
+    return sorted(_SCALABLE + _FIXED)
 
 
 def build(name: str, *, num_classes: int = 10, width: float = 1.0, input_size: int = 32,
@@ -45,9 +38,10 @@ def build(name: str, *, num_classes: int = 10, width: float = 1.0, input_size: i
     input_size = kinds.read("input_size", input_size, Pixels)
     if name in _FIXED and width != 1:
         raise InputError(f"{name} has no width multiplier, got width={width:g}: leave it out")
+    from . import networks  # with torchvision, whose import takes longer than all others together
+    scale = {"width": width} if name in _SCALABLE else {}
     try:
-        net = (_SCALABLE[name](num_classes=num_classes, width=width, input_size=input_size) if name in _SCALABLE else
-               _FIXED[name](num_classes=num_classes, input_size=input_size))
+        net = getattr(networks, name)(num_classes=num_classes, input_size=input_size, **scale)
     except (RuntimeError, MemoryError) as error:
         raise InputError(f"{name} with width={width:g}, input_size={input_size} and num_classes={num_classes} does not "
                          f"fit into memory ({' '.join(str(error).split())[:80]}): choose smaller ones") from error

@@ -9,7 +9,6 @@ import zipfile
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -35,7 +34,8 @@ def load_weights(net: nn.Module, name: str, weights: str | os.PathLike) -> None:
 
 
 def _from_torchvision(name: str, weights: str) -> dict[str, Tensor]:
-    known = torchvision.models.get_model_weights(name).__members__ if name in TORCHVISION else {}
+    from torchvision.models import get_model_weights
+    known = get_model_weights(name).__members__ if name in TORCHVISION else {}
     if weights not in known:
         raise InputError(f"weights={weights!r} is no file, and torchvision has " + (
             f"only {', '.join(known)} for {name}: choose one of these or a path" if known else

@@ -205,7 +205,7 @@ def test_cache_is_made_once_and_another_list_makes_another(folder, monkeypatch):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_a_cache_that_breaks_off_leaves_nothing(error, monkeypatch, tmp_path):
-    photographs, resize, calls = tiny(cache=True)[0], image_files.F.resize, []
+    photographs, resize, calls = tiny(cache=True)[0], v2.functional.resize, []
 
     def broken_off(*args, **options):
         calls.append(args)
@@ -214,7 +214,7 @@ def test_a_cache_that_breaks_off_leaves_nothing(error, monkeypatch, tmp_path):
         return resize(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_files.F, "resize", broken_off)
+        patch.setattr(v2.functional, "resize", broken_off)
         with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else InputError) as info:
             photographs.prepare()
     if error is not KeyboardInterrupt:
