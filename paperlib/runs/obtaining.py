@@ -3,17 +3,15 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 from torch import nn
 
-from .. import models
 from ..errors import InputError
 from ..recipes import Recipe
 from ..system import distributed, paths
-from ..system.paths import plain_name
 from ..system.provenance import code_version
 from ..training.progress import Progress
 from . import parallel, recorded
@@ -30,14 +28,14 @@ def trained(name: str, *, any_code: bool = False) -> tuple[nn.Module, Recipe]:
     InputError if there is none, or if other code than today's trained it, which may compute other numbers from the
     same weights; ``any_code``: a warning instead, as for recorded runs.
     """
-    if name and (folder := paths.recorded_dir() / plain_name(name, "a run")).is_dir():
+    if name and (folder := paths.recorded_dir() / paths.plain_name(name, "a run")).is_dir():
         recipe = dataclasses.replace(recorded.read(name).recipe, recorded=True)
         run = Run.read(folder, recipe)
         net, same = run.model(), run.key == StoredPhase.chain(recipe)[-1].key
         cure, any_code = "train its recipe anew", True
     else:
-        link = StoredPhase.at(name)
-        net, recipe, same = link.network(), link.recipe, link.info.code == code_version()
+        stored = StoredPhase.at(name)
+        net, recipe, same = stored.network(), stored.recipe, stored.info.code == code_version()
         cure = "train its recipe anew, check out the code that trained it, or take it as it is (--any-code)"
     if not same:
         fault = f"{name} was trained by other code than today's, so its numbers may come out otherwise: {cure}"
@@ -57,29 +55,11 @@ def obtain(recipe: Recipe, *, progress: Callable[..., None] | None = None) -> Ru
     """
     if recipe.recorded:
         return _recorded(recipe)
-    recipe = resolve(recipe)
-    links = StoredPhase.chain(recipe)
-    if not distributed.agreed(all(link.done for link in links)):
-        _check(links)
-        with Progress() as bar:
-            if progress is None and distributed.rank() == 0:
-                bar.begin(links[-1].key, f"{recipe.label}, seed {recipe.seed}",
-                          next((link.phase.name for link in links if not link.done), ""))
-            for link in links:
-                link.obtain(progress or bar)
-    last = links[-1]
-    layers = models.plan(last.network()) if last.phase.scheme else pd.DataFrame(columns=["layer"])
-
-    def joined(tables, columns):
-        tables = [table.assign(phase=link.phase.name) for link, table in zip(links, tables) if table is not None]
-        table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["phase", *columns])
-        return table[["phase", *(column for column in table if column != "phase")]]
-
-    return Run(recipe, pd.concat([link.history for link in links], ignore_index=True), layers,
-               joined([link.instability for link in links], ["layer", "aiwq"]),
-               joined([link.steps for link in links], ["iteration", "layer", "metric", "value"]),
-               key=last.key, seconds=sum(link.final["seconds"] for link in links),
-               environment=last.info.environment)
+    chain = StoredPhase.chain(resolve(recipe))
+    if not distributed.agreed(_done(chain)):
+        check(chain)
+        train(chain, progress)
+    return Run.trained(chain)
 
 
 def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list[Run]:
@@ -87,9 +67,11 @@ def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list
 
     By default :func:`paperlib.runs.parallel.at_a_time`.  What several recipes begin with is trained once.
     """
-    if distributed.world() == 1:
-        prepare(recipes, workers=workers)
-    return [obtain(r) for r in recipes]
+    if distributed.world() > 1:
+        return [obtain(recipe) for recipe in recipes]
+    chains = [None if recipe.recorded else StoredPhase.chain(resolve(recipe)) for recipe in recipes]
+    _train_all(filter(None, chains), workers=workers)
+    return [Run.trained(chain) if chain else _recorded(recipe) for chain, recipe in zip(chains, recipes)]
 
 
 def prepare(recipes: Sequence[Recipe], *, workers: int | None = None, until: float | None = None,
@@ -98,30 +80,11 @@ def prepare(recipes: Sequence[Recipe], *, workers: int | None = None, until: flo
 
     Recorded ones are passed over.  ``until``: the time.monotonic() at which TimeoutError ends it, after the step under
     way; what was trained is kept, and the next call goes on from there.  ``each`` is called whenever something has been
-    trained.  ``fits``: :func:`paperlib.runs.parallel.train`.  A run that fails does not keep others from being trained; its
-    error comes at the end.
+    trained.  ``fits``: :func:`paperlib.runs.parallel.train`.  A run that fails does not keep others from being
+    trained; its error comes at the end.
     """
-    recipes = [resolve(r) for r in recipes if not r.recorded]
-    missing = {chain[-1].key: r for r, chain in ((r, StoredPhase.chain(r)) for r in recipes)
-               if not all(link.done for link in chain)}
-    for recipe in missing.values():
-        _check(StoredPhase.chain(recipe))
-    errors, one_thread = [], [r for r in missing.values() if r.threads]
-    for group in filter(None, (one_thread, [r for r in missing.values() if not r.threads])):
-        at_a_time = parallel.at_a_time(group) if workers is None else workers
-        # several are trained in processes of their own, one here
-        together = min(at_a_time, len(group)) > 1 or until is not None
-        for part in [group] if together else [[recipe] for recipe in group]:
-            try:
-                if together:
-                    parallel.train(part, at_a_time, until, each, fits)
-                else:
-                    obtain(*part)
-                    each()
-            except (InputError, RuntimeError) as error:
-                errors.append(error)
-    parallel.complain(errors)
-    return len(missing)
+    return _train_all((StoredPhase.chain(resolve(recipe)) for recipe in recipes if not recipe.recorded),
+                      workers=workers, until=until, each=each, fits=fits)
 
 
 def obtain_each(wanted: Mapping[Hashable, Sequence[Recipe]], *, complete: bool = False) -> dict[Hashable, list[Run]]:
@@ -130,15 +93,13 @@ def obtain_each(wanted: Mapping[Hashable, Sequence[Recipe]], *, complete: bool =
     Recorded runs that are not there are left out; where a name has none at all, absent ones (Run.unrecorded) stand for
     the seeds that other names have.  ``complete``: InputError instead.
     """
-    def there(recipes):
-        return [r for r in recipes if complete or not r.recorded or is_recorded(r)]
-
-    every, wanted = wanted, {name: there(recipes) for name, recipes in wanted.items()}
-    found = iter(obtain_all([recipe for recipes in wanted.values() for recipe in recipes]))
-    obtained = {name: [next(found) for _ in recipes] for name, recipes in wanted.items()}
-    seeds = {recipe.seed for recipes in wanted.values() for recipe in recipes}
-    return {name: group or [Run.unrecorded(r) for r in every[name] if r.seed in seeds or not seeds]
-            for name, group in obtained.items()}
+    there = {name: [r for r in recipes if complete or not r.recorded or is_recorded(r)]
+             for name, recipes in wanted.items()}
+    found = iter(obtain_all([recipe for recipes in there.values() for recipe in recipes]))
+    seeds = {recipe.seed for recipes in there.values() for recipe in recipes}
+    return {name: [next(found) for _ in recipes]
+            or [Run.unrecorded(r) for r in wanted[name] if r.seed in seeds or not seeds]
+            for name, recipes in there.items()}
 
 
 def repeat(name: str) -> pd.DataFrame:
@@ -152,7 +113,7 @@ def repeat(name: str) -> pd.DataFrame:
     told, before = recorded.read(name), recorded.table(paths.recorded_dir() / name, "history")
     if resolve(told.recipe) != told.recipe:
         raise InputError(f"{name} was trained on all of CIFAR-10, which is not here: `make data` gets it")
-    trained = sum(not link.done for link in StoredPhase.chain(told.recipe))
+    trained = sum(not stored.done for stored in StoredPhase.chain(told.recipe))
     after = obtain(told.recipe)
     table = before.merge(after.history, on=CURVE, suffixes=("_recorded", "_repeated"))
     table = table.rename(columns={"value_recorded": "recorded", "value_repeated": "repeated"})
@@ -161,11 +122,53 @@ def repeat(name: str) -> pd.DataFrame:
     return table
 
 
-def _check(links: list[StoredPhase]) -> None:
+def train(chain: Sequence[StoredPhase], progress: Callable[..., None] | None = None) -> None:
+    """Train the phases that the store does not have, here; under torchrun in all of its processes together.
+
+    ``progress`` is called with what is reported after each step; None shows a bar.
+    """
+    with Progress() as bar:
+        if progress is None and distributed.rank() == 0:
+            recipe = chain[-1].recipe
+            bar.begin(chain[-1].key, f"{recipe.label}, seed {recipe.seed}", parallel.next_phase(chain))
+        for stored in chain:
+            stored.obtain(progress or bar)
+
+
+def _train_all(chains: Iterable[Sequence[StoredPhase]], *, workers: int | None, until: float | None = None,
+               each: Callable[[], None] = lambda: None, fits: Callable[[Recipe], bool] | None = None) -> int:
+    """What :func:`prepare` promises, for the phases of resolved recipes."""
+    missing = {chain[-1].key: chain for chain in chains if not _done(chain)}
+    for chain in missing.values():
+        check(chain)
+    errors: list[Exception] = []
+    one_thread = [chain for chain in missing.values() if chain[-1].recipe.threads]
+    for group in filter(None, (one_thread, [chain for chain in missing.values() if not chain[-1].recipe.threads])):
+        at_a_time = parallel.at_a_time([chain[-1].recipe for chain in group]) if workers is None else workers
+        # several are trained in processes of their own, one here
+        together = min(at_a_time, len(group)) > 1 or until is not None
+        for part in [group] if together else group:
+            try:
+                if together:
+                    parallel.train(part, at_a_time, until, each, fits)
+                else:
+                    train(part)
+                    each()
+            except (InputError, RuntimeError) as error:
+                errors.append(error)
+    parallel.complain(errors)
+    return len(missing)
+
+
+def _done(chain: Sequence[StoredPhase]) -> bool:
+    return all(stored.done for stored in chain)
+
+
+def check(chain: Sequence[StoredPhase]) -> None:
     """InputError for data that are not there or a phase whose network cannot be built, before anything is trained."""
-    splits(links[0].recipe)
-    for link in links:
-        link.architecture()
+    splits(chain[0].recipe)
+    for stored in chain:
+        stored.architecture()
 
 
 def _recorded(recipe: Recipe) -> Run:
@@ -174,9 +177,10 @@ def _recorded(recipe: Recipe) -> Run:
         names = " and data/recorded/".join(folder.name for folder in folders)
         raise InputError(f"data/recorded/{names} hold runs of one recipe, {recipe.label!r}, seed {recipe.seed}: "
                          "delete all but one")
-    if not folders and not is_recorded(recipe):
+    folder = folders[0] if folders else recorded.usual_place(recipe)
+    if not folder.is_dir():
         raise not_there(recipe)
-    return Run.read(*folders or [recorded.usual_place(recipe)], recipe)
+    return Run.read(folder, recipe)
 
 
 def recorded_at(recipe: Recipe) -> Path | None:

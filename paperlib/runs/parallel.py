@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import signal
 import subprocess
@@ -10,8 +11,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,7 @@ from ..recipes import Recipe
 from ..system.distributed import cores
 from ..system.paths import environment
 from ..training.progress import Progress, tell
+from .loading import PHOTOGRAPHS
 from .phase_store import OUT_OF_MEMORY, StoredPhase
 
 MEMORY, ON_PHOTOGRAPHS = 2 * 2**30, 3 * 2**30      # bytes that a training with one thread takes on a CPU, and a bit
@@ -37,7 +39,7 @@ def at_a_time(recipes: Sequence[Recipe]) -> int:
     free = psutil.virtual_memory().available
     with contextlib.suppress(OSError, ValueError):      # no such file, or no limit in it
         free = min(free, int(LIMIT.read_text()) - int(LIMIT.with_name("memory.current").read_text()))
-    needed = ON_PHOTOGRAPHS if any(recipe.data in ("imagenette", "imagenet") for recipe in recipes) else MEMORY
+    needed = ON_PHOTOGRAPHS if any(recipe.data in PHOTOGRAPHS for recipe in recipes) else MEMORY
     return max(1, min(cores() // threads, free // needed))
 
 
@@ -61,43 +63,92 @@ class TrainingJob:
     ahead: int = 0
 
 
-def training_jobs(recipes: Sequence[Recipe]) -> dict[str, TrainingJob]:
-    """What has to be trained for these resolved recipes: {key of the last link: job}, those before others first."""
-    chains, onward = [StoredPhase.chain(recipe) for recipe in recipes], defaultdict(set)
+def training_jobs(chains: Sequence[Sequence[StoredPhase]]) -> dict[str, TrainingJob]:
+    """What has to be trained for these runs: {key of its last phase: job}, those that others go on from first."""
+    onward = defaultdict(set)
     for chain in chains:
-        for link, following in zip(chain, [*chain[1:], None]):
-            onward[link.key].add(following and following.key)
-    found: dict[str, TrainingJob] = {}
+        for stored, following in zip(chain, [*chain[1:], None]):
+            onward[stored.key].add(following and following.key)
+    jobs: dict[str, TrainingJob] = {}
     for chain in chains:
-        after, first = None, 0
-        for i, link in enumerate(chain):
-            if None not in onward[link.key] and len(onward[link.key]) == 1:
+        phases, after, first = chain[-1].recipe.phases, None, 0
+        for i, stored in enumerate(chain):
+            if None not in onward[stored.key] and len(onward[stored.key]) == 1:
                 continue        # all go on, and the same way
-            if not link.done:
-                new = TrainingJob(dataclasses.replace(link.recipe, phases=link.recipe.phases[:i + 1]), after,
-                              sum(phase.epochs for phase in link.recipe.phases[first:i + 1]))
-                job = found.setdefault(link.key, new)
-                job.ahead = max(job.ahead, sum(phase.epochs for phase in link.recipe.phases[first:]))
-                after = link.key
+            if not stored.done:
+                new = TrainingJob(dataclasses.replace(stored.recipe, phases=phases[:i + 1]), after,
+                                  sum(phase.epochs for phase in phases[first:i + 1]))
+                job = jobs.setdefault(stored.key, new)
+                job.ahead = max(job.ahead, sum(phase.epochs for phase in phases[first:]))
+                after = stored.key
             first = i + 1
-    return found
+    return jobs
 
 
-def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
+def ready_jobs(waiting: Mapping[str, TrainingJob], running: Collection[str], *, longest_first: bool = True) -> list[str]:
+    """The keys of the jobs that can begin: they go on from none that is waiting or running.  The one with the longest
+    way ahead comes first, or else they come in their own order."""
+    ready = [key for key, job in waiting.items() if job.after not in waiting and job.after not in running]
+    return sorted(ready, key=lambda key: -waiting[key].ahead) if longest_first else ready
+
+
+def train(chains: Sequence[Sequence[StoredPhase]], workers: int, until: float | None = None,
           each: Callable[[], None] = lambda: None, fits: Callable[[Recipe], bool] | None = None) -> None:
-    """Train resolved recipes, each job in a process (paperlib/runs/worker.py), at most ``workers`` at a time, and call
+    """Train the phases of resolved recipes, each job in a process (worker.py), at most ``workers`` at a time, and call
     ``each`` whenever one has ended.
 
-    The job with the longest way ahead comes first; with ``fits`` they come in the order of the recipes, and one
-    that does not fit into the time left is left out, with what goes on from it.  TimeoutError when time.monotonic()
-    comes to ``until`` before the end; like after Ctrl-C, no finished step is lost.  What fails takes along what goes on from it, and nothing
-    else: the error, or an InputError that tells of several, comes at the end.
+    The job with the longest way ahead comes first; with ``fits`` they come in the order of the recipes, and one that
+    does not fit into the time left is left out, with what goes on from it.  TimeoutError when time.monotonic() comes to
+    ``until`` before the end; like after Ctrl-C, no finished step is lost.  What fails takes along what goes on from it,
+    and nothing else: the error, or an InputError that tells of several, comes at the end.
     """
-    missing = training_jobs(recipes)
-    processes: list[subprocess.Popen] = []
-    starting, ended = threading.Lock(), threading.Event()
+    waiting, errors = training_jobs(chains), []
+    running: dict[Future, tuple[str, TrainingJob]] = {}
 
-    def work(key: str, recipe: Recipe) -> None:
+    def drop_followers(key: str) -> None:
+        lost = {key}
+        for other, job in [*waiting.items()]:
+            if job.after in lost:
+                lost.add(other)
+                del waiting[other]
+
+    with Progress(total=sum(job.epochs for job in waiting.values())) as progress, _processes(workers, progress) as start:
+        while waiting or running:
+            ready = ready_jobs(waiting, [key for key, _ in running.values()], longest_first=fits is None)
+            for key in ready[:workers - len(running)]:
+                job = waiting.pop(key)
+                recipe = job.recipe
+                if fits is not None and not fits(recipe):
+                    drop_followers(key)
+                    tell(f"left out, for want of time: {recipe.label}, {recipe.model}, seed {recipe.seed}")
+                    progress.finish(key, job.epochs)
+                    continue
+                progress.begin(key, f"{recipe.label}, seed {recipe.seed}", next_phase(StoredPhase.chain(recipe)))
+                running[start(key, recipe)] = key, job
+            if not running:
+                continue
+            left = None if until is None else max(0.0, until - time.monotonic())
+            finished = wait(running, left, FIRST_COMPLETED).done
+            if not finished:
+                raise TimeoutError("the time given for training is over")
+            for done in finished:
+                key, job = running.pop(done)
+                if error := done.exception():
+                    errors.append(error)
+                    drop_followers(key)
+                    tell(f"failed, the others go on: {error}")
+                progress.finish(key, job.epochs)
+            each()
+    complain(errors)
+
+
+@contextlib.contextmanager
+def _processes(most: int, report: Callable[..., None]) -> Iterator[Callable[[str, Recipe], Future]]:
+    """Yield a function that starts the training of a recipe whose last phase has this key, at most so many at a time,
+    each in a process of its own; none outlives the block."""
+    processes, starting, ended = [], threading.Lock(), threading.Event()
+
+    def train(key: str, recipe: Recipe) -> None:
         with starting:
             if ended.is_set():
                 return
@@ -113,58 +164,30 @@ def train(recipes: Sequence[Recipe], workers: int, until: float | None = None,
                 event = json.loads(line)
                 if "error" in event:
                     raise InputError(event["error"])
-                progress(**event)
-            if code := process.wait():
-                told = f"training {recipe.label!r}, seed {recipe.seed}, "
-                kept = "what its last finished epoch left is kept, and the same command goes on from there"
-                if code < 0:
-                    raise InputError(f"{told}was killed by signal {-code}"
-                                     f"{OUT_OF_MEMORY if code == -signal.SIGKILL else ''}; {kept}")
-                raise RuntimeError(f"{told}ended with exit code {code}; {kept}")
+                report(**event)
+            code = process.wait()
+        told = f"training {recipe.label!r}, seed {recipe.seed}, "
+        kept = "what its last finished epoch left is kept, and the same command goes on from there"
+        if code < 0:
+            memory = OUT_OF_MEMORY if code == -signal.SIGKILL else ""
+            raise InputError(f"{told}was killed by signal {-code}{memory}; {kept}")
+        if code:
+            raise RuntimeError(f"{told}ended with exit code {code}; {kept}")
 
-    pool, running, errors = ThreadPoolExecutor(workers), {}, {}
-    with Progress(total=sum(job.epochs for job in missing.values())) as progress:
-        try:
-            while missing or running:
-                while lost := [key for key, job in missing.items() if job.after in errors]:
-                    for key in lost:
-                        errors[key] = None      # told of once, where it began
-                        del missing[key]
-                coming = {*missing, *(key for key, _ in running.values())}
-                ready = [key for key, job in missing.items() if job.after not in coming]
-                if fits is None:
-                    ready.sort(key=lambda key: -missing[key].ahead)
-                for key in ready[:workers - len(running)]:
-                    job = missing.pop(key)
-                    recipe = job.recipe
-                    if fits is not None and not fits(recipe):
-                        errors[key] = None
-                        tell(f"left out, for want of time: {recipe.label}, {recipe.model}, seed {recipe.seed}")
-                        progress.finish(key, job.epochs)
-                        continue
-                    ahead = next((link.phase.name for link in StoredPhase.chain(recipe) if not link.done), "")
-                    progress.begin(key, f"{recipe.label}, seed {recipe.seed}", ahead)
-                    running[pool.submit(work, key, recipe)] = key, job.epochs
-                if not running:
-                    continue
-                left = None if until is None else max(0.0, until - time.monotonic())
-                finished = wait(running, left, FIRST_COMPLETED).done
-                if not finished:
-                    raise TimeoutError("the time given for training is over")
-                for done in finished:
-                    key, epochs = running.pop(done)
-                    if error := done.exception():
-                        errors[key] = error
-                        tell(f"failed, the others go on: {error}")
-                    progress.finish(key, epochs)
-                each()
-        finally:
-            ended.set()
-            with starting:
-                for process in processes:
-                    process.terminate()
-            pool.shutdown()
-    complain(list(filter(None, errors.values())))
+    pool = ThreadPoolExecutor(most)
+    try:
+        yield functools.partial(pool.submit, train)
+    finally:
+        ended.set()
+        with starting:
+            for process in processes:
+                process.terminate()
+        pool.shutdown()
+
+
+def next_phase(chain: Sequence[StoredPhase]) -> str:
+    """The name of the first phase that is not trained yet."""
+    return next((stored.phase.name for stored in chain if not stored.done), "")
 
 
 def complain(errors: Sequence[BaseException]) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +13,7 @@ from .. import deploy, models
 from ..errors import InputError
 from ..recipes import Recipe
 from ..system import paths
+from ..training.aiwq import STEP_COLUMNS
 from . import outcomes, recorded, tables
 from .phase_store import StoredPhase
 from .recorded import PACKED
@@ -39,6 +40,17 @@ class Run:
         self.instability, self.steps = (pd.DataFrame() if t is None else t for t in (instability, steps))
         self.key, self.seconds, self.environment, self.folder = key, seconds, environment, folder
         self._found: dict[str, pd.DataFrame] = {}
+
+    @classmethod
+    def trained(cls, chain: Sequence[StoredPhase]) -> Run:
+        """The run whose phases these are, all of which the store has."""
+        last = chain[-1]
+        layers = models.plan(last.network()) if last.phase.scheme else pd.DataFrame(columns=["layer"])
+        instability = _joined({stored.phase.name: stored.instability for stored in chain}, ["layer", "aiwq"])
+        steps = _joined({stored.phase.name: stored.steps for stored in chain}, STEP_COLUMNS)
+        return cls(last.recipe, pd.concat([stored.history for stored in chain], ignore_index=True), layers, instability,
+                   steps, key=last.key, seconds=sum(stored.final["seconds"] for stored in chain),
+                   environment=last.info.environment)
 
     @classmethod
     def unrecorded(cls, recipe: Recipe) -> Run:
@@ -80,10 +92,10 @@ class Run:
                 raise InputError(f"the recorded run {self.folder.name} does not carry these weights: use "
                                  "profile='laptop', which trains them")
             return deploy.load(self.folder / PACKED)
-        links = {link.phase.name: link for link in StoredPhase.chain(self.recipe)}
-        if phase is not None and phase not in links:
-            raise InputError(f"no phase {phase!r} in this run: choose from {', '.join(links)}")
-        return links[phase or self.recipe.phases[-1].name].network(averaged=averaged)
+        chain = {stored.phase.name: stored for stored in StoredPhase.chain(self.recipe)}
+        if phase is not None and phase not in chain:
+            raise InputError(f"no phase {phase!r} in this run: choose from {', '.join(chain)}")
+        return chain[phase or self.recipe.phases[-1].name].network(averaged=averaged)
 
     def values(self, phase: str, split: str, metric: str = "loss") -> pd.Series:
         """One curve: the metric by epoch."""
@@ -145,6 +157,15 @@ class Run:
                 json.dump(told, file, indent=1)
                 file.write("\n")
         return paths.recorded_dir() / name
+
+
+def _joined(tables: Mapping[str, pd.DataFrame | None], columns: Sequence[str]) -> pd.DataFrame:
+    """The tables of those phases that have one, below each other, the phase in the first column."""
+    found = [table.assign(phase=phase) for phase, table in tables.items() if table is not None]
+    if not found:
+        return pd.DataFrame(columns=["phase", *columns])
+    joined = pd.concat(found, ignore_index=True)
+    return joined[["phase", *joined.columns.drop("phase")]]
 
 
 def not_there(recipe: Recipe) -> InputError:

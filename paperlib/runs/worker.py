@@ -1,9 +1,8 @@
-"""A process that trains one recipe: the recipe comes in as a line of JSON, progress goes out as lines of JSON.
+"""A process that trains one recipe, whose last phase has the key on the command line: the recipe comes in as a line of
+JSON, progress goes out as lines of JSON.
 
-The key of its last phase may be given on the command line: under another key nothing is trained.
-
-Started by ``runs.obtain_all``.  When the process that started it goes away, however it goes, standard input ends and
-the worker stops as on SIGTERM: after the step under way, which is saved.
+When the process that started it goes away, however it goes, standard input ends and the worker stops as on SIGTERM:
+after the step under way, which is saved.
 """
 from __future__ import annotations
 
@@ -36,10 +35,12 @@ def main() -> int:
                 print(json.dumps(event), flush=True)
 
     try:
-        if sys.argv[1:] not in ([], [StoredPhase.chain(recipe)[-1].key]):      # whoever asks would not find the result
+        chain = StoredPhase.chain(recipe)
+        if chain[-1].key != sys.argv[1]:        # whoever asks would not find the result
             raise InputError("the library or a file of weights has changed since this training was asked for: restart "
                              "the kernel, or run the command again")
-        obtaining.obtain(recipe, progress=progress)
+        obtaining.check(chain)
+        obtaining.train(chain, progress)
     except InputError as error:
         print(json.dumps({"error": str(error)}), flush=True)
         return 1

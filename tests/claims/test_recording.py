@@ -108,7 +108,7 @@ def test_when_time_is_up_what_was_trained_stays(grid):
     assert heard == ["0 minutes are over; the same command goes on from here"]
     assert "recorded" not in told(tasks)["all runs"]
     with pytest.raises(TimeoutError):
-        parallel.train([task.recipe for task in tasks], 1, until=time.monotonic())
+        parallel.train([task.links for task in tasks], 1, until=time.monotonic())
 
 
 def test_runs_without_their_data_are_left_out_with_the_reason(grid):

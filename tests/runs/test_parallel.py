@@ -29,6 +29,10 @@ def recipe(*phases):
     return Recipe.of("smoke", phases[-1].name, "vgg7", 0, phases)
 
 
+def chains(recipes):
+    return [StoredPhase.chain(recipe) for recipe in recipes]
+
+
 @pytest.mark.parametrize("cores, free, threads, most", [(8, 64, 1, 8), (8, 7.9, 1, 3), (8, 64, 3, 2), (8, 64, 0, 1),
                                                         (8, 0.5, 1, 1), (1, 64, 2, 1)])
 def test_as_many_trainings_as_have_cores_and_memory(monkeypatch, tmp_path, cores, free, threads, most):
@@ -59,12 +63,12 @@ TREE = [recipe("a 3", "b 2", "c 1"), recipe("a 3", "b 2", "d 5", "e 7"), recipe(
 
 
 def test_stretches_end_where_recipes_end_or_part():
-    assert shown(parallel.training_jobs(TREE)) == [
+    assert shown(parallel.training_jobs(chains(TREE))) == [
         ("a b", None, 5, 17), ("a b c", "a b", 1, 1), ("a b d e", "a b", 12, 12), ("x", None, 4, 4)]
 
 
 def test_the_same_recipe_twice_is_one():
-    assert len(parallel.training_jobs([TREE[3], dataclasses.replace(TREE[3], label="again")])) == 1
+    assert len(parallel.training_jobs(chains([TREE[3], dataclasses.replace(TREE[3], label="again")]))) == 1
 
 
 def done(link):
@@ -75,22 +79,36 @@ def done(link):
 def test_what_is_there_is_not_trained_again():
     for i in (0, 1):
         done(StoredPhase(TREE[0], i))
-    assert shown(parallel.training_jobs(TREE)) == [("a b c", None, 1, 1), ("a b d e", None, 12, 12), ("x", None, 4, 4)]
+    assert shown(parallel.training_jobs(chains(TREE))) == [
+        ("a b c", None, 1, 1), ("a b d e", None, 12, 12), ("x", None, 4, 4)]
 
 
 def test_a_stretch_that_broke_off_within_is_one_still():
     done(StoredPhase(TREE[0], 0))
-    assert shown(parallel.training_jobs(TREE[:1])) == [("a b c", None, 6, 6)]
+    assert shown(parallel.training_jobs(chains(TREE[:1]))) == [("a b c", None, 6, 6)]
 
 
 def test_real_recipes_share_what_they_begin_with():
     recipes = [resolve(r) for r in (profit(profile="smoke"), profit(profile="smoke", order="none"),
                                     activations_then_weights("duq", profile="smoke"))]
-    found = list(parallel.training_jobs(recipes).values())
+    found = list(parallel.training_jobs(chains(recipes)).values())
     assert [s.recipe.phases[-1].name for s in found][0] == "float" and len(found) == 5
     total = sum(p.epochs for r in recipes for p in r.phases)
     shared = sum(p.epochs for p in recipes[0].phases[:1]) * 2 + found[1].epochs
     assert sum(s.epochs for s in found) == total - shared
+
+
+def test_ready_jobs_go_on_from_nothing_that_is_still_to_come():
+    waiting = parallel.training_jobs(chains([*reversed(TREE)]))
+    names = {key: " ".join(phase.name for phase in job.recipe.phases) for key, job in waiting.items()}
+
+    def ready(running=(), **options):
+        return [names[key] for key in parallel.ready_jobs(waiting, running, **options)]
+
+    assert ready() == ["a b", "x"] and ready(longest_first=False) == ["x", "a b"]
+    shared = next(key for key, name in names.items() if name == "a b")
+    del waiting[shared]
+    assert ready(running=[shared]) == ["x"] and ready() == ["a b d e", "x", "a b c"]
 
 
 class Worker:
@@ -131,9 +149,9 @@ class Worker:
 def test_longest_way_first_and_nothing_before_its_beginning(workers, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", Worker)
     Worker.running, Worker.most, Worker.order = 0, 0, []
-    parallel.train(TREE, workers)
+    parallel.train(chains(TREE), workers)
     assert Worker.most == min(workers, 2)
-    assert all(StoredPhase.chain(r)[-1].done for r in TREE) and parallel.training_jobs(TREE) == {}
+    assert all(StoredPhase.chain(r)[-1].done for r in TREE) and parallel.training_jobs(chains(TREE)) == {}
     assert Worker.order[0] == "a b" and set(Worker.order) == {"a b", "a b c", "a b d e", "x"}
     assert Worker.order.index("a b d e") < Worker.order.index("a b c")
 
@@ -152,7 +170,7 @@ def test_what_fails_takes_along_what_goes_on_from_it_alone(monkeypatch, capsys):
     tree = [recipe(*(f"{name} 1" for name in names)) for names in ("abc", "abdef", "abdeg", "x")]
     tree.append(recipe("a 1", "b 1", "d 1"))
     with pytest.raises(InputError, match="(?s)2 trainings failed:.*killed by signal 9, perhaps for want of memory"):
-        parallel.train(tree, 2, each=lambda: calls.append(len(Worker.order)))
+        parallel.train(chains(tree), 2, each=lambda: calls.append(len(Worker.order)))
     assert sorted(Worker.order) == ["a b", "x"] and len(calls) >= 3
     assert capsys.readouterr().err.count("failed, the others go on") == 2
 

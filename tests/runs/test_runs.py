@@ -154,8 +154,8 @@ def test_interrupted_between_last_epoch_and_final_file(kept, finished, monkeypat
 
 def test_killed_worker_loses_at_most_an_epoch_and_a_stopped_one_nothing(finished, tmp_path, monkeypatch, processes):
     def end(how):
-        process = subprocess.Popen([sys.executable, "-m", "paperlib.runs.worker"], cwd=paths.ROOT, text=True,
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        process = subprocess.Popen([sys.executable, "-m", "paperlib.runs.worker", StoredPhase.chain(tiny())[-1].key],
+                                   cwd=paths.ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    env={**os.environ, "PAPERLIB_RUNS": str(tmp_path / how)})
         print(json.dumps(tiny().to_dict()), file=process.stdin, flush=True)
         for event in map(json.loads, process.stdout):
@@ -228,13 +228,13 @@ def test_worker_that_dies_is_reported(monkeypatch):
     with pytest.raises(InputError, match="2 trainings failed:\ntraining 'DuQ.* was killed by signal 11; what"):
         runs.obtain_all([tiny(), tiny(seed=1)], workers=2)
     with pytest.raises(InputError, match="was killed by signal 11; what its last finished epoch left is kept"):
-        parallel.train([tiny()], 1)
+        parallel.train([StoredPhase.chain(tiny())], 1)
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **b: Fake([], code=-9))
     with pytest.raises(InputError, match="signal 9, perhaps for want of memory: train fewer at a time"):
-        parallel.train([tiny()], 1)
+        parallel.train([StoredPhase.chain(tiny())], 1)
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **b: Fake([], code=1))
     with pytest.raises(RuntimeError, match="ended with exit code 1"):
-        parallel.train([tiny()], 1)
+        parallel.train([StoredPhase.chain(tiny())], 1)
 
 
 def test_worker_that_starts_late_is_ended_too(monkeypatch):
@@ -255,7 +255,7 @@ def test_worker_that_starts_late_is_ended_too(monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", start)
     with pytest.raises(KeyboardInterrupt):
-        parallel.train([tiny(), tiny(seed=1)], 2, each=interrupted)
+        parallel.train([StoredPhase.chain(tiny(seed=seed)) for seed in (0, 1)], 2, each=interrupted)
     assert late.ended.is_set()
 
 
