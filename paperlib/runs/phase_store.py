@@ -1,8 +1,8 @@
 """The store of trained phases.
 
-A run is a chain of phases.  Each link of the chain lies in a folder named by a hash over everything that determines
-it: data, model, seed, the code of the numerics, and all phases up to it.  So recipes that begin alike share their
-beginning, and an interrupted phase goes on after its last finished epoch.
+A run is a chain of phases.  Each lies in a folder named by a hash over everything that determines it: data, model,
+seed, the code of the numerics, and all phases up to it.  So recipes that begin alike share their beginning, and an
+interrupted phase goes on after its last finished epoch.
 """
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
 from .. import models
@@ -25,18 +24,18 @@ from ..errors import InputError
 from ..recipes import Recipe
 from ..system import distributed
 from ..system.code_hash import numerics
-from ..system.paths import atomic, clear, runs_dir, unwritable
+from ..system.paths import alone, atomic, runs_dir
 from ..system.provenance import code_version, demand_unchanged, environment, peak_memory
 from ..training import checkpoint, resuming
 from ..training.aiwq import STEP_COLUMNS
-from ..training.engine import Diverged
+from ..training.engine import Diverged, Trainer
+from ..training.phases import Phase
 from ..training.progress import tell
 from . import descriptions, phase_trainer
 
 FINAL = ("net", "ema", "history", "seconds", "aiwq")
 HISTORY_COLUMNS = ["phase", "epoch", "step", "split", "metric", "value"]
 OUT_OF_MEMORY = ", perhaps for want of memory: train fewer at a time (--workers), or a smaller profile or batch"
-PATIENCE = 2        # seconds of silence while another process holds a phase
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,30 +47,28 @@ class StoredPhase:
 
     @classmethod
     def chain(cls, recipe: Recipe) -> list[StoredPhase]:
+        """All phases of a resolved recipe."""
         return [cls(recipe, i) for i in range(len(recipe.phases))]
 
     @classmethod
     def at(cls, key: str) -> StoredPhase:
-        """The finished link whose key begins so, whatever code trained it.
-
-        InputError if there is none, or more than one.
-        """
+        """The finished phase whose key begins so, whatever code trained it; InputError unless there is just one."""
         folders = [f for f in sorted(runs_dir().glob(f"{glob.escape(key)}*")) if (f / "final.pt").exists()]
         if len(folders) != 1 or not key:
             raise InputError(f"{len(folders)} finished phases in {runs_dir()} have a key that begins with {key!r}: "
                              "`python -m paperlib runs` lists them all")
-        recipe = _description(folders[0]).recipe
-        link = cls(recipe, len(recipe.phases) - 1)
-        link.__dict__["key"] = folders[0].name      # not the key that today's code would give
-        return link
+        recipe = descriptions.read(folders[0] / "link.json", checkpoint.cure(folders[0])).recipe
+        stored = cls(recipe, len(recipe.phases) - 1)
+        stored.__dict__["key"] = folders[0].name      # not the key that today's code would give
+        return stored
 
     @property
-    def phase(self):
+    def phase(self) -> Phase:
         return self.recipe.phases[self.index]
 
     @functools.cached_property
     def identity(self) -> dict:
-        """Everything of the recipe that this link depends on."""
+        """Everything of the recipe that this phase depends on; a file of weights by its content."""
         identity, weights = self.recipe.identity(), self.recipe.weights
         if weights is not None and Path(weights).is_file():
             identity["weights"] = f"sha256 {_sha256(Path(weights), Path(weights).stat().st_mtime_ns)}"
@@ -93,7 +90,7 @@ class StoredPhase:
     @property
     def info(self) -> descriptions.Description:
         """What ``link.json`` says: recipe, code version, environment, time, images per second."""
-        return _description(self.folder)
+        return descriptions.read(self.folder / "link.json", checkpoint.cure(self.folder))
 
     @functools.cached_property
     def final(self) -> dict:
@@ -121,19 +118,16 @@ class StoredPhase:
         """The history of AIWQ of a phase that keeps one."""
         return pd.DataFrame(self.final["aiwq"]["rows"], columns=STEP_COLUMNS) if self.phase.every_step else None
 
-    def architecture(self, *, weights: bool = False) -> nn.Module:
-        """The network of this phase, untrained, or with the weights that the run starts with.
-
-        InputError if scheme, frozen layers and network do not fit.
-        """
-        return phase_trainer.architecture(self.recipe, self.phase, weights=weights)
+    def architecture(self) -> nn.Module:
+        """The network of this phase, untrained; InputError if scheme, frozen layers and network do not fit."""
+        return phase_trainer.architecture(self.recipe, self.phase)
 
     def network(self, *, averaged: bool = False) -> nn.Module:
         """The network as this phase left it, or the moving average of its weights."""
-        net = self.architecture()
-        state = self.final["ema"] if averaged else self.final["net"]
+        net, state = self.architecture(), self.final["net"]
         if averaged:
-            state = {name.removeprefix("module."): value for name, value in state.items() if name != "n_averaged"}
+            state = {name.removeprefix("module."): value for name, value in self.final["ema"].items()
+                     if name != "n_averaged"}
         try:
             net.load_state_dict(state)
         except RuntimeError as error:
@@ -149,57 +143,50 @@ class StoredPhase:
         """
         if not self.done:
             demand_unchanged(numerics)
-        lock = None
-        try:
-            if distributed.rank() == 0:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                lock = FileLock(self.folder / ".lock")
-                self._await(lock)       # where another process trains this very phase, wait and use its result
-        except (OSError, NotImplementedError) as error:
-            raise unwritable(self.folder, error) from error
-        try:
-            if not distributed.agreed(self.done):
-                with phase_trainer.conditions(self.recipe):
-                    self._train(report if lock else lambda **event: None, writes=lock is not None)
-            distributed.barrier()
-        except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
-                raise
-            raise InputError(f"phase {self.phase.name!r} of {self.recipe.label!r} broke off{OUT_OF_MEMORY}") from error
-        finally:
-            if lock is not None:
-                lock.release()
+        writes = distributed.rank() == 0
+        # where another process trains this very phase, wait and use its result
+        with alone(self.folder, self._say_who_is_awaited) if writes else contextlib.nullcontext():
+            try:
+                if not distributed.agreed(self.done):
+                    with phase_trainer.conditions(self.recipe):
+                        self._train(report if writes else lambda **event: None, writes=writes)
+                distributed.barrier()
+            except (MemoryError, RuntimeError) as error:
+                if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+                    raise
+                raise InputError(f"phase {self.phase.name!r} of {self.recipe.label!r} broke off{OUT_OF_MEMORY}"
+                                 ) from error
 
-    def _await(self, lock: FileLock) -> None:
-        try:
-            lock.acquire(timeout=PATIENCE)
-        except Timeout:
-            tell(f"waiting for another process, which trains phase {self.phase.name!r} of {self.recipe.label!r}, seed "
-                 f"{self.recipe.seed}, in {self.folder}")
-            lock.acquire()
+    def _say_who_is_awaited(self) -> None:
+        tell(f"waiting for another process, which trains phase {self.phase.name!r} of {self.recipe.label!r}, seed "
+             f"{self.recipe.seed}, in {self.folder}")
 
     def _train(self, report, *, writes: bool) -> None:
         recipe, phase, last = self.recipe, self.phase, self.folder / "last.pt"
-        before = [StoredPhase(recipe, i) for i in range(self.index)]
+        chain = StoredPhase.chain(recipe)
+        before = chain[:self.index]
         config = {"key": self.key, "previous": before[-1].key if before else None, "code": code_version(),
                   "recipe": self.identity, "environment": environment()}
         if writes:
-            clear(self.folder)
             self._write("link.json", config)
         trainer = phase_trainer.trainer(recipe, phase, before)
         if last.exists():
             resuming.resume(trainer, last)
         progress = functools.partial(
-            report, key=StoredPhase.chain(recipe)[-1].key, run=f"{recipe.label}, seed {recipe.seed}", phase=phase.name,
+            report, key=chain[-1].key, run=f"{recipe.label}, seed {recipe.seed}", phase=phase.name,
             epochs_before=phase_trainer.epochs(before), epochs=sum(p.epochs for p in recipe.phases))
         try:
             trainer.run(save=(lambda state: checkpoint.save(state, last)) if writes else lambda state: None,
                         report=progress)
         except Diverged as error:
             raise Diverged(f"{error} in {last}" if last.exists() else str(error)) from error
-        if not writes:
-            return
-        state = trainer.state()
+        if writes:
+            self._keep(trainer, config)
+            last.unlink(missing_ok=True)
+
+    def _keep(self, trainer: Trainer, config: dict) -> None:
+        """Write what a finished phase leaves; final.pt, which makes it one, last."""
+        phase, state = self.phase, trainer.state()
         table = models.plan(trainer.net) if phase.scheme else pd.DataFrame(columns=["layer"])
         if trainer.aiwq is not None:
             state["aiwq"] = {"table": trainer.aiwq.table().to_dict("list"), "rows": state["aiwq"]["rows"]}
@@ -209,25 +196,19 @@ class StoredPhase:
             history.to_csv(temp, index=False)
         with atomic(self.folder / "layers.csv") as temp:
             table.to_csv(temp, index=False)
-        images = phase.epochs * len(trainer.train_batches) * recipe.batch_size
+        images = phase.epochs * len(trainer.train_batches) * self.recipe.batch_size
         self._write("link.json", {
             **config, "finished": time.strftime("%Y-%m-%d %H:%M:%S"), "seconds": round(state["seconds"], 1),
-            "images_per_s": round(images / state["seconds"]) if images else None,
-            "peak_memory_mb": peak_memory(),
+            "images_per_s": round(images / state["seconds"]) if images else None, "peak_memory_mb": peak_memory(),
             "accuracy": history[(history.split == "val") & (history.metric == "accuracy")].value.iloc[-1]})
         checkpoint.save({k: state[k] for k in FINAL}, self.folder / "final.pt")
-        last.unlink(missing_ok=True)
 
     def _write(self, name: str, content: dict) -> None:
         with atomic(self.folder / name) as temp:
             temp.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _description(folder: Path) -> descriptions.Description:
-    return descriptions.read(folder / "link.json", checkpoint.cure(folder))
-
-
 @functools.cache
 def _sha256(file: Path, changed: int) -> str:
-    """Of a file as it is since ``changed``; every link of a chain asks for it."""
+    """The SHA-256 of a file as it is since ``changed``; every phase of a chain asks for it."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock
 
 from ..errors import InputError
 from ..recipes import Recipe
@@ -91,23 +90,6 @@ def history(folder: Path, recipe: Recipe) -> pd.DataFrame:
 
 
 @contextmanager
-def alone() -> Iterator[Path]:
-    """Yield data/recorded/, in which no other process writes meanwhile, without what killed ones left."""
-    folder = paths.recorded_dir()
-    lock = FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except (OSError, NotImplementedError) as error:
-        raise paths.unwritable(folder, error) from error
-    try:
-        paths.clear(folder)
-        yield folder
-    finally:
-        lock.release()
-
-
-@contextmanager
 def replaced(name: str, recipe: Recipe, key: str) -> Iterator[Path]:
     """Yield an empty folder; what the body writes there becomes the recorded run ``name``, once it is whole.
 
@@ -115,13 +97,14 @@ def replaced(name: str, recipe: Recipe, key: str) -> Iterator[Path]:
     elsewhere or belongs to another recipe's run.
     """
     paths.plain_name(name, "a recorded run")
-    with alone() as every:
-        before = read(name) if (every / name).exists() else None
+    place = paths.recorded_dir() / name
+    with paths.alone(place.parent):
+        before = read(name) if place.exists() else None
         if before and known_by(before.recipe) != known_by(recipe):
-            raise InputError(f"{every / name} holds another run: choose another name")
-        with paths.atomic_folder(every / name) as folder:
+            raise InputError(f"{place} holds another run: choose another name")
+        with paths.atomic_folder(place) as folder:
             if before and before.key == key:
-                shutil.copytree(every / name, folder, dirs_exist_ok=True)
+                shutil.copytree(place, folder, dirs_exist_ok=True)
             yield folder
 
 
@@ -168,7 +151,8 @@ def index() -> pd.DataFrame:
 
 def write_index() -> None:
     """Write :func:`index` to data/recorded/index.csv."""
-    with alone() as folder, paths.atomic(folder / INDEX) as temp:
+    folder = paths.recorded_dir()
+    with paths.alone(folder), paths.atomic(folder / INDEX) as temp:
         index().to_csv(temp, index=False, lineterminator="\n")
 
 

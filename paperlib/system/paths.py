@@ -11,6 +11,8 @@ import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ..errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +25,7 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link", st
           stat.S_IFSOCK: "socket"}
 
 
+PATIENCE = 2        # seconds of silence while another process has a folder
 FOLDERS = ("PAPERLIB_DATA", "PAPERLIB_RUNS", "PAPERLIB_FIGURES", "PAPERLIB_IMAGENETTE", "PAPERLIB_IMAGENET")
 
 
@@ -170,6 +173,29 @@ def atomic_folder(path):
             os.rename(path, aside)
             os.rename(temp, path)
             os.rename(aside, temp)
+
+
+@contextmanager
+def alone(folder: Path, waiting=lambda: None):
+    """Make `folder` and keep it from other processes that ask like this, without what killed ones were writing there.
+
+    `waiting` is called where another process has it for longer. InputError if it cannot be written.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            waiting()
+            lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise unwritable(folder, error) from error
+    try:
+        clear(folder)
+        yield
+    finally:
+        lock.release()
 
 
 def clear(folder: Path) -> None:

@@ -17,7 +17,7 @@ from paperlib import recipes, runs
 from paperlib.data.cifar10_batches import Batches
 from paperlib.data.cifar10_images import load_subset
 from paperlib.errors import InputError
-from paperlib.runs import inventory, phase_store
+from paperlib.runs import inventory
 from paperlib.runs.phase_store import StoredPhase
 from paperlib.system import paths
 from paperlib.training import checkpoint, resuming
@@ -200,7 +200,7 @@ def test_what_a_kill_after_the_last_file_leaves_goes_when_it_is_found():
 
 
 def test_who_waits_for_another_process_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(phase_store, "PATIENCE", 0.05)
+    monkeypatch.setattr(paths, "PATIENCE", 0.05)
     folder = laid(0)
     held = threading.Event()
 
