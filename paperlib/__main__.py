@@ -67,9 +67,9 @@ def train(args) -> None:
 
 def prepare(args) -> None:
     from . import runs
-    from .claims import experiments
+    from .claims import contents
 
-    recipes = [recipe for item in args.item or [None] for recipe, _ in experiments.needed(args.profile, item)]
+    recipes = [recipe for item in args.item or [None] for recipe, _ in contents.needed(args.profile, item)]
     if all(recipe.recorded for recipe in recipes):
         print("nothing to train: these runs are shown from data/recorded/, see `python -m paperlib record --status`")
         return

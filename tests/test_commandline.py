@@ -13,7 +13,7 @@ import torch
 
 from paperlib import __main__ as commandline
 from paperlib import deploy, recipes, runs
-from paperlib.claims import experiments
+from paperlib.claims import contents, experiments
 from paperlib.errors import InputError
 from paperlib.recipes import profiles
 from paperlib.runs.loading import resolve
@@ -130,7 +130,7 @@ def test_prepare_trains_what_items_need_and_only_that(paperlib, monkeypatch):
     assert [recipe for recipe in wanted if not recipe.recorded] == [
         recipe for group in experiments.ablation("smoke").values() for recipe in group]
     assert paperlib("prepare", "--profile", "laptop")[0] == 0
-    assert asked[1][0] == [recipe for recipe, _ in experiments.needed("laptop")] and asked[1][1] is None
+    assert asked[1][0] == [recipe for recipe, _ in contents.needed("laptop")] and asked[1][1] is None
 
 
 def test_prepare_has_nothing_to_do_for_recorded_runs(paperlib):

@@ -11,7 +11,7 @@ from paperlib.claims import (
     NOT_REPRODUCED,
     NOT_TESTABLE,
     REPRODUCED,
-    experiments,
+    contents,
     notebooks,
     scoreboard,
 )
@@ -49,9 +49,9 @@ def test_what_it_took_is_what_the_runs_say():
     assert ("without a GPU" in README) == all(machine["gpu"] is None for machine in machines)
 
 
-@pytest.mark.parametrize("item", experiments.names())
+@pytest.mark.parametrize("item", contents.names())
 def test_the_gallery_says_what_is_not_recorded_yet(item):
-    missing = any(not runs.is_recorded(recipe) for recipe, _ in experiments.needed("recorded", item, 1))
+    missing = any(not runs.is_recorded(recipe) for recipe, _ in contents.needed("recorded", item, 1))
     told = any(NOT_RECORDED in finding.lower() for notebook, *_, finding in GALLERY if notebook == item)
     assert missing == told, f"runs of {item} are missing: {missing}; its rows of README's gallery say so: {told}"
 

@@ -11,10 +11,15 @@ from ..errors import InputError
 from ..models.scheme import FLOAT
 from ..runs import Run
 from ..runs.seeds import same_seeds
-from .verdict import Verdict
+from .verdict import Verdict, at_scale
 
 FEW_BITS = 4
 DRIFTS = {"mean_drift": "jumps of the running mean", "var_drift": "jumps of the running variance"}
+
+
+def verdicts(runs: Mapping[int, Sequence[Run]], profile: str, bits: int = FEW_BITS) -> list[Verdict]:
+    """Judge the runs {bits: runs} of :func:`paperlib.claims.experiments.aiwq`; how uneven AIWQ is, at ``bits`` bits."""
+    return at_scale(profile, [aiwq_grows(runs), norms_jump(runs), aiwq_is_uneven(runs[bits])])
 
 
 def typical(run: Run) -> float:
@@ -39,7 +44,7 @@ def restlessness(run: Run, metric: str) -> float:
     return rows.groupby("layer").value.mean().median()
 
 
-def aiwq_by_bits(runs: Mapping[int, Sequence[Run]]) -> pd.DataFrame:
+def by_bits(runs: Mapping[int, Sequence[Run]]) -> pd.DataFrame:
     """What the claims look at, a row for each bit-width, mean over seeds: median, mean and maximum over layers of AIWQ
     (nats), the jumps of batch-norm statistics, and the validation accuracy (%)."""
     rows = [{"bits": bits, "AIWQ, median layer": typical(run), "mean layer": run.instability.aiwq.mean(),
@@ -49,7 +54,7 @@ def aiwq_by_bits(runs: Mapping[int, Sequence[Run]]) -> pd.DataFrame:
     return pd.DataFrame(rows).groupby("bits", sort=False).mean().reset_index()
 
 
-def aiwq_grows(runs: Mapping[int, Sequence[Run]], *, testable: bool = True) -> Verdict:
+def aiwq_grows(runs: Mapping[int, Sequence[Run]]) -> Verdict:
     """Fig. 2 and 3: AIWQ grows as weights have fewer levels.
 
     Read as: at every step from one bit-width to the next lower one (32 is float) the median over layers rises.
@@ -58,10 +63,10 @@ def aiwq_grows(runs: Mapping[int, Sequence[Run]], *, testable: bool = True) -> V
     rows = [(f"{name(high)} to {name(low)}", (before, after), _decades(typical(after), typical(before)))
             for high, low in zip(bits, bits[1:]) for before, after in same_seeds(runs[high], runs[low])]
     return Verdict.of("AIWQ grows with every step to fewer bits", "PROFIT, Fig. 2 and 3", rows,
-                      lambda difference: difference > 0, testable)
+                      lambda difference: difference > 0)
 
 
-def norms_jump(runs: Mapping[int, Sequence[Run]], *, testable: bool = True) -> Verdict:
+def norms_jump(runs: Mapping[int, Sequence[Run]]) -> Verdict:
     """Fig. 2: at few bits the statistics of batch norms jump more than with float weights.
 
     Read as: at each bit-width of at most 4, the typical jump per iteration (:func:`restlessness`) of running means, and
@@ -73,10 +78,10 @@ def norms_jump(runs: Mapping[int, Sequence[Run]], *, testable: bool = True) -> V
     rows = [(f"{text}, {name(bits)}", (low, high), _decades(restlessness(low, m), restlessness(high, m)))
             for m, text in DRIFTS.items() for bits in few for high, low in same_seeds(runs[FLOAT], runs[bits])]
     return Verdict.of(f"At {FEW_BITS} bits and fewer, batch-norm statistics jump more than with float weights",
-                      "PROFIT, Fig. 2", rows, lambda difference: difference > 0, testable)
+                      "PROFIT, Fig. 2", rows, lambda difference: difference > 0)
 
 
-def aiwq_is_uneven(runs: Sequence[Run], *, testable: bool = True) -> Verdict:
+def aiwq_is_uneven(runs: Sequence[Run]) -> Verdict:
     """Fig. 4: AIWQ is very uneven over layers.
 
     Read as: the largest is at least ten times the median.  ``difference``: the largest over the median, in powers of
@@ -84,16 +89,16 @@ def aiwq_is_uneven(runs: Sequence[Run], *, testable: bool = True) -> Verdict:
     rows = [("largest over median", run, _decades(run.instability.aiwq.max(), typical(run)))
             for run, in same_seeds(runs)]
     return Verdict.of("AIWQ is very uneven over layers: the largest is at least ten times the median",
-                      "PROFIT, Fig. 4", rows, lambda difference: difference >= 1, testable)
+                      "PROFIT, Fig. 4", rows, lambda difference: difference >= 1)
 
 
-def aiwq_in_words(runs: Mapping[int, Sequence[Run]], bits: int) -> str:
+def in_words(runs: Mapping[int, Sequence[Run]], bits: int) -> str:
     """What stands behind the verdicts: which layers and kinds lead at ``bits`` bits, what the claim of growth would say
     if the mean over layers were judged, and how many channels are constant at the fewest bits."""
     measured = pd.concat([run.instability for run in runs[bits]])
     by_layer, by_kind = (measured.groupby(what).aiwq for what in ("layer", "kind"))
     layers, kinds = by_layer.mean(), by_kind.median().sort_values(ascending=False).index
-    table = aiwq_by_bits(runs).sort_values("bits", ascending=False)
+    table = by_bits(runs).sort_values("bits", ascending=False)
     means, median, low = table["mean layer"].to_numpy(), table["AIWQ, median layer"].iloc[-1], table.bits.iloc[-1]
     dead = np.mean([run.instability.dead.sum() for run in runs[low]])
     return (f"At {name(bits)} the largest AIWQ is that of `{layers.idxmax()}`, {layers.max() / layers.median():.3g} "

@@ -1,23 +1,15 @@
-"""The runs behind each figure and table of the papers: a name for each line or cell, and a recipe for each seed.
-
-``needed`` lists them all: ``python -m paperlib prepare`` trains them, ``python -m paperlib record`` (worklist.py) keeps
-them in data/recorded/.
-"""
+"""The runs behind each figure and table of the papers: a name for each line or cell, and a recipe for each seed."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Mapping
 
 from .. import runs
-from ..analysis.bn_folding import weight_ranges
-from ..analysis.hswish import hswish_grids, hswish_histograms, hswish_layers, hswish_levels
-from ..analysis.qil_intervals import interval_histograms, interval_pruning
-from ..errors import InputError
 from ..recipes import Recipe, activations_then_weights, profiles, profit, qil, vgg7, weights_alone
 from ..recipes.qil import OTHERS
 from ..system import kinds
 
-Wanted = dict[Hashable, list[Recipe]]
+Wanted = dict[Hashable, list[Recipe]]      # or names of such
 BITS = (32, 8, 5, 4, 3, 2)
 MODELS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large")
 ORDERS = ("aiwq", "none", "reverse", "random")
@@ -40,6 +32,11 @@ def _prefer_recorded(profile: str, recipes: list[Recipe]) -> list[Recipe]:
     if not profiles.get(profile).reuse_recorded:
         return recipes
     return [_shipped(r) if runs.is_recorded(r) else r for r in recipes]
+
+
+def flat(found: Mapping) -> list:
+    """List all recipes, or runs, of {name: recipes}, where each name may have names of its own."""
+    return [one for group in found.values() for one in (flat(group) if isinstance(group, Mapping) else group)]
 
 
 def float_network(profile: str = "recorded", model: str = "mobilenet_v3_large") -> Recipe:
@@ -116,6 +113,11 @@ def ablation(profile: str, seeds: int = 0, bits: int = 4) -> Wanted:
     return wanted | {row: _prefer_recorded(profile, wanted[row]) for row in ("QIL", "LSQ", "+ progressive")}
 
 
+def ablations(profile: str, seeds: int = 0, bits: Iterable[int] = ()) -> dict[int, Wanted]:
+    """PROFIT, Table 3 at several bit-widths, none for those that belong to the profile.  {bits: {row: runs}}"""
+    return {b: ablation(profile, seeds, b) for b in tuple(bits) or profiles.get(profile).ablation_bits}
+
+
 def ablation_photographs() -> dict[int, Wanted]:
     """PROFIT alone in the paper's own situation, as far as two CPU cores reach: the ImageNet-trained MobileNet-v2, on
     photographs at half the size, at once to few bits, with a teacher; recorded.  {bits: {row: [run]}}"""
@@ -149,6 +151,17 @@ def folding_photographs() -> Wanted:
             for b, folded, channel in cells}
 
 
+def folding_float(profile: str, seeds: int = 0) -> Wanted:
+    """The float networks whose weights are looked at, folded and not.  {(32, False, False): runs}"""
+    cell = (32, False, False)
+    return {cell: folding(profile, seeds)[cell]}
+
+
+def folding_float_photographs() -> Wanted:
+    """The same, ImageNet-trained.  {(32, False, False): [run]}"""
+    return {(32, False, False): aiwq_photographs()[32]}
+
+
 def qil_table1(profile: str, seeds: int = 0) -> Wanted:
     """QIL, Table 1: VGG-7 on CIFAR-10.  {(bits of weights, of activations, lambda): runs}"""
     return {(w, a, share): [qil("vgg7", w_bits=w, a_bits=a, distillation=share, profile=profile, seed=seed)
@@ -167,6 +180,11 @@ def qil_table2(profile: str, seeds: int = 0) -> Wanted:
     others = {"float": (32, 32), **{name: (s.w_bits, s.a_bits) for name, s in OTHERS.items()}}
     return ours | {(name, *bits): [vgg7(name, profile=profile, seed=seed) for seed in _seeds(profile, seeds)]
                    for name, bits in others.items()}
+
+
+def qil_tables(profile: str, seeds: int = 0) -> dict[int, Wanted]:
+    """QIL, Table 1 and 2.  {number of the table: runs}"""
+    return {1: qil_table1(profile, seeds), 2: qil_table2(profile, seeds)}
 
 
 def qil_reasons() -> dict[str, Wanted]:
@@ -206,51 +224,3 @@ FEW_PHOTOGRAPHS = dataclasses.replace(
     profiles.get("imagenette"), weights=None, input_size=96, train_images=1500, test_images=500, batch_size=50,
     float_epochs=10, stage_epochs=2)
 FEW_PHOTOGRAPHS_LR = {"resnet18": 0.1, "alexnet": 0.01}     # of the float network; at 0.1 AlexNet learns nothing
-
-
-# what each notebook asks for at its defaults, given profile and seeds: runs, and the tables made of their networks
-_NEEDED: dict[str, Callable[[str, int], list[tuple[Wanted, tuple]]]] = {
-    "profit_fig2_4_aiwq": lambda p, n: [(aiwq(p, n), ()), (aiwq_photographs(), ())],
-    "profit_supp_fig1_loss_curves": lambda p, n: [(loss_curves(p, n), ()), (loss_curves_two_bits(), ())],
-    "profit_supp_fig2_pact_vs_duq": lambda p, n: [
-        (pact_vs_duq(p, n, methods=("pact", "duq", "lsq", "qil")), ()),
-        (pact_vs_duq("recorded", n, quantizer_lr=0.01), ())],
-    "profit_supp_fig3_hswish_histograms": lambda p, n: [
-        (hswish(p), (hswish_layers, hswish_levels)),
-        (pact_vs_duq(p, 1, methods=("duq",)), (hswish_histograms, hswish_grids))],
-    "profit_supp_fig4_cost_accuracy": lambda p, n: [(accuracy(p, n), ())],
-    "profit_supp_s5_bn_folding": lambda p, n: [
-        (folding(p, n), ()), (folding_photographs(), ()),
-        ({32: folding(p, n)[32, False, False] + aiwq_photographs()[32]}, (weight_ranges,))],
-    "profit_table1_accuracy": lambda p, n: [(accuracy(p, n), ())],
-    "qil_table1_2_cifar10": lambda p, n: [(qil_table1(p, n), ()), (qil_table2(p, n), ()),
-                                          *((wanted, ()) for wanted in qil_reasons().values())],
-    "qil_fig4_5_intervals": lambda p, n: [(qil_intervals(p, n), (interval_pruning, interval_histograms))],
-    "qil_table3_4_imagenet": lambda p, n: [(wanted, ()) for wanted in qil_photographs().values()],
-    "deploy_integers": lambda p, n: [(integers(p), ())],
-    "learn_1_grids_and_error": lambda p, n: [({"float": [float_network(p)]}, ())],
-    "profit_table3_ablation": lambda p, n: [
-        *((ablation(p, n, bits), ()) for bits in profiles.get(p).ablation_bits),
-        *((wanted, ()) for wanted in ablation_photographs().values())],
-}
-
-
-PACKED = ("deploy_integers", "learn_1_grids_and_error")       # items whose shipped runs bring their networks along
-
-
-def names() -> list[str]:
-    """The items that have runs."""
-    return list(_NEEDED)
-
-
-def needed(profile: str, item: str | None = None, seeds: int = 0) -> Iterator[tuple[Recipe, tuple]]:
-    """The recipes behind an item, or behind all, and the functions whose tables it makes of their runs (Run.find).
-
-    InputError if the item has none of its own.
-    """
-    if item is not None and item not in _NEEDED:
-        raise InputError(f"{item!r} has no runs of its own: choose from {', '.join(_NEEDED)}")
-    for needs in [_NEEDED[item]] if item else _NEEDED.values():
-        for wanted, tables in needs(profile, seeds):
-            for recipe in (recipe for recipes in wanted.values() for recipe in recipes):
-                yield recipe, tables

@@ -6,10 +6,22 @@ from collections.abc import Mapping, Sequence
 from ..analysis.bn_folding import FOLDED, KEPT, name_of, weight_ranges
 from ..runs import Run
 from ..runs.seeds import same_seeds
-from .verdict import Verdict, measured
+from .verdict import Verdict, at_scale, measured
 
 WHERE = "PROFIT, supplement, section 5"
 Cells = Mapping[tuple[int, bool, bool], Sequence[Run]]      # (bits, folded, per channel) -> runs
+
+
+def verdicts(cells: Cells, profile: str) -> list[Verdict]:
+    """Judge the runs of :func:`paperlib.claims.experiments.folding` or of ``folding_photographs``."""
+    eight = [eight_bits_survive_folding(cells)] if (8, True, False) in cells else []
+    return at_scale(profile, [folding_control_trains(cells), four_bits_fail_folded(cells),
+                              channels_repair_folding(cells), *eight])
+
+
+def verdicts_on_ranges(cells: Cells, profile: str) -> list[Verdict]:
+    """Judge the weights of float networks, folded in all of these runs and not."""
+    return at_scale(profile, map(folded_weights_are_wider, cells.values()))
 
 
 def kept(run: Run) -> float:
@@ -17,7 +29,7 @@ def kept(run: Run) -> float:
     return run.accuracy("weights") / run.accuracy("float")
 
 
-def folded_weights_are_wider(runs: Sequence[Run], *, testable: bool = True) -> Verdict:
+def folded_weights_are_wider(runs: Sequence[Run]) -> Verdict:
     """Supplement section 5: weights with batch norm folded in "tend to have wider value ranges".
 
     "Tend" is read as more than half of the layers; "wider" in two ways, both of which must hold: max|w| grows, as the
@@ -31,18 +43,18 @@ def folded_weights_are_wider(runs: Sequence[Run], *, testable: bool = True) -> V
     rows = measured(same_seeds(runs), ("max|w|", "max|w| / median|w|"), wider)
     recipe = runs[0].recipe
     return Verdict.of(f"Folded weights have wider ranges ({recipe.model}, {recipe.num_classes} classes)", WHERE, rows,
-                      lambda share: share > 0.5, testable)
+                      lambda share: share > 0.5)
 
 
-def folding_control_trains(cells: Cells, *, testable: bool = True) -> Verdict:
+def folding_control_trains(cells: Cells) -> Verdict:
     """Not in the paper: the float network trains on without its batch norms.
 
     Without this, a failure of folded weights says nothing about their bits.  ``difference`` is :func:`kept` minus 1/2
     of the folded network with float weights."""
-    return _judge("The folded network trains in float (control)", cells, {(32, True, False): True}, testable)
+    return _judge("The folded network trains in float (control)", cells, {(32, True, False): True})
 
 
-def four_bits_fail_folded(cells: Cells, *, testable: bool = True) -> Verdict:
+def four_bits_fail_folded(cells: Cells) -> Verdict:
     """Supplement section 5: "all models under fused-batchnorm failed to converge when 4-bit quantization is applied".
 
     Failed to converge: the run ends with less than half of the validation accuracy of the float network that it began
@@ -50,19 +62,19 @@ def four_bits_fail_folded(cells: Cells, *, testable: bool = True) -> Verdict:
     else it is not folding or not the bits that fails.  ``difference`` is :func:`kept` minus 1/2, with the sign turned
     where failure is claimed, so that it must be positive."""
     return _judge("At 4 bits per tensor, training with folded batch norms fails; with batch norms kept it does not",
-                  cells, {(4, True, False): False, (4, False, False): True, (32, True, False): True}, testable)
+                  cells, {(4, True, False): False, (4, False, False): True, (32, True, False): True})
 
 
-def eight_bits_survive_folding(cells: Cells, *, testable: bool = True) -> Verdict:
+def eight_bits_survive_folding(cells: Cells) -> Verdict:
     """Supplement section 5: failure is reported for 4 bits; at 8 bits folding is the usual practice that it cites.
 
     Read as: at 8 bits per tensor no run fails, neither folded nor with batch norms kept.  ``difference`` is
     :func:`kept` minus 1/2."""
     return _judge("At 8 bits per tensor, training with folded batch norms does not fail", cells,
-                  {(8, True, False): True, (8, False, False): True}, testable)
+                  {(8, True, False): True, (8, False, False): True})
 
 
-def channels_repair_folding(cells: Cells, *, testable: bool = True) -> Verdict:
+def channels_repair_folding(cells: Cells) -> Verdict:
     """Supplement section 5, suggested and left as future work: "it is desirable to apply channel-wise quantization".
 
     Repaired: at 4 bits with a range for each output channel the folded network does not fail, and closes more than half
@@ -76,12 +88,12 @@ def channels_repair_folding(cells: Cells, *, testable: bool = True) -> Verdict:
         rows += [(name_of((4, True, True)), channel, kept(channel) - 0.5),
                  ("share of the gap closed", (channel, tensor, norms), closed - 0.5)]
     return Verdict.of("At 4 bits, a range per channel repairs training with folded batch norms", WHERE, rows,
-                      lambda difference: difference > 0, testable, of_failure=True)
+                      lambda difference: difference > 0, of_failure=True)
 
 
-def _judge(claim: str, cells: Cells, converges: Mapping[tuple, bool], testable: bool) -> Verdict:
+def _judge(claim: str, cells: Cells, converges: Mapping[tuple, bool]) -> Verdict:
     """Each of these cells converges or fails, as ``converges`` says."""
     together = same_seeds(*(cells[cell] for cell in converges))
     rows = [(name_of(cell), run, (kept(run) - 0.5) * (1 if good else -1))
             for runs in together for run, (cell, good) in zip(runs, converges.items())]
-    return Verdict.of(claim, WHERE, rows, lambda difference: difference > 0, testable, of_failure=True)
+    return Verdict.of(claim, WHERE, rows, lambda difference: difference > 0, of_failure=True)

@@ -1,19 +1,26 @@
 """PROFIT, supplement section 3: what comes out of h-swish, and which grids suit it."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..analysis.hswish import hswish_grids, hswish_layers, hswish_levels
 from ..runs import Run
 from ..runs.seeds import same_seeds
-from .verdict import Verdict, measured
+from .verdict import Verdict, at_scale, measured
 
 WHERE = "PROFIT, supplement, section 3 and Fig. 3"
 
 
-def hswish_outputs_differ(duq: Sequence[Run], *, testable: bool = True) -> Verdict:
+def verdicts(found: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
+    """Judge the runs {method: runs} of :func:`paperlib.claims.experiments.hswish`."""
+    duq, pact, lsq = (found[method] for method in ("duq", "pact", "lsq"))
+    return at_scale(profile, [hswish_outputs_differ(duq), fixed_split_does_not_fit(duq),
+                              pact_has_nothing_below_zero(pact), duq_learns_better_levels(duq, pact, lsq)])
+
+
+def hswish_outputs_differ(duq: Sequence[Run]) -> Verdict:
     """Supplement section 3: "the output distributions of h-swish function are highly different in terms of layer and
     feature map".
 
@@ -27,10 +34,10 @@ def hswish_outputs_differ(duq: Sequence[Run], *, testable: bool = True) -> Verdi
 
     rows = measured(same_seeds(duq), ("between layers (bits)", "between feature maps (bits)"), factors)
     return Verdict.of("Distributions behind h-swish differ strongly between layers and between feature maps", WHERE,
-                      rows, lambda difference: difference >= 1, testable)
+                      rows, lambda difference: difference >= 1)
 
 
-def fixed_split_does_not_fit(duq: Sequence[Run], *, testable: bool = True) -> Verdict:
+def fixed_split_does_not_fit(duq: Sequence[Run]) -> Verdict:
     """Supplement section 3: LSQ, with "pre-defined number of negative and positive quantization levels", is "not
     appropriate to address these various shapes".
 
@@ -49,10 +56,10 @@ def fixed_split_does_not_fit(duq: Sequence[Run], *, testable: bool = True) -> Ve
     names = ("levels below 0 stay unused", *(f"DuQ's grid errs less than levels {grid}" for grid in grids))
     rows = measured(same_seeds(duq), names, shares)
     return Verdict.of("A fixed number of levels below 0, LSQ's, does not fit the outputs of h-swish", WHERE, rows,
-                      lambda share: share > 0.5, testable)
+                      lambda share: share > 0.5)
 
 
-def pact_has_nothing_below_zero(pact: Sequence[Run], *, testable: bool = True) -> Verdict:
+def pact_has_nothing_below_zero(pact: Sequence[Run]) -> Verdict:
     """PROFIT, Fig. 5 to 7: PACT cannot represent the negative values of h-swish.
 
     ``difference`` is the share of layers behind an h-swish that are reached by negative values and whose trained PACT
@@ -64,11 +71,10 @@ def pact_has_nothing_below_zero(pact: Sequence[Run], *, testable: bool = True) -
 
     rows = measured(same_seeds(pact), ["negative values, no negative level"], share)
     return Verdict.of("PACT cannot represent the negative values of h-swish", "PROFIT, Fig. 5 to 7", rows,
-                      lambda share: share == 1, testable)
+                      lambda share: share == 1)
 
 
-def duq_learns_better_levels(duq: Sequence[Run], pact: Sequence[Run], lsq: Sequence[Run], *,
-                             testable: bool = True) -> Verdict:
+def duq_learns_better_levels(duq: Sequence[Run], pact: Sequence[Run], lsq: Sequence[Run]) -> Verdict:
     """Supplement section 3: DuQ with negative padding is "flexible enough to learn quantization levels through
     back-propagation" for these distributions, which the others are not.
 
@@ -83,4 +89,4 @@ def duq_learns_better_levels(duq: Sequence[Run], pact: Sequence[Run], lsq: Seque
     names = [f"DuQ's levels fit better than {name}'s" for name in ("PACT", "LSQ")]
     rows = measured(same_seeds(duq, pact, lsq), names, shares)
     return Verdict.of("DuQ learns levels that fit the outputs of h-swish, PACT and LSQ less so", WHERE, rows,
-                      lambda share: share > 0.5, testable)
+                      lambda share: share > 0.5)

@@ -9,12 +9,20 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from ..recipes import profiles
 from ..runs import Run
 from ..runs.seeds import same_seeds
-from .verdict import Verdict
+from .verdict import Verdict, at_scale
 
 WHERE = "PROFIT, supplement, section 1 and Fig. 1"
 CONTROLS = {"reverse": "smallest AIWQ first", "random": "random order"}
+
+
+def verdicts(found: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
+    """Judge the runs {order: runs} of :func:`paperlib.claims.experiments.loss_curves`, or those of 2-bit weights."""
+    pair = found["aiwq"], found["none"]
+    return at_scale(profile, [profit_lies_lower(*pair), profit_ends_lower(*pair), profit_calms(*pair),
+                              aiwq_order_calms(found)])
 
 
 def freezing_curve(run: Run, split: str, metric: str = "loss") -> pd.Series:
@@ -40,7 +48,7 @@ def val_fluctuation(run: Run) -> float:
     return fluctuation(freezing_curve(run, "val"))
 
 
-def profit_lies_lower(profit: Sequence[Run], without: Sequence[Run], *, testable: bool = True) -> Verdict:
+def profit_lies_lower(profit: Sequence[Run], without: Sequence[Run]) -> Verdict:
     """Supplement section 1: under PROFIT training and validation loss curves are lower than without.
 
     Read as the mean over all epochs of the rounds in which PROFIT freezes layers; ``difference`` is PROFIT minus
@@ -48,10 +56,10 @@ def profit_lies_lower(profit: Sequence[Run], without: Sequence[Run], *, testable
     rows = [(f"{split} loss, mean over epochs", (p, w), _mean(p, split) - _mean(w, split))
             for split in ("train", "val") for p, w in same_seeds(profit, without)]
     return Verdict.of("With PROFIT the training and validation loss curves lie lower than without", WHERE, rows,
-                      lambda difference: difference < 0, testable)
+                      lambda difference: difference < 0)
 
 
-def profit_ends_lower(profit: Sequence[Run], without: Sequence[Run], *, testable: bool = True) -> Verdict:
+def profit_ends_lower(profit: Sequence[Run], without: Sequence[Run]) -> Verdict:
     """Supplement section 1: with PROFIT training converges better, to lower training and validation loss.
 
     Read at the last epoch of the last round; ``difference`` is PROFIT minus without."""
@@ -59,20 +67,20 @@ def profit_ends_lower(profit: Sequence[Run], without: Sequence[Run], *, testable
              freezing_curve(p, split).iloc[-1] - freezing_curve(w, split).iloc[-1])
             for split in ("train", "val") for p, w in same_seeds(profit, without)]
     return Verdict.of("With PROFIT training and validation loss end lower than without", WHERE, rows,
-                      lambda difference: difference < 0, testable)
+                      lambda difference: difference < 0)
 
 
-def profit_calms(profit: Sequence[Run], without: Sequence[Run], *, testable: bool = True) -> Verdict:
+def profit_calms(profit: Sequence[Run], without: Sequence[Run]) -> Verdict:
     """Supplement section 1: without PROFIT the validation loss heavily fluctuates, with it far less.
 
     Read as a smaller :func:`val_fluctuation`; ``difference`` is PROFIT minus without."""
     rows = [("fluctuation, against nothing frozen", (p, w), val_fluctuation(p) - val_fluctuation(w))
             for p, w in same_seeds(profit, without)]
     return Verdict.of("With PROFIT the validation loss fluctuates less than without", WHERE, rows,
-                      lambda difference: difference < 0, testable)
+                      lambda difference: difference < 0)
 
 
-def aiwq_order_calms(found: Mapping[str, Sequence[Run]], *, testable: bool = True) -> Verdict:
+def aiwq_order_calms(found: Mapping[str, Sequence[Run]]) -> Verdict:
     """Supplement section 1: PROFIT stabilizes because it removes the layers that are sensitive to AIWQ from training.
 
     Then freezing those with the largest AIWQ first must calm the validation loss more than freezing as many in reverse
@@ -81,7 +89,7 @@ def aiwq_order_calms(found: Mapping[str, Sequence[Run]], *, testable: bool = Tru
     rows = [(f"fluctuation, against {words}", (p, c), val_fluctuation(p) - val_fluctuation(c))
             for order, words in CONTROLS.items() for p, c in same_seeds(found["aiwq"], found[order])]
     return Verdict.of("It is the layers with the largest AIWQ: frozen first, they calm the validation loss more than "
-                      "other layers do", WHERE, rows, lambda difference: difference < 0, testable)
+                      "other layers do", WHERE, rows, lambda difference: difference < 0)
 
 
 def freezing_orders(found: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
@@ -103,8 +111,8 @@ def freezing_orders(found: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def orders_in_words(found: Mapping[str, Sequence[Run]], *, testable: bool = True) -> str:
-    """In how many seeds which order of ``found`` fluctuates less than which, and what follows for the order."""
+def orders_in_words(found: Mapping[str, Sequence[Run]], profile: str) -> str:
+    """Tell in how many seeds which order of ``found`` fluctuates less than which, and what follows for the order."""
     def calmer(one: str, other: str) -> int:
         return sum(val_fluctuation(a) < val_fluctuation(b) for a, b in same_seeds(found[one], found[other]))
 
@@ -113,7 +121,7 @@ def orders_in_words(found: Mapping[str, Sequence[Run]], *, testable: bool = True
               f"under PROFIT, in {calmer('reverse', 'none')} in reverse order and in {calmer('random', 'none')} in "
               f"random order; under PROFIT less than in reverse order in {calmer('aiwq', 'reverse')}, and less than in "
               f"random order in {calmer('aiwq', 'random')}. ")
-    if not testable:
+    if not profiles.get(profile).conclusive:
         return counts + "At this scale nothing follows."
     which, better = ("" if calmer("aiwq", other) == n else "do not " for other in ("reverse", "random"))
     return counts + (f"So these runs {which}show that it matters which layers are frozen, and they {better}show that "

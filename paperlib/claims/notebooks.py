@@ -93,7 +93,7 @@ def make_figure(name: str, profile: str, given: dict) -> list[Path]:
 
     InputError for parameters that cannot be, before anything runs, and if it did not write its figure.
     """
-    if "profile" not in declared.NOTEBOOKS.get(path(name).stem, {}):
+    if "profile" not in declared.known(path(name).stem):
         raise InputError(f"the notebook {name!r} draws no figure of a profile: open it with `make lab`")
     given = check(name, {"profile": profile, **given})
     if given["profile"] != profile:

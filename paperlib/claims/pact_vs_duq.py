@@ -2,35 +2,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..runs import Run
 from ..runs.outcomes import NOT_RECORDED
 from ..runs.seeds import same_seeds, shared_seeds
-from .verdict import Verdict
+from .verdict import Verdict, at_scale
 
 WHERE = "PROFIT, supplement, section 2 and Fig. 2"
 
 
-def duq_ends_lower(duq: Sequence[Run], pact: Sequence[Run], *, testable: bool = True) -> Verdict:
+def verdicts(found: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
+    """Judge the runs {method: runs} of :func:`paperlib.claims.experiments.pact_vs_duq`."""
+    return at_scale(profile, [duq_ends_lower(found["duq"], found["pact"]),
+                              duq_starts_higher(found["duq"], found["pact"])])
+
+
+def verdicts_on_others(duq: Sequence[Run], others: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
+    """Judge the same against other methods, {method: runs}: an extension, which the scoreboard leaves out."""
+    return at_scale(profile, [duq_ends_lower_than(duq, runs) for runs in others.values()])
+
+
+def duq_ends_lower(duq: Sequence[Run], pact: Sequence[Run]) -> Verdict:
     """Supplement section 2: at the end, DuQ with negative padding has lower loss than PACT, for activation and for
     weight quantization, in training and validation alike.  ``difference`` is DuQ minus PACT after the last epoch."""
     return Verdict.of("DuQ with negative padding ends with lower training and validation loss than PACT, for "
                       "activations and for weights", WHERE, _end_differences(duq, pact),
-                      lambda difference: difference < 0, testable)
+                      lambda difference: difference < 0)
 
 
-def duq_ends_lower_than(duq: Sequence[Run], other: Sequence[Run], *, testable: bool = True) -> Verdict:
+def duq_ends_lower_than(duq: Sequence[Run], other: Sequence[Run]) -> Verdict:
     """An extension, which the paper does not show: the same with another method in PACT's place, for the seeds that
     both have."""
     label = other[0].recipe.label if other else "none"
     return Verdict.of(f"DuQ with negative padding ends with lower training and validation loss than {label}, for "
                       "activations and for weights", "an extension, not in the paper",
                       _end_differences(*zip(*shared_seeds(duq, other))),
-                      lambda difference: difference < 0, testable)
+                      lambda difference: difference < 0)
 
 
-def duq_starts_higher(duq: Sequence[Run], pact: Sequence[Run], *, testable: bool = True) -> Verdict:
+def duq_starts_higher(duq: Sequence[Run], pact: Sequence[Run]) -> Verdict:
     """Supplement section 2: in the early epochs of weight quantization DuQ's validation loss is above PACT's.
 
     "Early" is read as the first tenth of the stage, at least its first epoch; ``difference`` is DuQ minus PACT, the
@@ -40,7 +51,7 @@ def duq_starts_higher(duq: Sequence[Run], pact: Sequence[Run], *, testable: bool
         gap = (d.values("weights", "val") - p.values("weights", "val")).drop(0)     # epoch 0: nothing trained yet
         rows.append(("val loss, early epochs of weights", (d, p), gap.iloc[: max(1, len(gap) // 10)].mean()))
     return Verdict.of("In the early epochs of weight quantization DuQ's validation loss is higher than PACT's",
-                      WHERE, rows, lambda difference: difference > 0, testable)
+                      WHERE, rows, lambda difference: difference > 0)
 
 
 def beside_guessing(runs: Sequence[Run]) -> str:

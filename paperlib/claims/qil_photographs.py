@@ -8,7 +8,7 @@ import pandas as pd
 from ..runs import Run
 from ..runs.seeds import shared_seeds
 from . import published
-from .verdict import Verdict
+from .verdict import Verdict, at_scale
 
 WHERE = "QIL, section 4.2 and Table 3"
 NETWORKS = {"resnet18": "ResNet-18", "alexnet": "AlexNet"}
@@ -16,10 +16,15 @@ Found = Mapping[str, Mapping[tuple[int, float], Sequence[Run]]]      # network -
 COLUMNS = ["network", "bits", "distillation", "accuracy"]       # bits of weights and activations; 32: float
 
 
+def verdicts(found: Found, profile: str) -> list[Verdict]:
+    """Judge the runs of :func:`paperlib.claims.experiments.qil_photographs`."""
+    return at_scale(profile, [few_bits_keep_full_accuracy(found), two_bits_cost_most(found),
+                              distillation_does_not_help(found)])
+
+
 def photographs_by_bits(found: Found) -> pd.DataFrame:
-    """Validation accuracy (%) at the end of the runs of :func:`paperlib.claims.experiments.qil_photographs`, one seed each, and of
-    the float networks that they began with (bits 32, distillation 0).  Columns COLUMNS, epochs (trained until then),
-    outcome (Run.outcome)."""
+    """Tabulate the validation accuracy (%) at the end of these runs, one seed each, and of the float networks that they
+    began with (bits 32, distillation 0).  Columns COLUMNS, epochs (trained until then), outcome (Run.outcome)."""
     rows = []
     for model, cells in found.items():
         for (bits, share), runs in cells.items():
@@ -32,42 +37,41 @@ def photographs_by_bits(found: Found) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS, "epochs", "outcome"]).drop_duplicates(COLUMNS[:3], ignore_index=True)
 
 
-def qil_photographs_allowance() -> float:
-    """What the paper's 3- and 4-bit networks lose at most without distillation, in points."""
+def allowance() -> float:
+    """Look up what the paper's 3- and 4-bit networks lose at most without distillation, in points."""
     where = {"paper_id": published.QIL, "table": "Table 3", "metric": "top1"}
     rows = published.table(method="QIL-v1 lambda=0", **where)
     full = published.table(method="full precision", **where).set_index("model").value
     return round(float((rows.model.map(full) - rows.value)[rows.w_bits > 2].max()), 2)
 
 
-def distillation_does_not_help(found: Found, *, testable: bool = True) -> Verdict:
+def distillation_does_not_help(found: Found) -> Verdict:
     """Section 4.2: on ImageNet distillation has little effect on the accuracy, or lowers it.
 
-    Read as: lambda 0.5 is not above lambda 0, for each network and bit-width of the paper's table.  ``found``: the runs
-    of :func:`paperlib.claims.experiments.qil_photographs`.  ``difference`` is the accuracy with lambda 0.5 minus that with 0, in
-    points."""
+    Read as: lambda 0.5 is not above lambda 0, for each network and bit-width of the paper's table.  ``difference`` is
+    the accuracy with lambda 0.5 minus that with 0, in points."""
     rows = [(f"{NETWORKS[model]}, {bits} bits: lambda 0.5 minus lambda 0 (points)", (taught, alone),
              taught.accuracy() - alone.accuracy())
             for model, cells in found.items() for bits in (4, 3, 2)
             for taught, alone in shared_seeds(cells[bits, 0.5], cells[bits, 0.0])]
     return Verdict.of("On photographs distillation does not raise the accuracy", WHERE, rows,
-                      lambda difference: difference <= 0, testable)
+                      lambda difference: difference <= 0)
 
 
-def few_bits_keep_full_accuracy(found: Found, *, testable: bool = True) -> Verdict:
+def few_bits_keep_full_accuracy(found: Found) -> Verdict:
     """Section 4.2: without distillation 4 and 3 bits keep full accuracy, but for 1 point at most.
 
     Read as: against the float network that training began with, for each network.  ``difference`` is float minus
     quantized, in points."""
-    most = qil_photographs_allowance()
+    most = allowance()
     rows = [(f"{NETWORKS[model]}: float minus {bits} bits (points)", run,
              round(run.accuracy(run.recipe.phases[0].name) - run.accuracy(), 6))
             for model, cells in found.items() for bits in (4, 3) for run in cells[bits, 0.0]]
     return Verdict.of(f"4 and 3 bits lose at most {most:g} points against full precision on photographs", WHERE, rows,
-                      lambda difference: difference <= most, testable)
+                      lambda difference: difference <= most, printed=f"{most:g} points")
 
 
-def two_bits_cost_most(found: Found, *, testable: bool = True) -> Verdict:
+def two_bits_cost_most(found: Found) -> Verdict:
     """Table 3: accuracy falls with each step from 4 to 3 and from 3 to 2 bits, with and without distillation.
 
     ``difference`` is the accuracy at more bits minus that at fewer, in points."""
@@ -76,4 +80,4 @@ def two_bits_cost_most(found: Found, *, testable: bool = True) -> Verdict:
             for model, cells in found.items() for share in (0.0, 0.5) for more, fewer in ((4, 3), (3, 2))
             for few, many in shared_seeds(cells[fewer, share], cells[more, share])]
     return Verdict.of("Each step from 4 to 3 to 2 bits costs accuracy on photographs", WHERE, rows,
-                      lambda difference: difference > 0, testable)
+                      lambda difference: difference > 0)

@@ -15,7 +15,7 @@ from ..runs import recorded, tables
 from ..runs.loading import resolve, splits
 from ..runs.phase_store import StoredPhase
 from ..runs.rates import Rates
-from . import experiments, gpu_experiments
+from . import contents, gpu_experiments
 
 STATES = ("recorded", "trained", "begun", "to do")
 
@@ -80,13 +80,13 @@ def tasks(profile: str = "recorded", names: Iterable[str] = (), seeds: int = 0) 
     """
     profile = next((p for p in profiles.names() if profiles.get(p).replays == profile), profile)
     found: dict[str, Task] = {}
-    for item in names or experiments.names():
-        for recipe, tables in experiments.needed(profile, item, seeds):
+    for item in names or contents.names():
+        for recipe, looks in contents.needed(profile, item, seeds):
             recipe = dataclasses.replace(recipe, recorded=False)
             task = found.setdefault(repr(recipe.identity()), Task(recipe))
             task.items += [item] * (item not in task.items)
-            task.tables += [look for look in tables if look not in task.tables]
-            task.packed |= item in experiments.PACKED
+            task.tables += [look for look in looks if look not in task.tables]
+            task.packed |= contents.NOTEBOOKS[item].packed
     return sorted(found.values(), key=lambda task: task.recipe.seed)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from ..claims.qil import qil_allowance
+from ..claims.qil_tables import allowance
 from ..runs import Run
 from ..runs.seeds import shared_seeds
 from .missing import unless_missing
@@ -49,7 +49,7 @@ def qil_reason_bars(table: pd.DataFrame, *, footnote: str) -> Figure:
         figure, axes = plt.subplots(1, table.bits.nunique(), figsize=(11, 1.9 + 0.75 * len(changes)), sharey=True,
                                     squeeze=False)
         for ax, (bits, rows) in zip(axes[0], table.groupby("bits", sort=False)):
-            printed = qil_allowance(rows.w_bits.iloc[0], rows.a_bits.iloc[0])
+            printed = allowance(rows.w_bits.iloc[0], rows.a_bits.iloc[0])
             for y, changed in enumerate(changes):
                 cell = rows[rows.changed == changed]
                 if cell.loss.isna().all():
@@ -98,7 +98,7 @@ def qil_reasons_in_words(table: pd.DataFrame) -> str:
     losses = table.groupby(["changed", "bits"], sort=False).loss.mean().unstack(sort=False)
     if table.loss.isna().all():
         return f"* {table.outcome.max().capitalize()}."
-    printed = {bits: qil_allowance(w, a) for bits, w, a in table[["bits", "w_bits", "a_bits"]].drop_duplicates().values}
+    printed = {bits: allowance(w, a) for bits, w, a in table[["bits", "w_bits", "a_bits"]].drop_duplicates().values}
     before, *others = losses.index
     lines = []
     for changed in others:

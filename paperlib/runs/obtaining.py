@@ -91,8 +91,11 @@ def obtain_each(wanted: Mapping[Hashable, Sequence[Recipe]], *, complete: bool =
     """:func:`obtain_all` for recipes under names, one for each seed: {name: runs}.
 
     Recorded runs that are not there are left out; where a name has none at all, absent ones (Run.unrecorded) stand for
-    the seeds that other names have.  ``complete``: InputError instead.
+    the seeds that other names have.  ``complete``: InputError instead.  Names may have names of their own, which are
+    then obtained one after the other.
     """
+    if any(isinstance(group, Mapping) for group in wanted.values()):
+        return {name: obtain_each(group, complete=complete) for name, group in wanted.items()}
     there = {name: [r for r in recipes if complete or not r.recorded or is_recorded(r)]
              for name, recipes in wanted.items()}
     found = iter(obtain_all([recipe for recipes in there.values() for recipe in recipes]))

@@ -4,7 +4,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from paperlib import claims, plots
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, experiments
+from paperlib.claims import NOT_REPRODUCED, REPRODUCED, experiments
 from paperlib.runs import Run
 
 RISING = dict(zip(experiments.ABLATION, (60.0, 58.0, 62.0, 64.0, 65.0, 66.0, 67.0, 68.0)))
@@ -26,21 +26,20 @@ def found(bits=3, seeds=1, **changes):
 
 
 def test_better_than_the_best_of_three():
-    verdict = claims.beats_previous_methods(found())
+    verdict = claims.ablation.beats_previous_methods(found())
     assert verdict.verdict == REPRODUCED and verdict.differences.difference.tolist() == [68 - 62]
-    assert claims.published_gain() == 12.86
+    assert claims.ablation.published_gain() == 12.86
 
 
 @pytest.mark.parametrize("row", ["PACT", "QIL", "LSQ"])
 @pytest.mark.parametrize("end, verdict", [(67.9, REPRODUCED), (68.0, NOT_REPRODUCED), (70.0, NOT_REPRODUCED)])
 def test_any_of_the_three_may_be_the_best(row, end, verdict):
-    judged = claims.beats_previous_methods(found(seeds=2, **{row: end}))
+    judged = claims.ablation.beats_previous_methods(found(seeds=2, **{row: end}))
     assert judged.verdict == verdict and judged.table().n.tolist() == [2]
-    assert claims.beats_previous_methods(found(), testable=False).verdict == NOT_TESTABLE
 
 
 def test_every_rung_has_its_verdict():
-    verdicts = claims.each_part_helps({4: found(4), 3: found(3)})
+    verdicts = claims.ablation.each_part_helps({4: found(4), 3: found(3)})
     assert [v.verdict for v in verdicts] == [REPRODUCED] * 5
     assert [v.differences.difference.tolist() for v in verdicts] == [[2, 2]] + [[1, 1]] * 4
     assert "DuQ minus the best of PACT, QIL, LSQ, 4 bits (points)" in verdicts[0].table().comparison.tolist()
@@ -50,7 +49,7 @@ def test_every_rung_has_its_verdict():
 def test_a_rung_that_costs_is_named_at_one_bit_width_and_one_seed(rung):
     row = ("DuQ", "+ negative padding", "+ progressive", "+ teacher", "+ PROFIT")[rung]
     before = {"DuQ": 62.0}.get(row, RISING[row] - 1)
-    verdicts = claims.each_part_helps({4: found(4), 3: found(3, seeds=2, **{row: before})})     # a tie
+    verdicts = claims.ablation.each_part_helps({4: found(4), 3: found(3, seeds=2, **{row: before})})     # a tie
     assert verdicts[rung].verdict == NOT_REPRODUCED
     assert verdicts[rung].table().seeds_that_agree.tolist() == [1, 1]
     assert [v.verdict for i, v in enumerate(verdicts) if i != rung] == [REPRODUCED] * 4
@@ -59,7 +58,7 @@ def test_a_rung_that_costs_is_named_at_one_bit_width_and_one_seed(rung):
 def test_rows_of_different_seeds():
     runs = found(seeds=2)
     runs["QIL"] = runs["QIL"][1:]
-    assert claims.beats_previous_methods(runs).differences.seed.tolist() == [1]
+    assert claims.ablation.beats_previous_methods(runs).differences.seed.tolist() == [1]
 
 
 def test_ladder_counts_epochs_and_names_the_lost():
@@ -91,7 +90,7 @@ def test_the_papers_own_situation():
     ends = {"nothing frozen": (70.0, 19.0), "+ PROFIT": (72.0, 30.0)}
     pictures = {bits: {row: [run(r, ends[row][i]) for r in recipes] for row, recipes in rows.items()}
                 for i, (bits, rows) in enumerate(experiments.ablation_photographs().items())}
-    verdicts = {v.claim: v for v in claims.ablation_on_photographs(pictures)}
+    verdicts = {v.claim: v for v in claims.ablation.verdicts_on_photographs(pictures, "recorded")}
     assert {claim: v.verdict for claim, v in verdicts.items()} == {
         "+ PROFIT adds accuracy at 4 and 3 bits": REPRODUCED,
         "4-bit MobileNet-v2 loses at most 1.48 points against taught full precision (Full+)": REPRODUCED,

@@ -4,7 +4,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from paperlib import claims, plots
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, experiments
+from paperlib.claims import NOT_REPRODUCED, REPRODUCED, experiments
 from paperlib.errors import InputError
 from paperlib.runs import Run
 
@@ -31,15 +31,14 @@ def run(bits, seed=0, model=V3, full=80.0, taught=81.0, end=80.0):
 @pytest.mark.parametrize("reference", ["float", "fine-tuning"])
 def test_within_the_abstracts_points(reference, loss, verdict):
     refs = {"full": 90.0, "taught": 90.0, {"float": "full", "fine-tuning": "taught"}[reference]: 40.0 + loss}
-    found = claims.four_bits_stay_close(V3, [run(4, end=40.0, **refs)], reference)
+    found = claims.accuracy.four_bits_stay_close(V3, [run(4, end=40.0, **refs)], reference)
     assert found.verdict == verdict and found.differences.difference.tolist() == pytest.approx([loss])
 
 
 def test_one_seed_too_low_is_enough():
-    found = claims.four_bits_stay_close(V3, [run(4), run(4, seed=1, end=70.0)])
+    found = claims.accuracy.four_bits_stay_close(V3, [run(4), run(4, seed=1, end=70.0)])
     assert found.verdict == NOT_REPRODUCED and found.table().seeds_that_agree.tolist() == [1]
-    assert claims.four_bits_stay_close(V3, [run(4)], testable=False).verdict == NOT_TESTABLE
-    assert claims.allowance() == 1.48
+    assert claims.accuracy.allowance() == 1.48
 
 
 @pytest.mark.parametrize("ends, verdict", [((82, 81, 80), REPRODUCED), ((82, 82, 80), NOT_REPRODUCED),
@@ -47,17 +46,17 @@ def test_one_seed_too_low_is_enough():
 def test_each_step_costs(ends, verdict):
     by_bits = {bits: [run(bits, end=float(end))] for bits, end in zip((8, 5, 4), ends)}
     shuffled = {bits: by_bits[bits] for bits in (4, 8, 5)}
-    found = claims.fewer_bits_cost_accuracy(V3, shuffled)
+    found = claims.accuracy.fewer_bits_cost_accuracy(V3, shuffled)
     assert found.verdict == verdict
     assert found.differences.difference.tolist() == [ends[0] - ends[1], ends[1] - ends[2]]
 
 
 def test_only_seeds_that_both_have_are_compared():
     by_bits = {8: [run(8, end=82.0), run(8, seed=1, end=0.0)], 4: [run(4, end=80.0)]}
-    found = claims.fewer_bits_cost_accuracy(V3, by_bits)
+    found = claims.accuracy.fewer_bits_cost_accuracy(V3, by_bits)
     assert found.differences.seed.tolist() == [0] and found.verdict == REPRODUCED
     with pytest.raises(InputError, match="same seeds"):
-        claims.fewer_bits_cost_accuracy(V3, {8: by_bits[8][1:], 4: by_bits[4]})
+        claims.accuracy.fewer_bits_cost_accuracy(V3, {8: by_bits[8][1:], 4: by_bits[4]})
 
 
 @pytest.fixture

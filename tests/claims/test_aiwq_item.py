@@ -9,8 +9,8 @@ from torch import nn
 
 from paperlib import models, recipes
 from paperlib.analysis import one_weight
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
-from paperlib.claims.aiwq import DRIFTS, aiwq_by_bits, aiwq_grows, aiwq_in_words, aiwq_is_uneven, norms_jump
+from paperlib.claims import NOT_REPRODUCED, REPRODUCED
+from paperlib.claims.aiwq import DRIFTS, aiwq_grows, aiwq_is_uneven, by_bits, in_words, norms_jump
 from paperlib.errors import InputError
 from paperlib.plots import aiwq as plots
 from paperlib.runs import Run
@@ -124,15 +124,8 @@ def test_uneven_is_ten_times_the_median(largest, verdict):
     assert found.differences.difference[0] == pytest.approx(math.log10(largest))
 
 
-def test_too_small_a_scale_is_not_judged():
-    runs = {32: [run(32)], 2: [run(2)]}
-    for verdict in (aiwq_grows(runs, testable=False), norms_jump(runs, testable=False),
-                    aiwq_is_uneven(runs[2], testable=False)):
-        assert verdict.verdict == NOT_TESTABLE and len(verdict.table())
-
-
 def test_table_by_bits_is_the_mean_over_seeds():
-    table = aiwq_by_bits({32: [run(32)], 2: [run(2, (1, 2, 6), 0.3), run(2, (1, 4, 7), 0.5, seed=1)]})
+    table = by_bits({32: [run(32)], 2: [run(2, (1, 2, 6), 0.3), run(2, (1, 4, 7), 0.5, seed=1)]})
     assert table.bits.tolist() == [32, 2]
     row = table.iloc[1]
     assert row.tolist() == pytest.approx([2, 3.0, 3.5, 6.5, 0.4, 0.4, 60.0])
@@ -229,7 +222,7 @@ def test_alternative_texts_name_the_values():
 
 def test_words_say_what_the_tables_say():
     found = {2: [run(2, (1, 5, 60))], 4: [run(4, (1, 3, 21))], 32: [run(32, (1, 4, 100))]}
-    text = aiwq_in_words(found, 4)
+    text = in_words(found, 4)
     assert "largest AIWQ is that of `features.1.conv.1`, 7 times the median" in text
     assert "are project, depthwise, first." in text
     assert "grows at 1 of 2 steps" in text and "at 2 bits that mean is 4.4 times the median; 6 channels" in text

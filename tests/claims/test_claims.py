@@ -12,11 +12,9 @@ from paperlib.claims import (
     NOT_REPRODUCED,
     NOT_TESTABLE,
     REPRODUCED,
-    beside_guessing,
-    duq_ends_lower,
-    duq_ends_lower_than,
-    duq_starts_higher,
 )
+from paperlib.claims.pact_vs_duq import beside_guessing, duq_ends_lower, duq_ends_lower_than, duq_starts_higher
+from paperlib.claims.verdict import at_scale
 from paperlib.data import cifar10_images
 from paperlib.errors import InputError
 from paperlib.runs import Run, loading
@@ -111,7 +109,7 @@ def test_only_the_last_epoch_counts_at_the_end():
 def test_too_small_a_scale_is_not_judged(claim, better):
     values = (1, 1, 1, 1), (2, 2, 2, 2)
     duq, pact = values if better == "duq" else reversed(values)
-    verdict = claim([ends("duq", *duq)], [ends("pact", *pact)], testable=False)
+    [verdict] = at_scale("smoke", [claim([ends("duq", *duq)], [ends("pact", *pact)])])
     assert verdict.verdict == NOT_TESTABLE and verdict.table()["mean"].notna().all()    # numbers are there
 
 

@@ -6,7 +6,7 @@ import pytest
 from conftest import whole_history
 
 from paperlib import recipes, runs
-from paperlib.claims import experiments, notebooks
+from paperlib.claims import contents, experiments, notebooks
 from paperlib.errors import InputError
 from paperlib.recipes import profiles
 from paperlib.runs import Run, tables
@@ -66,12 +66,12 @@ def test_every_item_is_defined_at_every_scale(profile):
             assert profile == "laptop" or all(r.recorded == (profile == "recorded") for r in group)
 
 
-@pytest.mark.parametrize("item", list(experiments._NEEDED))
+@pytest.mark.parametrize("item", contents.names())
 def test_what_is_shipped_is_on_the_shelf(item):
     """The notebook exists, and of its runs at least the first seed is recorded, with its tables; tests/test_readme.py
     demands that the README names the items of which runs are missing."""
     assert item in notebooks.names()
-    for recipe, tables in experiments.needed("recorded", item, 1):
+    for recipe, tables in contents.needed("recorded", item, 1):
         if not runs.is_recorded(recipe):
             continue
         run = runs.obtain(dataclasses.replace(recipe, recorded=True))
@@ -80,7 +80,7 @@ def test_what_is_shipped_is_on_the_shelf(item):
 
 def test_an_item_that_ships_nothing():
     with pytest.raises(InputError, match="'fig9' has no runs of its own: choose from profit_fig2_4_aiwq"):
-        list(experiments.needed("recorded", "fig9"))
+        list(contents.needed("recorded", "fig9"))
 
 
 HISTORY = pd.DataFrame([("float", 1, 8, "val", "loss", 0.5)], columns=["phase", "epoch", "step", "split", "metric",

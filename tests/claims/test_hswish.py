@@ -9,7 +9,7 @@ from torch import nn
 
 from paperlib import claims, models, plots, quantizers, recipes
 from paperlib.analysis import hswish
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
+from paperlib.claims import NOT_REPRODUCED, REPRODUCED
 from paperlib.errors import InputError
 from paperlib.runs import Run, loading
 
@@ -150,7 +150,7 @@ def about(**columns):
     ([1, 1.5, 2], [1, 2, 2], REPRODUCED), ([1, 1.5, 1.99], [2, 4, 8], NOT_REPRODUCED),
     ([1, 2, 4], [1, 1.9, 9], NOT_REPRODUCED)])
 def test_distributions_differ_by_a_factor_of_two(reach, maps, verdict):
-    found = claims.hswish_outputs_differ([made("duq", hswish_layers=about(reach=reach, feature_maps=maps))])
+    found = claims.hswish.hswish_outputs_differ([made("duq", hswish_layers=about(reach=reach, feature_maps=maps))])
     assert found.verdict == verdict
     factors = 2 ** found.differences.difference
     assert factors.tolist() == pytest.approx([max(reach) / min(reach), maps[1]])
@@ -167,10 +167,9 @@ def grids(duq=(1, 1, 3), zero=(2, 2, 2), half=(2, 2, 2), used=(3, 3, 8)):
     ({}, [2 / 3] * 3), ({"used": (3, 8, 8)}, [1 / 3, 2 / 3, 2 / 3]), ({"half": (2, 1, 2)}, [2 / 3, 1 / 3, 2 / 3]),
     ({"zero": (1, 0, 2)}, [2 / 3, 2 / 3, 0])])
 def test_a_fixed_split_must_fail_in_most_layers(change, shares):
-    found = claims.fixed_split_does_not_fit([made("duq", hswish_grids=grids(**change))])
+    found = claims.hswish.fixed_split_does_not_fit([made("duq", hswish_grids=grids(**change))])
     assert found.differences.difference.tolist() == pytest.approx(shares)
     assert found.verdict == (REPRODUCED if not change else NOT_REPRODUCED)
-    assert claims.fixed_split_does_not_fit([made("duq", hswish_grids=grids())], testable=False).verdict == NOT_TESTABLE
 
 
 def levels(lowest=(0.0, 0.0, 0.0)):
@@ -182,7 +181,7 @@ def levels(lowest=(0.0, 0.0, 0.0)):
     ((0, 0, 0), 0.5, REPRODUCED), ((0, -0.1, 0), 0.5, NOT_REPRODUCED), ((0, 0, 0), [0.5, 0.0, 0.5], NOT_REPRODUCED)])
 def test_pact_needs_values_below_zero_and_no_level_there(lowest, below, verdict):
     run = made("pact", hswish_levels=levels(lowest), hswish_layers=about(below=below))
-    assert claims.pact_has_nothing_below_zero([run]).verdict == verdict
+    assert claims.hswish.pact_has_nothing_below_zero([run]).verdict == verdict
 
 
 @pytest.mark.parametrize("pact, lsq, verdict", [
@@ -191,9 +190,9 @@ def test_pact_needs_values_below_zero_and_no_level_there(lowest, below, verdict)
 def test_trained_levels_are_compared_after_the_best_scale(pact, lsq, verdict):
     runs = [[made(method, hswish_layers=about(residual=values, error=error))] for method, values, error in (
         ("duq", [0.1] * 3, 9.0), ("pact", pact, 0.0), ("lsq", lsq, 0.0))]
-    assert claims.duq_learns_better_levels(*runs).verdict == verdict
+    assert claims.hswish.duq_learns_better_levels(*runs).verdict == verdict
     with pytest.raises(InputError, match="same seeds"):
-        claims.duq_learns_better_levels(*runs[:2], [made("lsq", 1, hswish_layers=about())])
+        claims.hswish.duq_learns_better_levels(*runs[:2], [made("lsq", 1, hswish_layers=about())])
 
 
 def test_tables_of_the_notebook():

@@ -10,6 +10,7 @@ from test_ablation import run as ended
 
 from paperlib import claims, models, plots, recipes
 from paperlib.claims import experiments, scoreboard
+from paperlib.claims.verdict import at_scale
 from paperlib.runs import Run
 from paperlib.training.collapse import collapsed
 from paperlib.training.engine import Trainer
@@ -64,19 +65,19 @@ def test_no_verdict_from_what_is_missing_or_failed():
     gone["QIL"] = unrecorded(gone["QIL"])
     for runs, word, shown in ((guess, claims.FAILED, "failed training"),
                               (gone, claims.NOT_RECORDED, "not recorded yet")):
-        verdict = claims.beats_previous_methods(runs)
+        verdict = claims.ablation.beats_previous_methods(runs)
         assert verdict.verdict == word == shown and verdict.summary() == ""
         assert verdict.table().n.tolist() == [0] and claims.comparisons([verdict])["mean"].tolist() == [shown]
         assert claims.listed([verdict]).startswith(f"1. **{verdict.claim}**: {shown} (")
-        others = claims.each_part_helps({3: runs, 4: found(4)})
+        others = claims.ablation.each_part_helps({3: runs, 4: found(4)})
         assert [v.verdict for v in others] == [word] + [claims.REPRODUCED] * 4
-        assert claims.beats_previous_methods(runs, testable=False).verdict == claims.NOT_TESTABLE
-    both = claims.beats_previous_methods({**gone, "PACT": guess["QIL"]})
+        assert [v.verdict for v in at_scale("smoke", [verdict])] == [claims.NOT_TESTABLE]
+    both = claims.ablation.beats_previous_methods({**gone, "PACT": guess["QIL"]})
     assert both.verdict == claims.NOT_RECORDED
 
 
 def test_one_failed_seed_does_not_count_and_is_told():
-    verdict = claims.beats_previous_methods(found(seeds=3, QIL=10.0))
+    verdict = claims.ablation.beats_previous_methods(found(seeds=3, QIL=10.0))
     assert verdict.verdict == claims.FAILED and verdict.table().n.tolist() == [2]
     assert verdict.differences.outcome.tolist() == ["", "", claims.FAILED]
 
@@ -86,11 +87,11 @@ def test_a_claim_about_failing_has_failed_trainings_for_evidence():
         return {cell: [ended(dataclasses.replace(r, recorded=False), end if cell == (4, True, False) else 60.0)
                        for r in recipes] for cell, recipes in experiments.folding("laptop", 1).items()}
 
-    assert claims.four_bits_fail_folded(cells(10.0)).verdict == claims.REPRODUCED
-    assert claims.four_bits_fail_folded(cells(60.0)).verdict == claims.NOT_REPRODUCED
+    assert claims.folding.four_bits_fail_folded(cells(10.0)).verdict == claims.REPRODUCED
+    assert claims.folding.four_bits_fail_folded(cells(60.0)).verdict == claims.NOT_REPRODUCED
     missing = cells(10.0)
     missing[4, True, False] = unrecorded(missing[4, True, False])
-    assert claims.four_bits_fail_folded(missing).verdict == claims.NOT_RECORDED
+    assert claims.folding.four_bits_fail_folded(missing).verdict == claims.NOT_RECORDED
 
 
 def test_every_claim_answers_for_runs_that_are_not_there(monkeypatch):

@@ -23,7 +23,7 @@ def no_notebook(monkeypatch, tmp_path):
 
 
 def variables(name, **others):
-    return {key: p.default for key, p in parameters.NOTEBOOKS[name].items()} | others
+    return {key: p.default for key, p in parameters.known(name).items()} | others
 
 
 def code(name):
@@ -47,7 +47,7 @@ def test_values_that_cannot_be_are_refused_in_one_sentence_however_a_notebook_st
     with pytest.raises(InputError, match=cause) as info:
         notebooks.check(name, {key: value})
     assert "\n" not in str(info.value) and name in str(info.value)
-    if key in parameters.NOTEBOOKS.get(name, {}):
+    if key in parameters.known(name):
         with pytest.raises(InputError, match=f"parameter {key!r} of notebook"):
             parameters.check(name, variables(name, **{key: value if isinstance(value, str) else str(value)}))
 
@@ -63,11 +63,11 @@ def test_values_that_can_be_pass(given, checked):
 def test_notebooks_with_parameters_check_them_first_and_never_reuse_their_names(name):
     cells = code(name)
     tagged = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
-    assert bool(tagged) == (name in parameters.NOTEBOOKS)
+    assert bool(tagged) == bool(parameters.known(name))
     if not tagged:
         return
     found = {k: ast.literal_eval(p["default"]) for k, p in notebooks.parameters(name).items()}
-    assert list(found.items()) == list(variables(name).items()), "defaults differ from paperlib/claims/parameters.py"
+    assert list(found.items()) == list(variables(name).items()), "defaults differ from paperlib/claims/contents.py"
     assert notebooks.check(name, found) == found
     assert cells[tagged[0] + 1].source.startswith(f'parameters.check("{name}", globals())\n')
     for cell in cells[tagged[0] + 1:]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from paperlib import runs
-from paperlib.claims import experiments, recording
+from paperlib.claims import contents, recording
 from paperlib.errors import InputError
 from paperlib.recipes import weights_alone
 from paperlib.runs import parallel, tables
@@ -43,9 +43,9 @@ def grid(monkeypatch):
         bits = {"one": (4,), "two": (4, 3)}[item]
         return [(short(b, seed), (sizes,) if item == "two" else ()) for b in bits for seed in range(seeds or 2)]
 
-    monkeypatch.setattr(experiments, "needed", needed)
-    monkeypatch.setattr(experiments, "names", lambda: ["one", "two"])
-    monkeypatch.setattr(experiments, "PACKED", ("two",))
+    monkeypatch.setattr(contents, "needed", needed)
+    monkeypatch.setattr(contents, "NOTEBOOKS", {
+        name: contents.Notebook(shows=(None,), packed=name == "two") for name in ("one", "two")})
 
 
 def told(tasks):
@@ -63,7 +63,7 @@ def test_first_seeds_first_and_each_run_once(grid):
 
 def test_what_recorded_plays_has_its_whole_list():
     assert [t.recipe for t in recording.tasks("laptop")] == [t.recipe for t in recording.tasks("recorded")]
-    assert len(recording.tasks("laptop")) > len({repr(r.identity()) for r, _ in experiments.needed("laptop")})
+    assert len(recording.tasks("laptop")) > len({repr(r.identity()) for r, _ in contents.needed("laptop")})
     assert not any(task.recipe.recorded for task in recording.tasks())
 
 

@@ -6,19 +6,21 @@ from importlib import import_module
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from paperlib import claims, plots
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, Verdict, notebooks, scoreboard
+from paperlib import claims, plots, runs
+from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, Verdict, contents, notebooks, scoreboard
+from paperlib.claims.verdict import at_scale
 
-EXTENSIONS = {"duq_ends_lower_than"}        # beyond the papers
+EXTENSIONS = {"verdicts_on_others", "verdicts_against_taught"}        # which the scoreboard leaves out
 
 
 def verdict(differences, testable=True, comparison="loss"):
     rows = [(comparison, seed, value) for seed, value in enumerate(differences)]
-    return Verdict.of("A ends lower than B", "Fig. 9", rows, lambda difference: difference < 0, testable)
+    verdict = Verdict.of("A ends lower than B", "Fig. 9", rows, lambda difference: difference < 0, printed="12.86")
+    return verdict if testable else at_scale("smoke", [verdict])[0]
 
 
 def judged(*verdicts, item="profit_fig2_4_aiwq"):
-    return [scoreboard.Judged(item, v, [], "made up", "12.86") for v in verdicts]
+    return [scoreboard.Judged(item, v, [], "made up") for v in verdicts]
 
 
 def test_rows_say_what_verdicts_say():
@@ -31,7 +33,7 @@ def test_rows_say_what_verdicts_say():
 
 def test_several_comparisons_show_the_least_and_the_greatest():
     rows = [(name, seed, value + seed) for name, value in (("a", -5.0), ("b", -2.0), ("c", -3.0)) for seed in (0, 2)]
-    assert Verdict.of("", "", rows, lambda d: d < 0, True).summary() == "-4 to -1 in 3 comparisons"
+    assert Verdict.of("", "", rows, lambda d: d < 0).summary() == "-4 to -1 in 3 comparisons"
     assert verdict([-0.25]).summary() == "-0.25"
 
 
@@ -56,24 +58,37 @@ def test_the_picture_has_a_mark_for_each_claim_in_the_colour_of_its_verdict():
 
 
 def claim_functions():
-    """Names of all functions in paperlib/claims/ that return verdicts."""
+    """(name, function) of all functions in paperlib/claims/ that return a verdict or several."""
     for module in pkgutil.iter_modules(claims.__path__):
         found = import_module(f"paperlib.claims.{module.name}")
-        if module.name not in ("scoreboard", "verdict"):
-            yield from (name for name, f in inspect.getmembers(found, inspect.isfunction)
+        if module.name not in ("contents", "scoreboard", "verdict"):
+            yield from ((name, f) for name, f in inspect.getmembers(found, inspect.isfunction)
                         if f.__module__ == found.__name__ and not name.startswith("_")
                         and "Verdict" in str(inspect.signature(f).return_annotation))
 
 
 def test_no_claim_is_left_out():
-    source = inspect.getsource(scoreboard)
-    names = set(claim_functions())
-    assert len(names) > 20
-    assert {name for name in names if f".{name}" not in source} == EXTENSIONS
+    """Each stands in its file's list, and each list in the contents."""
+    lists = {f for name, f in claim_functions() if name.startswith("verdicts")} | {claims.cost.accuracy_gains}
+    names = {name for name, f in claim_functions() if f not in lists}
+    listed = {name for f in lists for name in f.__code__.co_names + sum(
+        (inner.co_names for inner in f.__code__.co_consts if inspect.iscode(inner)), ())}
+    assert len(names) > 20 and names <= listed
+    shown = {shown.verdicts for notebook in contents.NOTEBOOKS.values() for shown in notebook.shows}
+    assert {f.__name__ for f in lists - shown} == EXTENSIONS
+
+
+def test_each_list_is_judged_by_its_profile():
+    """Of the recorded runs, as if their scale were too small."""
+    for notebook in contents.NOTEBOOKS.values():
+        for shown in notebook.shows:
+            if shown.wanted and shown.verdicts:
+                verdicts = shown.verdicts(runs.obtain_each(shown.recipes("recorded", 0)), "smoke")
+                assert {v.verdict for v in verdicts} == {NOT_TESTABLE} and any(len(v.table()) for v in verdicts)
 
 
 def test_recorded_claims_lead_to_notebooks_that_exist(recorded):
-    assert {j.item for j in recorded} <= set(notebooks.names())
+    assert {j.notebook for j in recorded} <= set(notebooks.names())
     assert {REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE} <= {j.verdict.verdict for j in recorded}
     table = scoreboard.table(recorded)
     assert not table.duplicated(["claim", "runs"]).any() and isinstance(table, pd.DataFrame)

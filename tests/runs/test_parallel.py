@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from paperlib.claims import experiments
+from paperlib.claims import contents
 from paperlib.errors import InputError
 from paperlib.recipes import Recipe, activations_then_weights, profit
 from paperlib.runs import parallel
@@ -177,6 +177,6 @@ def test_what_fails_takes_along_what_goes_on_from_it_alone(monkeypatch, capsys):
 
 def test_all_figures_together_are_listed_for_every_profile():
     for profile in ("smoke", "laptop", "cifar10"):
-        recipes = [r for r, _ in experiments.needed(profile)]
+        recipes = [r for r, _ in contents.needed(profile)]
         assert any(not r.recorded for r in recipes)
-    assert all(r.recorded for r, _ in experiments.needed("recorded"))
+    assert all(r.recorded for r, _ in contents.needed("recorded"))

@@ -3,14 +3,14 @@ import pandas as pd
 import pytest
 
 from paperlib.analysis import bn_folding, hswish, qil_intervals
-from paperlib.claims import experiments
+from paperlib.claims import contents
 from paperlib.errors import InputError
 from paperlib.runs import Run, tables
 from paperlib.system import paths
 
 
 def test_the_names_are_those_of_the_files_that_are_shipped():
-    wanted = {look for item in experiments.names() for _, looks in experiments.needed("recorded", item) for look in looks}
+    wanted = {look for _, looks in contents.needed("recorded") for look in looks}
     files = {file.stem for file in paths.recorded_dir().glob("*/*.csv")} - set(tables.OF_EVERY_RUN)
     assert {tables.name(look) for look in wanted} >= files
     assert {tables.name(look) for look in wanted} == {

@@ -71,7 +71,7 @@ NUMBERS = ["data/cifar10_batches", "data/cifar10_images", "data/image_arrays", "
            "runs/loading", "runs/phase_trainer", "system/distributed", "training/aiwq", "training/engine",
            "training/evaluation", "training/freezing", "training/losses", "training/output_moments",
            "training/phases", "training/torch_settings"]
-NO_NUMBERS = ["__init__", "__main__", "claims/experiments", "claims/notebooks", "claims/qil", "data/downloads",
+NO_NUMBERS = ["__init__", "__main__", "claims/experiments", "claims/notebooks", "claims/qil_tables", "data/downloads",
               "deploy/pack", "errors", "models/cost", "plots/style", "recipes/profiles", "recipes/qil",
               "runs/obtaining", "runs/parallel", "runs/phase_store", "runs/worker", "system/code_hash",
               "system/paths", "system/provenance", "teaching/widgets/panel", "training/interrupt",

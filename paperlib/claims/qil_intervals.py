@@ -1,0 +1,104 @@
+"""QIL, Fig. 4 and 5: where the intervals of its quantizers go, and what they prune."""
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from ..analysis.qil_intervals import bounds, interval_pruning
+from ..runs import Run
+from ..runs.seeds import shared_seeds
+from . import published
+from .verdict import Verdict, at_scale
+
+FIG4, FIG5 = "QIL, section 4.1 and Fig. 4", "QIL, section 4.1 and Fig. 5"
+STILL = 0.1         # the share of its whole way that a bound may still go in the last quarter
+NEAR = 10.0         # points: "about" 75 %, and "similar"
+Found = Mapping[int, Sequence[Run]]     # bits of weights and activations -> runs
+
+
+def verdicts(found: Found, profile: str) -> list[Verdict]:
+    """Judge the runs of :func:`paperlib.claims.experiments.qil_intervals`; Fig. 4 shows those of 4 bits."""
+    return at_scale(profile, [bounds_converge(found[4]), weight_pruning_rises(found), activations_pruned(found),
+                              activation_pruning_is_similar(found)])
+
+
+def bounds_converge(runs: Sequence[Run]) -> Verdict:
+    """Section 4.1 on Fig. 4: the bounds m and M come to certain values without any significant fluctuations.
+
+    Read as: within the last quarter of the epochs (from the last epoch before it) the range that a bound goes through
+    is at most a tenth of the range that it goes through in all of training.  One that moves evenly comes to a quarter,
+    one that wanders to about a half; one that never moves counts as a whole.  It must hold of every layer, so
+    ``difference`` is the largest share over layers.  By then the learning rate has fallen to a hundredth and less:
+    bounds at rest say as much about the schedule as about the method."""
+    rows = []
+    for run in runs:
+        table = bounds(run)
+        table = table[table.phase == run.recipe.phases[-1].name]
+        last = table[table.epoch >= 0.75 * table.epoch.max() // 1]
+        for role in ("weight", "activation"):
+            for bound in ("m", "M"):
+                whole, late = (_range(t[t.role == role], bound) for t in (table, last))
+                share = (late / whole).where(whole > 0, 1.0)
+                rows.append((f"{role}s, {bound}: share of its way in the last quarter", run, share.max()))
+    return Verdict.of("The bounds of the intervals converge", FIG4, rows, lambda difference: difference <= STILL)
+
+
+def _range(table: pd.DataFrame, bound: str) -> pd.Series:
+    grouped = table.groupby("layer", sort=False)[bound]
+    return grouped.max() - grouped.min()
+
+
+def pruned(run: Run, role: str) -> pd.Series:
+    """The share of values (%) that the last network's quantizers send to 0, by layer; of activations, what ReLU has
+    made 0 already is counted.  One NaN for a run that is not recorded yet."""
+    if run.absent:
+        return pd.Series([math.nan])
+    table = run.find(interval_pruning)
+    return 100 * table[table.role == role].set_index("layer").pruned_of_all
+
+
+def weight_pruning_rises(found: Found) -> Verdict:
+    """Section 4.1 on Fig. 5: the pruning ratio of weights rises from 26.4 % to 84.2 % as bits fall from 5 to 3.
+
+    Read as: it rises from 5 to 4 and from 4 to 3 bits, in the mean over layers and for every seed.  The paper shows one
+    layer as an example; in how many of ours it rises, in the mean over seeds, stands beside each comparison.  The two
+    numbers are that layer's and are shown, not demanded.  ``difference`` is fewer bits minus more, in points."""
+    five, three = (published.value(paper_id=published.QIL, metric=f"weight pruning ratio {b} bit") for b in (5, 3))
+    bits, rows = sorted(found, reverse=True), []
+    for more, fewer in zip(bits, bits[1:]):
+        pairs = shared_seeds(found[fewer], found[more])
+        rises = pd.DataFrame([pruned(few, "weight") - pruned(many, "weight") for few, many in pairs])
+        known = rises.dropna()
+        layers = f"; rises in {(known.mean() > 0).sum()} of {known.shape[1]} layers" if len(known) else ""
+        rows += [(f"weights pruned at {fewer} minus at {more} bits (points{layers})", pair, mean)
+                 for pair, mean in zip(pairs, rises.mean(axis=1))]
+    return Verdict.of(f"More weights are pruned at fewer bits, from {bits[0]} to {bits[-1]}", FIG5, rows,
+                      lambda difference: difference > 0, printed=f"{five:g} % at 5 bits, {three:g} % at 3")
+
+
+def activations_pruned(found: Found) -> Verdict:
+    """Section 4.1: about 75 % of the activations are pruned.
+
+    Read as: 65 to 85 %, in the mean over layers, at each bit-width and for every seed, with what ReLU has made 0
+    already.  ``difference`` is our share minus the paper's, in points."""
+    printed = published.value(paper_id=published.QIL, metric="activation pruning ratio (about)")
+    rows = [(f"activations pruned at {bits} bits, minus {printed:g} (points)", run,
+             pruned(run, "activation").mean() - printed) for bits, runs in found.items() for run in runs]
+    return Verdict.of(f"About {printed:g} % of the activations are pruned", FIG5, rows,
+                      lambda difference: difference.abs() <= NEAR, printed=f"{printed:g} %")
+
+
+def activation_pruning_is_similar(found: Found) -> Verdict:
+    """Section 4.1: the pruning ratio of activations is similar at all bit-widths.
+
+    Read as: between the greatest and the least are less than 10 points, in the mean over layers, for every seed.
+    ``difference`` is that spread, in points."""
+    rows = []
+    for runs in shared_seeds(*found.values()):
+        shares = [pruned(run, "activation").mean() for run in runs]
+        rows.append(("activations pruned: greatest minus least over bit-widths (points)", runs,
+                     max(shares) - min(shares)))
+    return Verdict.of(f"The same share of activations is pruned at {', '.join(map(str, found))} bits", FIG5, rows,
+                      lambda difference: difference < NEAR)
