@@ -24,7 +24,7 @@ from paperlib.teaching import widgets
 from paperlib.teaching.widgets import panel
 
 
-def explorers() -> dict[str, Callable]:
+def makers() -> dict[str, Callable]:
     """{widget: what makes it}, on the recorded networks."""
     float_run, profit = (runs.obtain(recipe) for recipe in (
         experiments.float_network(), experiments.integers("recorded")["mobilenet_v3_large"][0]))
@@ -32,7 +32,7 @@ def explorers() -> dict[str, Callable]:
     return {"quantizer": lambda: widgets.quantizer(float_run.model(), images), "threshold": widgets.threshold,
             "freezing": lambda: widgets.freezing(profit),
             "histogram": lambda: widgets.histogram(profit.model(), images),
-            "cost": lambda: widgets.cost(float_run.model())}
+            "cost": lambda: widgets.cost(float_run.model()), "interval": widgets.interval}
 
 
 def stops(knob: ipywidgets.Widget, most: int) -> list:
@@ -70,13 +70,13 @@ def measure(make: Callable, most: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--widget", nargs="+", help="default: all five")
+    parser.add_argument("--widget", nargs="+", help="default: all")
     parser.add_argument("--stops", type=int, default=12, help="of each slider (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     os.environ["JPY_SESSION_NAME"] = "benchmark"        # as if somebody were there
-    made = explorers()
+    made = makers()
     table = pd.DataFrame({name: measure(made[name], args.stops) for name in args.widget or made}).T
     print(f"milliseconds, {args.threads} threads, torch {torch.__version__}")
     print(table.round(1).astype({"moves": int}).to_string())

@@ -9,8 +9,8 @@ from pathlib import Path
 from paperlib import quantizers
 
 MODULES = ("quantizers", "models", "models.layers", "models.cost", "training.aiwq", "training.phases", "recipes",
-           "recipes.profiles", "runs", "claims.experiments", "analysis.layer_inputs", "deploy", "claims.published", "plots",
-           "claims", "teaching.widgets", "teaching.exercises")
+           "recipes.profiles", "runs", "claims.experiments", "analysis.layer_inputs", "deploy", "claims.published",
+           "plots", "claims", "teaching.widgets", "teaching.exercises")
 
 
 def public(module: types.ModuleType) -> list[str]:

@@ -15,6 +15,7 @@ from paperlib import plots, quantizers, recipes
 from paperlib.analysis.one_weight import one_weight as one_weight_table
 from paperlib.analysis.one_weight import staircases
 from paperlib.plots.style import BLUE, GREEN, GREY, ORANGE, STYLE
+from paperlib.teaching.widgets.interval import draw as draw_interval
 
 NAMES: dict[str, Callable[[], tuple[Figure, str]]] = {}
 WIDE = (8.4, 3.4)
@@ -45,9 +46,8 @@ def one_weight() -> tuple[Figure, str]:
 
 @picture
 def interval() -> tuple[Figure, str]:
-    drawn, state = Figure(figsize=(10.4, 3.9), layout="none"), {"c": 0.6, "d": 0.35, "bits": 3}
-    plots.qil_interval(drawn, **state)
-    return drawn, plots.describe_qil_interval(**state)
+    drawn = Figure(figsize=(10.4, 3.9), layout="none")
+    return drawn, draw_interval(drawn, c=0.6, d=0.35, bits=3)
 
 
 @picture

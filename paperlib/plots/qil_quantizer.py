@@ -28,8 +28,6 @@ ARROWS = (("X", "qX"), ("cX", "qX"), ("W", "qW"), ("cW", "qW"), ("qX", "X_"), ("
           ("W_", "conv"), ("conv", "loss"))
 GRADIENTS = {(5.15, 5.85): "$\\partial L/\\partial c_X,\\ \\partial L/\\partial d_X$", (0.25, 0.65):
              "$\\partial L/\\partial W_l$", (5.15, -0.25): "$\\partial L/\\partial c_W,\\ \\partial L/\\partial d_W$"}
-SPREAD = 0.35       # s.d. of the normal weights whose pruned and clipped shares are named
-REACH = 1.5         # of the inputs that qil_interval draws
 
 
 # -- Fig. 1 ---------------------------------------------------------------------------------------------------------
@@ -200,51 +198,15 @@ def describe_qil_gradients(weights: pd.DataFrame, activations: pd.DataFrame) -> 
     return f"Two panels. Left, w-hat by c over the weight: {said[0]}. Right, x-hat by d over the activation: {said[1]}."
 
 
-# -- for sliders ----------------------------------------------------------------------------------------------------
-def qil_interval(figure: Figure, *, c: float, d: float, bits: int) -> None:
-    """Both quantizers for one c, d and bit-width, side by side, into an empty figure of sliders or their panel."""
-    shares, x = interval_shares(c, d, bits), torch.linspace(-REACH, REACH, 601, dtype=torch.float64)
-    said = f"c = {c:.2f}, d = {d:.2f}, {bits} bits: {shares['pruned']:.0%} pruned, {shares['clipped']:.0%} clipped"
-    # fixed places: to find them anew takes longer than all the rest
-    for left, width, role, x, title in ((0.07, 0.52, "weight", x, said), (0.67, 0.31, "activation", x[x >= 0], None)):
-        ax, top = figure.add_axes((left, 0.16, width, 0.72)), REACH if role == "weight" else 1.05
-        for side in (1, -1) if role == "weight" else (1,):
-            ax.axvspan(side * max(c - d, 0), side * (c + d), color="#EEEEEE", zorder=0)
-        _curve(ax, pd.DataFrame({"input": x, "staircase": getattr(qil_equations, f"rounded_{role}s")(x, c, d, bits),
-                                 "surrogate": qil_equations.SURROGATES[role](x, c, d, bits)}),
-               "surrogate", "backward", "forward", legend="lower right" if role == "weight" else None)
-        ax.set(title=title or "activations", xlabel=role, xlim=(float(x[0]), REACH),
-               ylim=(-REACH, REACH) if role == "weight" else (-0.05, top))
-        ax.locator_params(nbins=5, steps=[1, 2, 5, 10])
-
-
-def interval_shares(c: float, d: float, bits: int, spread: float = SPREAD) -> dict[str, float]:
-    """Of normal weights with this s.d.: the share that becomes 0, and the share beyond M, which is cut off."""
-    k = qil_equations.weight_constants(c, d, bits)
-    pruned, kept = (math.erf(max(size, 0.0) / spread / math.sqrt(2)) for size in (k.m, k.M))
-    return {"pruned": pruned, "clipped": 1 - kept}
-
-
-def describe_qil_interval(*, c: float, d: float, bits: int) -> str:
-    """Alternative text for :func:`qil_interval`."""
-    k, shares = qil_equations.weight_constants(c, d, bits), interval_shares(c, d, bits)
-    return (f"Two staircases for c = {c:.2f}, d = {d:.2f} and {bits} bits, with dotted lines for their backward "
-            f"substitutes and the interval from {max(c - d, 0):.2f} to {c + d:.2f} shaded. Weights: 0 below "
-            f"{max(k.m, 0):.2f}, then {k.q} level{'s' * (k.q > 1)} up to {k.M:.2f}, and the same on the negative side; "
-            f"of normal weights with s.d. {SPREAD} {shares['pruned']:.0%} are pruned and {shares['clipped']:.0%} "
-            f"clipped. Activations: {2**bits} levels from 0 to 1.")
-
-
 # -- parts ----------------------------------------------------------------------------------------------------------
 def _rows(curves: pd.DataFrame, role: str, bits: int) -> pd.DataFrame:
     return curves[(curves.role == role) & (curves.bits == bits)]
 
 
-def _curve(ax: Axes, rows: pd.DataFrame, line: str, name: str, staircase: str, legend: str | None = "upper left"):
+def _curve(ax: Axes, rows: pd.DataFrame, line: str, name: str, staircase: str) -> None:
     ax.plot(rows.input, rows.staircase, color=ORANGE, label=staircase)
     ax.plot(rows.input, rows[line], color=BLUE, linestyle=(0, (1, 1)), linewidth=2.6, label=name)
-    if legend:
-        ax.legend(loc=legend)
+    ax.legend(loc="upper left")
 
 
 def _mark(ax: Axes, k: qil_equations.Constants, c: float, d: float, all_of_them: bool) -> None:

@@ -1,5 +1,4 @@
 """QIL, Fig. 1 to 3: pictures show the curves they are given, and say so in words."""
-import math
 
 import numpy as np
 import pytest
@@ -79,11 +78,3 @@ def test_gradients_show_what_is_misprinted():
     text = plots.describe_qil_gradients(weights, activations)
     off = (activations.printed - activations.numeric)[activations.derivative == "d"].abs().max()
     assert text.count("at most 0.000000 off") == 2 and f"up to {off:.2f} away" in text
-
-
-def test_shares_are_those_of_normal_weights():
-    shares = plots.interval_shares(0.35, 0.35, 2, spread=0.35)      # m = M = one s.d.
-    assert shares == pytest.approx({"pruned": math.erf(1 / math.sqrt(2)), "clipped": math.erfc(1 / math.sqrt(2))})
-    assert plots.interval_shares(0.1, 0.5, 8)["pruned"] == 0        # m below 0: nothing is pruned
-    text = plots.describe_qil_interval(c=0.5, d=0.4, bits=3)
-    assert "the interval from 0.10 to 0.90 shaded. Weights: 0 below 0.23, then 3 levels up to 0.77" in text

@@ -10,34 +10,39 @@ import matplotlib as mpl
 import PIL.Image
 import pytest
 from IPython.display import Image
+from matplotlib.figure import Figure
 
-from paperlib import plots
 from paperlib.errors import InputError
-from paperlib.teaching import widgets
 from paperlib.teaching.widgets import panel
+from paperlib.teaching.widgets.interval import draw as draw_interval
 
 SLIDERS = {"c": (0.1, 0.9, 0.05), "d": (0.1, 0.6, 0.05), "bits": (2, 8, 1)}
 STATES = [{"c": 0.5, "d": 0.4, "bits": 3}, {"c": 0.7, "d": 0.1, "bits": 2}]
 
 
-def made(draw, describe, start, **knobs):
+def made(draw, start, **knobs):
     """The knobs by name, the picture and its words."""
-    box, picture, words = widgets.controls(draw, describe, start, **knobs).children
+    box, picture, words = panel.controls(draw, start, **knobs).children
     return dict(zip(knobs, box.children)), picture, words
 
 
-def controls(draw=plots.qil_interval):
-    return made(draw, plots.describe_qil_interval, STATES[0], **SLIDERS)
+def controls():
+    return made(draw_interval, STATES[0], **SLIDERS)
 
 
-def written(figure, *, way, times):
+def said(way, times):
+    return f"The word {way} written {times} times, which is no picture at all."
+
+
+def written(figure, way, times):
     figure.text(0.1, 0.5, f"{way} {times}")
-
-
-def said(*, way, times):
     if way == "down" and times > 2:
         raise InputError("down goes <twice> at most: choose up")
-    return f"The word {way} written {times} times, which is no picture at all."
+    return said(way, times)
+
+
+def in_words(**state):
+    return draw_interval(Figure(), **state)
 
 
 def test_without_a_front_end_there_is_one_picture_and_no_widget(monkeypatch):
@@ -47,13 +52,13 @@ def test_without_a_front_end_there_is_one_picture_and_no_widget(monkeypatch):
 
     def draw(figure, **values):
         drawn.append(values)
-        plots.qil_interval(figure, **values)
+        return draw_interval(figure, **values)
 
-    picture = widgets.explore(draw, plots.describe_qil_interval, STATES, **SLIDERS)
+    picture = panel.explore(draw, STATES, **SLIDERS)
     assert isinstance(picture, Image) and not displayed and drawn == STATES
-    assert picture.alt == " ".join(plots.describe_qil_interval(**state) for state in STATES)
+    assert picture.alt == " ".join(in_words(**state) for state in STATES)
     width, height = PIL.Image.open(io.BytesIO(picture.data)).size
-    assert height == pytest.approx(2 * width * widgets.SIZE[1] / widgets.SIZE[0], abs=2)
+    assert height == pytest.approx(2 * width * panel.SIZE[1] / panel.SIZE[0], abs=2)
 
 
 def test_with_a_front_end_knobs_come_on_top_of_the_same_panel(monkeypatch):
@@ -62,7 +67,7 @@ def test_with_a_front_end_knobs_come_on_top_of_the_same_panel(monkeypatch):
     still, live = [], []
     for session, panels in ((None, still), ("a.ipynb", live)):
         monkeypatch.setenv("JPY_SESSION_NAME", session) if session else monkeypatch.delenv("JPY_SESSION_NAME", False)
-        panels.append(widgets.explore(plots.qil_interval, plots.describe_qil_interval, STATES, **SLIDERS))
+        panels.append(panel.explore(draw_interval, STATES, **SLIDERS))
     assert [type(w) for w in displayed] == [ipywidgets.VBox] and still[0].data == live[0].data
 
 
@@ -72,7 +77,7 @@ def test_a_slider_redraws_the_picture_and_its_description():
     assert PIL.Image.open(io.BytesIO(before)).size == (832, 312)
     knobs["c"].value = 0.7
     assert bytes(picture.value) != before
-    assert html.unescape(words.value) == plots.describe_qil_interval(c=0.7, d=0.4, bits=3)
+    assert html.unescape(words.value) == in_words(c=0.7, d=0.4, bits=3)
     knobs["c"].value = 0.5
     assert bytes(picture.value) == before
     assert isinstance(knobs["bits"], ipywidgets.IntSlider) and isinstance(knobs["d"], ipywidgets.FloatSlider)
@@ -80,22 +85,19 @@ def test_a_slider_redraws_the_picture_and_its_description():
 
 
 def test_words_are_a_menu_or_a_slider_with_stops():
-    knobs, _, words = made(written, said, {"way": "down", "times": 1}, way=["up", "down"], times=(1, 3, 1))
+    knobs, _, words = made(written, {"way": "down", "times": 1}, way=["up", "down"], times=(1, 3, 1))
     assert isinstance(knobs["way"], ipywidgets.Dropdown) and knobs["way"].options == ("up", "down")
     knobs["way"].value = "up"
     assert words.value == said(way="up", times=1)
-    ordered, _, words = made(written, said, {"way": "up", "times": "4"}, way=["up"], times=("2", "4", "8"))
+    ordered, _, words = made(written, {"way": "up", "times": "4"}, way=["up"], times=("2", "4", "8"))
     assert isinstance(ordered["times"], ipywidgets.SelectionSlider)
     ordered["times"].value = "8"
     assert words.value == said(way="up", times="8")
 
 
 def test_labels_are_words_that_are_not_cut_off_and_knobs_wrap():
-    def nothing(figure, **values):
-        pass
-
-    box, _, _ = widgets.controls(nothing, lambda **values: "nothing", {"range_factor": 0.001, "way": "up"},
-                              range_factor=(0.0, 0.01, 0.001), way=["up", "down"]).children
+    box, _, _ = panel.controls(lambda figure, **values: "nothing", {"range_factor": 0.001, "way": "up"},
+                               range_factor=(0.0, 0.01, 0.001), way=["up", "down"]).children
     factor, way = box.children
     assert factor.description == "range factor" and factor.readout_format == ".3f"
     assert box.layout.flex_flow == "row wrap" and factor.layout.max_width == way.layout.max_width == "98%"
@@ -103,7 +105,7 @@ def test_labels_are_words_that_are_not_cut_off_and_knobs_wrap():
 
 
 def test_what_cannot_be_drawn_is_said_in_place_of_the_picture():
-    knobs, picture, words = made(written, said, {"way": "down", "times": 1}, way=["up", "down"], times=(1, 3, 1))
+    knobs, picture, words = made(written, {"way": "down", "times": 1}, way=["up", "down"], times=(1, 3, 1))
     before = words.value
     knobs["times"].value = 3
     assert words.value == '<p role="alert">down goes &lt;twice&gt; at most: choose up</p>'
@@ -117,7 +119,7 @@ def test_only_input_errors_are_said_so():
         raise ValueError("a defect")
 
     with pytest.raises(ValueError, match="a defect"):
-        made(broken, said, {"way": "up", "times": 1}, way=["up"], times=(1, 3, 1))
+        made(broken, {"way": "up", "times": 1}, way=["up"], times=(1, 3, 1))
 
 
 def test_a_redraw_is_quick_and_silent():
@@ -139,10 +141,10 @@ def test_a_redraw_is_quick_and_silent():
     ([{"c": 2.0, "d": 0.4, "bits": 3}], "c=2.0 lies beyond its slider, 0.1 to 0.9")])
 def test_states_must_fit_the_sliders(states, cause):
     with pytest.raises(InputError, match=cause):
-        widgets.explore(plots.qil_interval, plots.describe_qil_interval, states, **SLIDERS)
+        panel.explore(draw_interval, states, **SLIDERS)
 
 
 def test_states_must_be_among_the_words():
     with pytest.raises(InputError, match="way='sideways' is not among its words: choose from up, down"):
-        widgets.explore(written, said, [{"way": "up", "times": 1}, {"way": "sideways", "times": 1}],
+        panel.explore(written, [{"way": "up", "times": 1}, {"way": "sideways", "times": 1}],
                         way=["up", "down"], times=(1, 3, 1))

@@ -1,4 +1,4 @@
-"""The five explorers: their numbers against computations of their own, live and not, and what they refuse."""
+"""The six widgets: their numbers against computations of their own, live and not, and what they refuse."""
 import functools
 import html
 import io
@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 import torch
 from IPython.display import Image
+from matplotlib.figure import Figure
 from torch import nn
 from torch.nn.functional import softplus
 from traitlets import TraitError
@@ -23,8 +24,10 @@ from paperlib.models import cost
 from paperlib.teaching import widgets
 from paperlib.teaching.widgets import panel
 from paperlib.teaching.widgets.cost import by_kind, counted
+from paperlib.teaching.widgets.interval import draw as draw_interval
+from paperlib.teaching.widgets.interval import shares
 from paperlib.teaching.widgets.levels import Fit, places
-from paperlib.teaching.widgets.quantizer import METHODS, Ready, real_values
+from paperlib.teaching.widgets.quantizer import METHODS, Calibrated, real_values
 
 FLOOR = -0.375
 
@@ -65,14 +68,15 @@ def recorded():
 
 EXPLORERS = {"quantizer": lambda: widgets.quantizer(network(), images()), "threshold": widgets.threshold,
              "freezing": lambda: widgets.freezing(recorded()),
-             "histogram": lambda: widgets.histogram(quantized(), images()), "cost": lambda: widgets.cost(network())}
+             "histogram": lambda: widgets.histogram(quantized(), images()), "cost": lambda: widgets.cost(network()),
+             "interval": widgets.interval}
 
 
 def live(monkeypatch, make, pictures=False):
     """({knob's label: knob}, what reads the picture's description, the panel); live pictures only if asked for"""
     displayed = []
     if not pictures:
-        monkeypatch.setattr(panel, "_redrawn", lambda draw, values, size: b"")
+        monkeypatch.setattr(panel.Figure, "savefig", lambda *args, **options: None)
         monkeypatch.setattr(panel, "show", lambda figure, alt: None)
     monkeypatch.setattr(panel, "display", displayed.append)
     monkeypatch.setenv("JPY_SESSION_NAME", "a.ipynb")
@@ -87,7 +91,7 @@ def numbers(text, before):
     return float(re.search(rf"{before} (-?[\d.]+(?:e[-+]\d+)?)", text)[1])
 
 
-# -- all five -------------------------------------------------------------------------------------------------------
+# -- all of them ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", EXPLORERS)
 def test_the_panel_is_the_same_with_and_without_a_front_end(name, monkeypatch):
     knobs, said, with_knobs = live(monkeypatch, EXPLORERS[name], pictures=True)
@@ -148,7 +152,7 @@ def test_error_of_duq_weights_in_its_two_parts(m, monkeypatch):
 
 def test_pact_clips_what_h_swish_puts_below_zero():
     x = nn.functional.hardswish(torch.linspace(-4, 3, 2001))
-    ready = Ready("activation", FLOOR, x, "pact / sawb", 4)
+    ready = Calibrated("activation", FLOOR, x, "pact / sawb", 4)
     alpha = x[x > 0].sort().values[math.ceil(0.99 * int((x > 0).sum())) - 1]
     y = torch.round(x.clamp(0, alpha) * 15 / alpha) * alpha / 15
     rounding, clipping, share = ready.error(1.0)
@@ -157,7 +161,7 @@ def test_pact_clips_what_h_swish_puts_below_zero():
     parts = [float(square[which].sum()) for which in (~outside, outside)]
     assert [rounding, clipping] == pytest.approx(parts, rel=1e-4)
     assert share == pytest.approx(float(outside.double().mean())) and share > 0.4
-    assert clipping > Ready("activation", FLOOR, x, "duq", 4).error(1.0)[1] * 5
+    assert clipping > Calibrated("activation", FLOOR, x, "duq", 4).error(1.0)[1] * 5
 
 
 @pytest.mark.parametrize("role, floor", [("weight", -math.inf), ("activation", -math.inf), ("activation", FLOOR),
@@ -167,7 +171,7 @@ def test_pact_clips_what_h_swish_puts_below_zero():
 def test_a_wider_range_is_that_of_wider_values(role, floor, method, m):
     x = 2 * torch.randn(3000, generator=torch.Generator().manual_seed(1))
     x = x if floor == -math.inf else nn.functional.hardswish(x) if floor else x.relu()
-    ready = Ready(role, floor, x, method, 4)
+    ready = Calibrated(role, floor, x, method, 4)
     low = ready.q.floor
     other = quantizers.build(METHODS[method][role != "weight"], role=role, bits=4, signed=floor == -math.inf,
                              floor=0.0 if floor == -math.inf else floor)
@@ -184,10 +188,10 @@ def test_a_wider_range_is_that_of_wider_values(role, floor, method, m):
 
 def test_slope_is_that_of_training():
     x = torch.linspace(-1, 1, 1001)
-    curve = Ready("weight", -math.inf, x, "duq", 3).curve(0.5)
+    curve = Calibrated("weight", -math.inf, x, "duq", 3).curve(0.5)
     inside = curve["x"].abs() < 0.45
     assert set(curve["slope"][inside].tolist()) == {1.0} and set(curve["slope"][~inside].tolist()) == {0.0}
-    slopes = Ready("activation", 0.0, x.relu(), "qil", 3).curve(1.0)["slope"].unique()
+    slopes = Calibrated("activation", 0.0, x.relu(), "qil", 3).curve(1.0)["slope"].unique()
     assert slopes.tolist() == pytest.approx([0.0, 1.0])         # in the input's units
 
 
@@ -282,12 +286,12 @@ def test_fit_of_a_layer_by_hand(monkeypatch):
     assert fit.clipped == pytest.approx((w.abs() > a).double().mean().item())
     assert fit.error == pytest.approx(((y - w).square().sum() / w.square().sum()).item(), rel=1e-4)
     factor = (w * y).sum() / y.square().sum()
-    assert fit.rest == pytest.approx(((factor * y - w).square().sum() / w.square().sum()).item(), rel=1e-4)
-    assert fit.rest < fit.error / 2         # the second scale is far from the first here
+    assert fit.rescaled == pytest.approx(((factor * y - w).square().sum() / w.square().sum()).item(), rel=1e-4)
+    assert fit.rescaled < fit.error / 2         # the second scale is far from the first here
     knobs, said, _ = live(monkeypatch, EXPLORERS["histogram"])
     knobs["layer"].value = f"{name} (expand)"
     assert f"weights, 4 bits: {fit.used} of 15 levels used, {fit.clipped:.1%} clipped" in said()
-    assert f"relative squared error {fit.error:.2g}, rescaled {fit.rest:.2g}" in said()
+    assert f"relative squared error {fit.error:.2g}, rescaled {fit.rescaled:.2g}" in said()
     assert f"levels from {-c:.3g} to {c:.3g}" in said()
 
 
@@ -364,3 +368,12 @@ def test_the_panel_starts_with_profits_precision_map(monkeypatch):
 def test_an_image_that_the_network_cannot_take():
     with pytest.raises(InputError, match="cannot send an image"):
         widgets.cost(network(), (1, 32, 32))
+
+
+# -- interval -------------------------------------------------------------------------------------------------------
+def test_shares_are_those_of_normal_weights():
+    expected = math.erf(1 / math.sqrt(2)), math.erfc(1 / math.sqrt(2))
+    assert shares(0.35, 0.35, 2) == pytest.approx(expected)        # m = M = one s.d.
+    assert shares(0.1, 0.5, 8)[0] == 0         # m below 0: nothing is pruned
+    text = draw_interval(Figure(), c=0.5, d=0.4, bits=3)
+    assert "the interval from 0.10 to 0.90 shaded. Weights: 0 below 0.23, then 3 levels up to 0.77" in text

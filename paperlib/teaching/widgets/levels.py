@@ -15,8 +15,7 @@ from ...quantizers.qil import QIL
 
 
 def inputs(net: nn.Module, images: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
-    """:func:`paperlib.analysis.quantization_error.sample` of what reaches these layers with ``images`` (N, C, H, W); ``net`` is then in
-    evaluation mode.
+    """Sample what reaches these layers with ``images`` (N, C, H, W); ``net`` is then in evaluation mode.
 
     InputError if it cannot take them."""
     try:
@@ -29,7 +28,7 @@ def inputs(net: nn.Module, images: Tensor, names: Iterable[str]) -> dict[str, Te
 
 @torch.no_grad()
 def unit(q: Quantizer) -> Tensor:
-    """How far apart, among the inputs, two levels lie whose difference is 1."""
+    """Return how far apart, among the inputs, two levels lie whose difference is 1."""
     affine = q.affine()
     if affine is not None:
         return affine.in_scale / affine.out_scale
@@ -38,8 +37,8 @@ def unit(q: Quantizer) -> Tensor:
 
 @torch.no_grad()
 def places(q: Quantizer, y: Tensor) -> Tensor:
-    """Where quantized values ``y`` lie among the inputs: before DuQ's second scale, and before QIL maps the interval
-    of an input to [0, 1].  For all other methods ``y`` itself."""
+    """Return where quantized values ``y`` lie among the inputs: before DuQ's second scale, and before QIL maps the
+    interval of an input to [0, 1].  For all other methods ``y`` itself."""
     affine = q.affine()
     if affine is not None:
         return (y - affine.out_offset) * unit(q) + affine.in_offset
@@ -51,7 +50,7 @@ def _maps_to_one(q: Quantizer) -> bool:
 
 
 def ends(q: Quantizer) -> tuple[Tensor, Tensor]:
-    """The places of the lowest and of the highest level, each of the quantizer's ``shape``."""
+    """Return the places of the lowest and of the highest level, each of the quantizer's ``shape``."""
     low, high = (places(q, q.decode(torch.full(q.shape, code))) for code in (q.grid.code_min, q.grid.code_max))
     return low, high
 
@@ -64,7 +63,7 @@ class Fit(NamedTuple):
     used: int
     clipped: float
     error: float
-    rest: float
+    rescaled: float
 
     @classmethod
     @torch.no_grad()
@@ -73,5 +72,5 @@ class Fit(NamedTuple):
         clipped, used = ((x < low) | (x > high)).double().mean(), q.encode(x).unique().numel()
         x = x.double()
         values, squares = x.square().sum(), y.square().sum()
-        rest = 1 - (x * y).sum() ** 2 / (values * squares) if squares else 1.0
-        return cls(q.grid.n_levels, used, float(clipped), float((y - x).square().sum() / values), float(rest))
+        rescaled = 1 - (x * y).sum() ** 2 / (values * squares) if squares else 1.0
+        return cls(q.grid.n_levels, used, float(clipped), float((y - x).square().sum() / values), float(rescaled))

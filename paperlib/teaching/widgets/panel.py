@@ -1,4 +1,4 @@
-"""Sliders and menus over a plot function, and a fixed panel of pictures that says the same where nothing is live."""
+"""Sliders and menus over a picture, and a fixed panel of pictures that says the same where nothing is live."""
 from __future__ import annotations
 
 import gc
@@ -11,63 +11,68 @@ import ipywidgets
 import matplotlib as mpl
 from IPython.display import Image, display
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from ...errors import InputError
-from ...plots.style import STYLE, show
+from ...plots.aiwq import KINDS
+from ...plots.style import STYLE, YELLOW, show
 
 PLAIN = {**STYLE, "figure.constrained_layout.use": False, "axes.titley": 1.0}       # nothing looks for its place
 SIZE = (10.4, 3.9)      # inches, of a live picture and of each picture in the panel
+KIND_COLORS = {**{kind: color for kind, (color, _) in KINDS.items()}, "conv": YELLOW}       # bars have no markers
+HISTOGRAM = "#C9C9C9"
+DECIMALS = StrMethodFormatter("{x:g}")      # mathematical text, the default of log axes, takes long to set
 
 
 def live() -> bool:
-    """Whether a Jupyter server has started this kernel, so that somebody may be there to move a slider.
+    """Tell whether a Jupyter server has started this kernel, so that somebody may be there to move a slider.
 
     Not so where a notebook is run as a program (papermill, nbval, nbconvert) or by another editor.
     """
     return "JPY_SESSION_NAME" in os.environ
 
 
-def explore(draw: Callable, describe: Callable[..., str], states: Sequence[Mapping], size: tuple[float, float] = SIZE,
-            **knobs) -> Image:
-    """A picture for each of the well-chosen ``states``, below each other; with a live front end, knobs above them.
+def explore(draw: Callable[..., str], states: Sequence[Mapping], size: tuple[float, float] = SIZE, **knobs) -> Image:
+    """Show a picture for each of the well-chosen ``states``, below each other; with a live front end, knobs above them.
 
-    ``draw(figure, **values)`` draws into an empty figure or subfigure, by ``add_axes``: looking for places, as layout
-    engines do, takes longer than drawing.  ``describe(**values)`` says what one sees there.  Both take one value for
-    each knob.  Returns the panel as :func:`paperlib.plots.show` does, with the descriptions of all states.
+    ``draw(figure, **values)``, with one value for each knob, draws into an empty figure or subfigure, by ``add_axes``
+    (looking for places, as layout engines do, takes longer than drawing), and returns what one sees there in words.
+    Returns the panel as :func:`paperlib.plots.show` does, with the words for all states.
 
     ``knobs``: name=(low, high, step) is a slider, of whole numbers or of floats; name=a tuple of words a slider with
     a stop for each, for words that have an order; name=a list of words a menu.  They start at the first state.  An
-    underscore in a name is shown as a blank.  Where ``draw`` or ``describe`` raises InputError, its message takes the
-    place of the live picture.
+    underscore in a name is shown as a blank.  Where ``draw`` raises InputError, its message takes the place of the live
+    picture.
 
     What a reader must see belongs into ``states``: a committed or printed notebook holds the panel alone, and so no
     widget of a kernel that is gone.  InputError if a state doesn't fit the knobs.
     """
     _check(states, knobs)
     if live():
-        display(controls(draw, describe, states[0], size, **knobs))
+        display(controls(draw, states[0], size, **knobs))
     with mpl.rc_context(PLAIN):
         figure = Figure(figsize=(size[0], size[1] * len(states)))
-        for place, state in zip(figure.subfigures(len(states), 1, squeeze=False).flat, states):
-            draw(place, **state)
-    return show(figure, alt=" ".join(describe(**state) for state in states))
+        places = figure.subfigures(len(states), 1, squeeze=False).flat
+        words = [draw(place, **state) for place, state in zip(places, states)]
+    return show(figure, alt=" ".join(words))
 
 
-def controls(draw: Callable, describe: Callable[..., str], start: Mapping, size: tuple[float, float] = SIZE,
-             **knobs) -> ipywidgets.VBox:
-    """The knobs, which wrap where the page is narrow, the picture that they redraw and, for those who cannot see it,
-    its description: ipywidgets' Image has no alternative text, and HTML in its place would flicker."""
+def controls(draw: Callable[..., str], start: Mapping, size: tuple[float, float] = SIZE, **knobs) -> ipywidgets.VBox:
+    """Return the knobs, which wrap where the page is narrow, the picture that they redraw and, for those who cannot see
+    it, its words: ipywidgets' Image has no alternative text, and HTML in its place would flicker."""
     picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})       # not stretched
     words = ipywidgets.HTML()
     made = {name: _knob(name.replace("_", " "), knobs[name], start[name]) for name in knobs}
 
     def redraw(change=None):
-        values = {name: knob.value for name, knob in made.items()}
+        figure, png = Figure(figsize=size), io.BytesIO()    # to clear the last one would take longer
         collects = gc.isenabled()
         gc.disable()        # looking through all of torch for garbage takes longer than a picture: afterwards
         try:
-            picture.value, words.value = _redrawn(draw, values, size), html.escape(describe(**values))
-            picture.layout.display = None
+            with mpl.rc_context(PLAIN):
+                words.value = html.escape(draw(figure, **{name: knob.value for name, knob in made.items()}))
+                figure.savefig(png, format="png", dpi=STYLE["figure.dpi"])
+            picture.value, picture.layout.display = png.getvalue(), None
         except InputError as error:
             picture.layout.display, words.value = "none", f'<p role="alert">{html.escape(str(error))}</p>'
         finally:
@@ -77,8 +82,7 @@ def controls(draw: Callable, describe: Callable[..., str], start: Mapping, size:
     for knob in made.values():
         knob.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([ipywidgets.Box(list(made.values()), layout={"flex_flow": "row wrap"}), picture,
-                            words])
+    return ipywidgets.VBox([ipywidgets.Box(list(made.values()), layout={"flex_flow": "row wrap"}), picture, words])
 
 
 def _knob(label: str, knob: Sequence, start) -> ipywidgets.Widget:
@@ -97,15 +101,6 @@ def _knob(label: str, knob: Sequence, start) -> ipywidgets.Widget:
 
 def _words(knob: Sequence) -> bool:
     return all(isinstance(word, str) for word in knob)
-
-
-def _redrawn(draw: Callable, values: Mapping, size: tuple[float, float]) -> bytes:
-    """As PNG.  To clear the figure of the last time would take longer than a new one."""
-    figure, png = Figure(figsize=size), io.BytesIO()
-    with mpl.rc_context(PLAIN):
-        draw(figure, **values)
-        figure.savefig(png, format="png", dpi=STYLE["figure.dpi"])
-    return png.getvalue()
 
 
 def _check(states: Sequence[Mapping], knobs: Mapping) -> None:
