@@ -323,8 +323,11 @@ def test_a_range_for_each_channel():
 def test_a_layer_left_in_float_is_said_to_be():
     net = models.quantize(network(), models.Scheme(a_bits=32))
     assert "inputs: float, values from" in widgets.histogram(models.calibrate(net, images()), images()).alt
-    with pytest.raises(InputError, match="has no quantizers"):
+    with pytest.raises(InputError, match="is not quantized: call models.quantize"):
         widgets.histogram(network(), images())
+    with pytest.raises(InputError, match="has no quantizers: call models.quantize"):
+        widgets.histogram(models.quantize(network(), models.Scheme(w_bits=32, a_bits=32, first_input_bits=32,
+                                                                   se_bits=32)), images())
     with pytest.raises(InputError, match="has no range yet"):
         widgets.histogram(models.quantize(network(), models.Scheme()), images())
 
