@@ -1,6 +1,7 @@
 """The plan of the house: a file of the library imports only from its own room and from rooms below it."""
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 
@@ -58,3 +59,18 @@ def test_torchvision_waits_until_a_network_or_photographs_are_asked_for(modules)
     code = f"import sys, {modules}; print(*sorted({{'torchvision', 'torch._dynamo'}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not done.stdout.strip(), f"importing {modules} imports {done.stdout}"
+
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_the_plan_in_contributing_has_these_floors():
+    drawing = CONTRIBUTING.split("```text\n")[1].split("```")[0]
+    drawn = [{word for word in line.split()[:2] if word in FLOOR} for line in drawing.splitlines()]
+    assert [floor for floor in drawn if floor] == [set(rooms.split()) for rooms in reversed(FLOORS[:-1])]
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`(?:python )?([\w.<>…-]+/[\w.<>…/-]*)`", CONTRIBUTING))))
+def test_every_path_in_contributing_leads_somewhere(path):
+    pattern = re.sub(r"<item>|(?<=_)N|…|\.\.\.", "*", path)
+    assert any(ROOT.glob(pattern)), f"CONTRIBUTING.md names {path}, which is not there"
