@@ -17,7 +17,7 @@ import importlib
 import math
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor
 
@@ -69,8 +69,18 @@ def exercise(name: str, asks: str, hint: str) -> Callable:
     return register
 
 
+def expect(got: float, right: float, told: str, mistakes: Iterable[tuple], *hints: str, within: float = 1e-6) -> None:
+    """Assert that a number is right, or explain it: by the hints of the first of ``mistakes``, (number, a hint, ...),
+    that it is, or else by ``hints``; numbers are equal ``within`` this, as such or as a share of the larger one."""
+    def is_(number: float) -> bool:
+        return math.isclose(got, number, rel_tol=within, abs_tol=within)
+
+    explanations = (why for number, *why in mistakes if is_(number))
+    assert is_(right), (told, *next(explanations, hints))
+
+
 def names() -> list[str]:
-    """All exercises, "lesson.number", in order."""
+    """Return all exercises, "lesson.number", in order."""
     _load()
     return sorted(_EXERCISES, key=lambda name: [int(part) for part in name.split(".")])
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ... import quantizers, runs
 from ...analysis import layer_inputs, quantization_error
 from ...claims import experiments
-from . import exercise
+from . import exercise, expect
 
 LAYER = "features.8.block.2.0"      # a projection behind an h-swish
 
@@ -30,20 +30,20 @@ def _near(a: float, b: float) -> bool:
 @exercise("1.1", "the step of a symmetric grid whose range ends at the greatest size |x|",
           "draw the levels for 2 and for 3 bits, and count the steps from 0 to the last one")
 def step_of_a_grid(step) -> str:
+    of_width = ("that is from the distance of the least to the greatest value, but a symmetric grid reaches as far "
+                "below 0 as above")
     got = float(step(torch.tensor([-0.7, 0.2, 0.35]), 4))
-    says = f"for -0.7, 0.2 and 0.35 at 4 bits you have {got:.5g}"
-    assert not _near(got, 0.05), (says, "that is from the greatest value", "the range holds the greatest size, 0.7")
-    assert not _near(got, 1.05 / 14) and not _near(got, 1.05 / 15), (
-        says, "that is from the distance of the least to the greatest value, but a symmetric grid reaches as far below "
-        "0 as above")
-    assert not _near(got, 1.4 / 15), (says, "you divided by the number of levels", "between 15 levels lie 14 steps")
-    assert not _near(got, 1.4 / 16), (says, "that is 1.4 / 16, or 0.7 / 8, as if there were 16 levels",
-                                      "without the code -8 there are 15 levels")
-    assert not _near(got, 1.4), (says, "that is the whole range, which the step divides")
-    assert _near(got, 0.1), (says, "divide the greatest size by the number of steps from 0 to the last level")
+    expect(got, 0.1, f"for -0.7, 0.2 and 0.35 at 4 bits you have {got:.5g}", (
+        (0.05, "that is from the greatest value", "the range holds the greatest size, 0.7"),
+        (1.05 / 14, of_width), (1.05 / 15, of_width),
+        (1.4 / 15, "you divided by the number of levels", "between 15 levels lie 14 steps"),
+        (1.4 / 16, "that is 1.4 / 16, or 0.7 / 8, as if there were 16 levels",
+         "without the code -8 there are 15 levels"),
+        (1.4, "that is the whole range, which the step divides")),
+        "divide the greatest size by the number of steps from 0 to the last level")
     got = float(step(torch.tensor([-0.2, 0.35, 0.7]), 2))
-    assert _near(got, 0.7), (f"right at 4 bits, but at 2 bits, for -0.2, 0.35 and 0.7, you have {got:.5g}",
-                             "at 2 bits there are three levels, and the greatest size may be that of a positive number")
+    expect(got, 0.7, f"right at 4 bits, but at 2 bits, for -0.2, 0.35 and 0.7, you have {got:.5g}", (),
+           "at 2 bits there are three levels, and the greatest size may be that of a positive number")
     return "One bit more halves the step, almost: 7 steps to each side become 15."
 
 

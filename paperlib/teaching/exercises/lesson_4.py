@@ -12,7 +12,7 @@ from ...claims.loss_curves import fluctuation
 from ...runs import Run
 from ...training.freezing import choose
 from ...training.phases import Freeze
-from . import exercise
+from . import exercise, expect
 
 
 @functools.cache
@@ -47,21 +47,17 @@ def layers_in_each_round(answer):
 def way_that_leads_nowhere(answer):
     falls, saw, up = [3.0, 2.0, 1.5, 1.0], [1.0, 2.0, 1.0, 2.0, 1.0], [1.0, 1.5, 1.2, 1.8]
     got = float(answer(falls))
-    told = f"for {falls}, which only falls, it is 0, you have {got:.3f}"
-    assert abs(got - 2 / 3) > 1e-6, (
-        told, "that is the mean |step|", "what leads from the start to the end is taken off")
-    assert abs(got - 4 / 3) > 1e-6, (told, "end - start is below 0 here: its size is meant")
-    assert abs(got) < 1e-6, (told, "a curve that only falls goes no way in vain")
+    expect(got, 0, f"for {falls}, which only falls, it is 0, you have {got:.3f}", (
+        (2 / 3, "that is the mean |step|", "what leads from the start to the end is taken off"),
+        (4 / 3, "end - start is below 0 here: its size is meant")), "a curve that only falls goes no way in vain")
     for losses in (saw, up):
         got, right, steps = float(answer(losses)), fluctuation(losses), len(losses) - 1
-        told = f"for {losses} it is {right:.3f}, you have {got:.3f}"
-        assert abs(got - right * steps / len(losses)) > 1e-6, (
-            told, f"{len(losses)} losses have {steps} steps between them")
-        assert abs(got - right * steps) > 1e-6, (
-            told, "that is the whole way", "long and short curves can be compared only per step")
-        assert abs(got - right - 2 * max(0, losses[-1] - losses[0]) / steps) > 1e-6 or abs(got - right) < 1e-6, (
-            told, "for a curve that rises, end - start counts with its size as well")
-        assert abs(got - right) < 1e-6, (told, "put the three parts of the formula together")
+        expect(got, right, f"for {losses} it is {right:.3f}, you have {got:.3f}", (
+            (right * steps / len(losses), f"{len(losses)} losses have {steps} steps between them"),
+            (right * steps, "that is the whole way", "long and short curves can be compared only per step"),
+            (right + 2 * (losses[-1] - losses[0]) / steps,
+             "for a curve that rises, end - start counts with its size as well")),
+            "put the three parts of the formula together")
     return "It is 0 for any curve that only falls, so a high learning rate that works well does not count as restless."
 
 
@@ -73,16 +69,16 @@ def aiwq_that_is_left(answer):
         total, left = table.aiwq.sum(), {}
         for order in ("aiwq", "reverse"):
             left[order] = table[~table.layer.isin(_first(table, share, order))].aiwq.sum() / total
-        got, count = float(answer(table.copy(), share)), round(share * len(table))
-        told = f"with {share:.0%} of the layers frozen {left['aiwq']:.3f} of the sum is left, you have {got:.3f}"
-        for value, why in ((1 - left["aiwq"], "that is the part which is frozen: the rest still train"),
-                           (left["reverse"], "the smallest come first in your order: PROFIT freezes the largest"),
-                           (table.aiwq[count:].sum() / total, "the table is not sorted by AIWQ: its first rows are the "
-                                                              "first layers"),
-                           (left["aiwq"] * total, "that is a sum in nats, and a part of the sum over all is asked for"),
-                           (1 - share, "that is the share of the layers: AIWQ differs from layer to layer")):
-            assert abs(got - value) > 1e-4 * min(1, total), (told, why)
-        assert abs(got - left["aiwq"]) < 1e-4, (told, "freeze the layers with the largest AIWQ, and no others")
+        got, right = float(answer(table.copy(), share)), left["aiwq"]
+        unsorted = table.aiwq[round(share * len(table)):].sum() / total
+        told = f"with {share:.0%} of the layers frozen {right:.3f} of the sum is left, you have {got:.3f}"
+        expect(got, right, told, (
+            (1 - right, "that is the part which is frozen: the rest still train"),
+            (left["reverse"], "the smallest come first in your order: PROFIT freezes the largest"),
+            (unsorted, "the table is not sorted by AIWQ: its first rows are the first layers"),
+            (right * total, "that is a sum in nats, and a part of the sum over all is asked for"),
+            (1 - share, "that is the share of the layers: AIWQ differs from layer to layer")),
+            "freeze the layers with the largest AIWQ, and no others", within=1e-4)
     return "AIWQ is so uneven that a third of the layers, well chosen, takes most of it away."
 
 
@@ -93,22 +89,20 @@ def weights_that_stand_still(answer):
     sizes = run.layers.set_index("layer").weight_shape.map(lambda shape: math.prod(map(int, shape.split("x"))))
     frozen = _first(run.instability, 1 / 3)
     assert not callable(answer), ("this is not a number", "a number, not a function that computes it: call it")
-    got, all_of_them = float(answer), sizes.sum()
-    right, told = sizes[frozen].sum() / all_of_them, f"you have {got:.4g}"
-    for value, why in ((sizes[frozen].sum(), "that is how many weights stand still: which share of all are they?"),
-                       (100 * right, "that is in percent"),
-                       (1 / 3, "a third is the share of the layers: layers differ in size, count their weights"),
-                       (len(frozen) / len(sizes), "that is the share of the layers: layers differ in size, count their "
-                                                  "weights"),
-                       (1 - right, "that is the share which still trains: asked for is the one that stands still"),
-                       (sizes[_first(run.instability, 1 / 3, "reverse")].sum() / all_of_them,
-                        "that is the third of smallest AIWQ: PROFIT freezes the largest first"),
-                       (sizes[:len(frozen)].sum() / all_of_them,
-                        "these are the first layers of the network: AIWQ decides which are frozen"),
-                       (sizes[_first(run.instability, 2 / 3)].sum() / all_of_them,
-                        "that is for two thirds of the layers, as in the third round")):
-        assert abs(got - value) > 1e-4 * max(1, value), (told, why)
-    assert abs(got - right) < 1e-3, (told, f"it is about the {len(frozen)} layers of largest AIWQ in run.instability")
+    def share(layers) -> float:
+        return sizes[layers].sum() / sizes.sum()
+
+    got, right = float(answer), share(frozen)
+    of_layers = "that is the share of the layers: layers differ in size, count their weights"
+    expect(right if abs(got - right) < 1e-3 else got, right, f"you have {got:.4g}", (
+        (sizes[frozen].sum(), "that is how many weights stand still: which share of all are they?"),
+        (100 * right, "that is in percent"), (1 / 3, of_layers), (len(frozen) / len(sizes), of_layers),
+        (1 - right, "that is the share which still trains: asked for is the one that stands still"),
+        (share(_first(run.instability, 1 / 3, "reverse")),
+         "that is the third of smallest AIWQ: PROFIT freezes the largest first"),
+        (share(sizes.index[:len(frozen)]), "these are the first layers of the network: AIWQ decides which are frozen"),
+        (share(_first(run.instability, 2 / 3)), "that is for two thirds of the layers, as in the third round")),
+        f"it is about the {len(frozen)} layers of largest AIWQ in run.instability", within=1e-4)
     largest = sizes[frozen].idxmax()
     return (f"The third of the layers is {right:.0%} of the weights, {largest} alone "
             f"{sizes[largest] / sizes.sum():.0%}: AIWQ asks how far an output moves, not how large the layer is.")

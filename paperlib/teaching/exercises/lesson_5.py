@@ -11,7 +11,7 @@ from ...analysis import popcount
 from ...claims import experiments
 from ...deploy.fixed_rules import Factor
 from ...deploy.packed_format import pack_bits
-from . import exercise
+from . import exercise, expect
 
 DEPTHWISE, POINTWISE, CLASSIFIER = "features.8.block.1.0", "features.8.block.2.0", "classifier.3"
 ODD, LARGE = 1353638569, 291184231      # their product is just below a half of 2**31, beyond the precision of a float64
@@ -40,20 +40,18 @@ def one_pixel(answer):
         given = _number(answer(codes, weight, step, origin, unit), "a pixel")
         integers, ones = step * unit * (codes * weight).sum().item(), weight.sum().item()
         wanted = integers + origin * unit * ones
-        told = f"for the input codes {codes.tolist()} the pixel is {wanted:.5f}, you have {given:.5f}"
-        for value, *why in (
-                (integers, "the offset is missing: an input code k stands for step * k + origin",
-                 "that origin is multiplied by the weight as well (think of an input of zeros)"),
-                (integers + origin, "origin is added once here, but it is part of each input",
-                 "each weight of the window multiplies it"),
-                (integers + origin * ones, "the second term has the weight's codes where it needs the weights",
-                 "multiply it by weight_step"),
-                (integers + origin * unit * len(weight), "the second term counts the weights, but they differ",
-                 "the sum of their codes belongs there, not their number"),
-                (wanted / unit, "a weight code j stands for weight_step * j"),
-                (integers / step + origin * unit * ones, "an input code k stands for step * k + origin")):
-            assert abs(given - wanted) < 1e-6 or abs(given - value) > 1e-6, (told, *why)
-        assert abs(given - wanted) < 1e-6, (told, "each product is that of an input and a weight, both real numbers")
+        expect(given, wanted, f"for the input codes {codes.tolist()} the pixel is {wanted:.5f}, you have {given:.5f}", (
+            (integers, "the offset is missing: an input code k stands for step * k + origin",
+             "that origin is multiplied by the weight as well (think of an input of zeros)"),
+            (integers + origin, "origin is added once here, but it is part of each input",
+             "each weight of the window multiplies it"),
+            (integers + origin * ones, "the second term has the weight's codes where it needs the weights",
+             "multiply it by weight_step"),
+            (integers + origin * unit * len(weight), "the second term counts the weights, but they differ",
+             "the sum of their codes belongs there, not their number"),
+            (wanted / unit, "a weight code j stands for weight_step * j"),
+            (integers / step + origin * unit * ones, "an input code k stands for step * k + origin")),
+            "each product is that of an input and a weight, both real numbers")
     return "The second term has no input in it: it is computed once per channel, before any image is there."
 
 
@@ -68,23 +66,21 @@ def largest_sum(answer):
         up, down = flat.clamp(min=0).sum(1), -flat.clamp(max=0).sum(1)
         wanted = top * max(up.max(), down.max()).item()
         shown = f"the weights {weight.tolist()}" if weight is example else f"weights of shape {list(weight.shape)}"
-        told = f"for {shown} and input codes up to {top} it is {wanted}, you have {given:.0f}"
-        for value, *why in (
-                (7 * top * flat.shape[1], "that is what the shape alone allows, all weights at their greatest code",
-                 "these weights are known, and most are smaller"),
-                (top * flat.abs().sum(1).max().item(), "input codes are never negative, so positive and negative "
-                 "weights cannot both add to the magnitude", "take either with the greatest input code"),
-                (top * max(up.sum(), down.sum()).item(), "that adds up the whole layer: a sum belongs to one output "
-                 "channel"),
-                (top * flat.sum(1).abs().max().item(), "that is with every input at its greatest code: where weights "
-                 "differ in sign, another input gives more"),
-                (top * flat.abs().max().item(), "that is one product, and a sum has many"),
-                (wanted / top, "that is with input codes up to 1"),
-                (top * up.max().item(), "sums go below zero as well: look also at the negative weights"),
-                (top * down.max().item(), "sums go above zero as well: look also at the positive weights"),
-                (-top * down.max().item(), "the largest magnitude is asked for: it has no sign")):
-            assert given == wanted or given != value, (told, *why)
-        assert given == wanted, (told, "which input makes the sum of a row as large as it can be?")
+        expect(given, wanted, f"for {shown} and input codes up to {top} it is {wanted}, you have {given:.0f}", (
+            (7 * top * flat.shape[1], "that is what the shape alone allows, all weights at their greatest code",
+             "these weights are known, and most are smaller"),
+            (top * flat.abs().sum(1).max().item(), "input codes are never negative, so positive and negative "
+             "weights cannot both add to the magnitude", "take either with the greatest input code"),
+            (top * max(up.sum(), down.sum()).item(), "that adds up the whole layer: a sum belongs to one output "
+             "channel"),
+            (top * flat.sum(1).abs().max().item(), "that is with every input at its greatest code: where weights "
+             "differ in sign, another input gives more"),
+            (top * flat.abs().max().item(), "that is one product, and a sum has many"),
+            (wanted / top, "that is with input codes up to 1"),
+            (top * up.max().item(), "sums go below zero as well: look also at the negative weights"),
+            (top * down.max().item(), "sums go above zero as well: look also at the positive weights"),
+            (-top * down.max().item(), "the largest magnitude is asked for: it has no sign")),
+            "which input makes the sum of a row as large as it can be?")
     return (f"The classifier's sums stay within {wanted}, {wanted.bit_length() + 1} bits with the sign. The library's "
             "own bound, IntegerLayer.largest, holds for signed inputs too and is up to twice as large.")
 
@@ -167,13 +163,12 @@ def by_popcount(answer):
         i, j = np.indices(counts.shape)
         told = (f"for a = {a[:3].tolist()}, w = {w[:3].tolist()}{' ...' if len(a) > 3 else ''} the sum is {wanted}, "
                 f"you have {given:.0f}")
-        for value, *why in (
-                (counts.sum(), "the planes count alike here", "a one in plane i is worth 2**i, in either vector"),
-                (np.trace(counts << i + j), "only planes of the same number meet here: each meets every other one"),
-                ((counts << i + j).sum(), "w is in two's complement", "its top plane is worth less than nothing"),
-                ((counts << i + j).sum() - 2 * (counts << i + j)[-1].sum(), "it is a whose top plane is negative here: "
-                 "a is unsigned")):
-            assert given == wanted or given != value, (told, *why)
-        assert given == wanted, (told, "the sum goes over all pairs of planes")
+        expect(given, wanted, told, (
+            (counts.sum(), "the planes count alike here", "a one in plane i is worth 2**i, in either vector"),
+            (np.trace(counts << i + j), "only planes of the same number meet here: each meets every other one"),
+            ((counts << i + j).sum(), "w is in two's complement", "its top plane is worth less than nothing"),
+            ((counts << i + j).sum() - 2 * (counts << i + j)[-1].sum(), "it is a whose top plane is negative here: "
+             "a is unsigned")),
+            "the sum goes over all pairs of planes")
     words = len(a_planes[0])
     return f"{len(a)} products in {16 * words} ANDs and popcounts of 64 bits; with one bit each, {words} would do."
