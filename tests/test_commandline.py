@@ -16,6 +16,7 @@ from paperlib import deploy, recipes, runs
 from paperlib.claims import contents, experiments
 from paperlib.errors import InputError
 from paperlib.recipes import profiles
+from paperlib.runs import commands
 from paperlib.runs.loading import resolve
 from paperlib.runs.phase_store import StoredPhase
 from paperlib.system import paths
@@ -191,7 +192,7 @@ def uninterrupted(tmp_path_factory):
 def test_export(paperlib, folder, tmp_path, monkeypatch):
     run = runs.obtain(recipe("duq"), progress=lambda **event: None)
     images, net = torch.randn(2, 3, 32, 32), run.model().eval()
-    for form, suffix in commandline.EXPORTS.items():
+    for form, suffix in commands.EXPORTS.items():
         code, text, errors = paperlib("export", run.key[:9], "--to", form, "--out", str(tmp_path / f"net.{suffix}"))
         size, floats = map(int, re.findall(r" (\d+)", text))
         assert code == 0 and size == (tmp_path / f"net.{suffix}").stat().st_size < floats, errors

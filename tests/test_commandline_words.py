@@ -13,7 +13,7 @@ from paperlib.system import paths
 
 
 def asked(*words):
-    return recipes_of(parser().parse_args(["train", *words]))
+    return recipes_of(parser("train").parse_args(["train", *words]))
 
 
 @pytest.mark.parametrize("words, cause", [
@@ -76,9 +76,9 @@ def test_a_place_that_cannot_be_looked_at(place, monkeypatch):
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
 def test_amounts_that_are_none(words, value, capsys):
     with pytest.raises(SystemExit) as end:
-        parser().parse_args([*words, value])
+        parser(words[0]).parse_args([*words, value])
     said = capsys.readouterr().err
-    assert end.value.code == 2 and ("must be a finite number above 0" in said or "invalid int value" in said)
+    assert end.value.code == 2 and "must be a " in said and "got" in said
 
 
 @pytest.mark.parametrize("env", [{"WORLD_SIZE": "abc"}, {"WORLD_SIZE": "0"}, {"WORLD_SIZE": "-1"}, {"WORLD_SIZE": "2"},

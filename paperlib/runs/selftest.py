@@ -9,22 +9,23 @@ import argparse
 import contextlib
 import json
 import math
-import os
-import queue
 import subprocess
 import sys
-import threading
+import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
 
 from ..errors import InputError
+from ..system.distributed import cores
 from ..system.paths import ROOT
 from ..training.torch_settings import assumed
 from .parallel import environment_of_workers
-from .rates import Kind
+from .rates import Kind, Rates
 
 # {name: what it changes of a recipe}; the first is what all others are held against
 WAYS = {"float32": {}, "bfloat16": {"precision": "bfloat16"}, "float32, compiled": {"compiled": True},
@@ -33,7 +34,12 @@ WAYS = {"float32": {}, "bfloat16": {"precision": "bfloat16"}, "float32, compiled
         "bfloat16, CUDA graphs": {"precision": "bfloat16", "compiled": "reduce-overhead"}}
 REFERENCE = "float32"
 TOLERANCE = {"float32": 0.02, "bfloat16": 0.1}      # of the mean training loss, which begins near ln 10 = 2.3
-FLOAT = "float network, float32"                    # a row without quantizers, for the ratio
+CPU, FLOAT = "CPU, float32", "float network, float32"       # rows beside the ways: what is right, and without quantizers
+SIZE = {"width": 0.25, "batch": 128, "images": 2048}
+KIND = Kind("mobilenet_v3_large", 0.25, 32, quantized=True, taught=False, measured=False)    # what it trains
+TRIAL = {"size": {**SIZE, "batch": 16, "images": 64}, "most": 2, "seconds": 120.0,
+         "ways": {name: WAYS[name] for name in (REFERENCE, "bfloat16")}}
+COLUMNS = ["way", "loss", "difference", "agrees", "ready_s", "images_per_s", "ratio", "fault"]
 
 
 @dataclass
@@ -45,37 +51,41 @@ class Choice:
     workers: int
     images_per_s: float
 
+    def rates(self) -> Rates:
+        """How long trainings take on this machine, as far as this tells."""
+        return Rates((KIND, max(1.0, self.images_per_s / self.workers)))     # 1: nothing known
+
 
 class _Process:
-    """One way at work in a process of its own; ``ask`` waits for its next line, and never beyond a time."""
+    """One way at work in a process of its own; :meth:`ask` waits for its next line, and never beyond a time."""
 
     def __init__(self, device: str, changes: dict, quantized: bool, size: dict):
-        self.lines: queue.Queue[str | None] = queue.Queue()
         job = json.dumps({"device": device, "changes": changes, "quantized": quantized, **size})
+        self.errors, self.reader = tempfile.TemporaryFile("w+"), ThreadPoolExecutor(1)
         self.process = subprocess.Popen([sys.executable, "-m", "paperlib.runs.selftest", "--job", job], text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
                                         env=environment_of_workers(), start_new_session=True, cwd=ROOT)
-        self.errors: list[str] = []
-        threading.Thread(target=self._listen, daemon=True).start()
-        threading.Thread(target=lambda: self.errors.extend(self.process.stderr), daemon=True).start()
-
-    def _listen(self) -> None:
-        for line in self.process.stdout:
-            self.lines.put(line)
-        self.lines.put(None)
 
     def ask(self, until: float) -> dict:
         """The next answer; InputError with the reason if there is none in time."""
         try:
-            line = self.lines.get(timeout=max(0.0, until - time.monotonic()))
-        except queue.Empty:
+            line = self.reader.submit(self.process.stdout.readline).result(max(0.0, until - time.monotonic()))
+        except TimeoutError:
             raise InputError("not ready in time") from None
-        if line is None:
-            self.process.wait()
-            time.sleep(0.1)         # for the other thread to read what it said
-            said = [text.strip() for text in self.errors if text.strip()]
-            raise InputError(said[-1][:90] if said else f"ended with exit code {self.process.returncode}")
-        return json.loads(line)
+        if line:
+            return json.loads(line)
+        code = self.process.wait()
+        self.errors.seek(0)
+        said = self.errors.read().split("\n")
+        raise InputError(next((text.strip()[:90] for text in reversed(said) if text.strip()),
+                              f"ended with exit code {code}"))
+
+    def ready(self, start: float, until: float) -> dict:
+        """What it has learned in its first epoch and after how long, or why it has not."""
+        try:
+            return {**self.ask(until), "ready_s": round(time.monotonic() - start, 1), "fault": ""}
+        except InputError as error:
+            return {"fault": str(error)}
 
     def go(self, seconds: float) -> None:
         with contextlib.suppress(BrokenPipeError):
@@ -87,51 +97,53 @@ class _Process:
         self.process.wait()
 
 
-def run(*, device: str = "cuda", seconds: float = 60.0, size: dict | None = None, most: int = 8,
-        ways: dict[str, dict] | None = None) -> tuple[pd.DataFrame, Choice]:
-    """Try all ``ways`` (default: WAYS) on ``device`` against float32 on the CPU, within ``seconds``.
+def run(*, device: str = "cuda", seconds: float = 60.0, size: dict = SIZE, most: int = 8,
+        ways: dict[str, dict] = WAYS) -> tuple[pd.DataFrame, Choice]:
+    """Try all ``ways`` on ``device`` against float32 on the CPU, within ``seconds``.
 
     Returns a table with a row for each way (loss: mean over the training steps; difference: to the CPU's; agrees: it
     is within TOLERANCE; images_per_s: of one training alone; ratio: of that to a float network's; fault: why there is
     no number), and the choice: the fastest way that agrees, or plain float32, and as many trainings side by side, up
     to ``most``, as reach most images per second in all.  No way's failure ends it.
     """
-    start, size, ways = time.monotonic(), size or SIZE, ways or WAYS
+    start, period = time.monotonic(), 0.03 * seconds
     until = start + seconds
-    processes: dict[str, _Process] = {}
-    try:
-        processes["CPU, float32"] = _Process("cpu", {}, True, size)
-        processes[FLOAT] = _Process(device, {}, False, size)
-        processes |= {name: _Process(device, changes, True, size) for name, changes in ways.items()}
-        rows = {name: _ready(process, start, start + 0.6 * seconds) for name, process in processes.items()}
-        expected = rows["CPU, float32"].get("loss", math.nan)
+    with contextlib.ExitStack() as at_end:
+        def begin(device: str, changes: dict, quantized: bool = True) -> _Process:
+            process = _Process(device, changes, quantized, size)
+            at_end.callback(process.end)
+            return process
+
+        processes = {CPU: begin("cpu", {}), FLOAT: begin(device, {}, quantized=False),
+                     **{name: begin(device, changes) for name, changes in ways.items()}}
+        rows = {name: process.ready(start, start + 0.6 * seconds) for name, process in processes.items()}
         for name, row in rows.items():
-            row["difference"] = row.get("loss", math.nan) - expected
+            row["difference"] = row.get("loss", math.nan) - rows[CPU].get("loss", math.nan)
             tolerance = TOLERANCE.get(ways.get(name, {}).get("precision", "float32"), 0.0)
             row["agrees"] = name != FLOAT and abs(row["difference"]) <= tolerance
         for name in (FLOAT, *ways):         # one after the other, alone
-            rows[name]["images_per_s"] = (_rates([processes[name]], 0.03 * seconds, until) if "loss" in rows[name]
-                                          else 0.0)
+            rows[name]["images_per_s"] = _rate([processes[name]], period, until) if "loss" in rows[name] else 0.0
         best = max((name for name in ways if rows[name]["agrees"]), key=lambda name: rows[name]["images_per_s"],
                    default=REFERENCE)
-        for name, process in processes.items():
-            if name != best:
-                process.end()
-        workers, rate = _side_by_side(processes[best], lambda: _Process(device, ways[best], True, size), most,
-                                      rows[best]["images_per_s"], 0.03 * seconds, until, processes)
-    finally:
-        for process in processes.values():
-            process.end()
+        for name in processes.keys() - {best}:
+            processes[name].end()
+        workers, rate = _side_by_side(processes[best], rows[best]["images_per_s"], lambda: begin(device, ways[best]),
+                                      most, period, until)
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("way").reset_index()
-    table["ratio"] = table.images_per_s / rows[FLOAT]["images_per_s"] if rows[FLOAT]["images_per_s"] else math.nan
-    columns = ["way", "loss", "difference", "agrees", "ready_s", "images_per_s", "ratio", "fault"]
-    return table.reindex(columns=columns), Choice(ways[best], workers, rate)
+    table["ratio"] = table.images_per_s / (rows[FLOAT]["images_per_s"] or math.nan)
+    return table.reindex(columns=COLUMNS), Choice(ways[best], workers, rate)
 
 
-SIZE = {"width": 0.25, "batch": 128, "images": 2048}
-KIND = Kind("mobilenet_v3_large", 0.25, 32, quantized=True, taught=False, measured=False)    # what it trains
-TRIAL = {"size": {**SIZE, "batch": 16, "images": 64}, "most": 2, "seconds": 120.0,
-         "ways": {name: WAYS[name] for name in (REFERENCE, "bfloat16")}}
+def report(**options) -> Choice:
+    """:func:`run`, on the device that trainings use unless told otherwise, with everything printed."""
+    options = {"device": device(), **options}
+    on_gpu = options["device"] == "cuda"
+    print(f"{torch.cuda.get_device_name() if on_gpu else 'CPU'}, {cores()} cores; Python {sys.version.split()[0]}, torch "
+          f"{torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version() if on_gpu else None}",
+          flush=True)
+    table, choice = run(**options)
+    print(table.round(3).to_string(index=False), f"\nchosen: {choice}", flush=True)
+    return choice
 
 
 def device() -> str:
@@ -139,14 +151,7 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _ready(process: _Process, start: float, until: float) -> dict:
-    try:
-        return {**process.ask(until), "ready_s": round(time.monotonic() - start, 1), "fault": ""}
-    except InputError as error:
-        return {"fault": str(error)}
-
-
-def _rates(processes: list[_Process], seconds: float, until: float) -> float:
+def _rate(processes: list[_Process], seconds: float, until: float) -> float:
     """Images per second of all these processes at once; 0 if one of them gives up."""
     for process in processes:
         process.go(seconds)
@@ -156,29 +161,17 @@ def _rates(processes: list[_Process], seconds: float, until: float) -> float:
         return 0.0
 
 
-def _side_by_side(first: _Process, another, most: int, alone: float, seconds: float, until: float,
-                  processes: dict) -> tuple[int, float]:
+def _side_by_side(first: _Process, alone: float, another: Callable[[], _Process], most: int, seconds: float,
+                  until: float) -> tuple[int, float]:
     """How many trainings at a time reach most images per second in all, and how many images that are."""
-    team, best = [first], (1, alone)
-    for i in range(1, most):
-        processes[f"beside {i}"] = another()
-        team.append(processes[f"beside {i}"])
-    ready = [process for process in team[1:] if "loss" in _ready(process, 0.0, until - 4 * seconds)]
-    count = 2
+    others, best, count = [another() for _ in range(1, most)], (1, alone), 2
+    ready = [process for process in others if "loss" in process.ready(0.0, until - 4 * seconds)]
     while count <= 1 + len(ready) and time.monotonic() + seconds < until:
-        rate = _rates([first, *ready][:count], seconds, until)
+        rate = _rate([first, *ready][:count], seconds, until)
         if rate > 1.05 * best[1]:       # less is within what two measurements differ by
             best = count, rate
         count *= 2
     return best
-
-
-def machine(device: str) -> str:
-    """Device and versions, in a line."""
-    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
-    return (f"{name}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores; "
-            f"Python {sys.version.split()[0]}, torch {torch.__version__}, CUDA {torch.version.cuda}, "
-            f"cuDNN {torch.backends.cudnn.version() if device == 'cuda' else None}")
 
 
 def _job(device: str, changes: dict, quantized: bool, width: float, batch: int, images: int) -> None:
@@ -233,10 +226,8 @@ def main() -> None:
     if args.job:
         with assumed(threads=1):        # as in every training
             _job(**json.loads(args.job))
-        return
-    print(machine(args.device))
-    table, choice = run(device=args.device, seconds=args.seconds)
-    print(table.round(3).to_string(index=False), choice, sep="\n")
+    else:
+        report(device=args.device, seconds=args.seconds)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ IMPORTED = code_hash.read(LIBRARY)       # paperlib/__init__ has this done befor
 
 @functools.cache
 def code_version() -> str:
-    """A hash over the code that decides numbers, as this process imported it (``codehash.numerics``)."""
+    """A hash over the code that decides numbers, as this process imported it (``code_hash.numerics``)."""
     return code_hash.numerics(IMPORTED)
 
 
@@ -29,7 +29,7 @@ def library_version() -> str:
 
 
 def demand_unchanged(version: Callable[[Mapping[str, bytes]], str]) -> None:
-    """InputError if ``version`` of the files, ``codehash.numerics`` or ``codehash.whole``, is not that of the code in
+    """InputError if ``version`` of the files, ``code_hash.numerics`` or ``codehash.whole``, is not that of the code in
     use here any more: what that code makes would pass for the work of other code."""
     now = code_hash.read(LIBRARY)
     if now != IMPORTED and version(now) != version(IMPORTED):
