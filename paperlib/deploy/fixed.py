@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 
 import torch
 import torch.fx
@@ -11,7 +10,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..models.operations import operation
 from ..quantizers import Quantizer
-from .fixed_rules import KNOWN, RULES, Factor, Refused
+from .fixed_rules import COMPUTED, KNOWN, Factor, Refused, compute
 from .floating import FloatProgram
 from .integer_layers import IntegerLayer, kind_of, spacing
 
@@ -19,7 +18,10 @@ LIMIT = 2**31       # everything fits int32 but the products of two such numbers
 
 
 class FixedProgram(FloatProgram):
-    """Runs the graph.  What is float until then, the image and constants, becomes fixed-point where it is used."""
+    """Runs the graph in fixed point; what is float until then, the image and constants, is brought into it where used.
+
+    ``fraction``: bits behind the point; ``one`` stands for 1.  InputError for a network that this cannot compute.
+    """
 
     def __init__(self, graph: torch.fx.GraphModule, layers: dict[str, IntegerLayer], fraction: int):
         super().__init__(graph, layers)
@@ -31,12 +33,11 @@ class FixedProgram(FloatProgram):
         self.biases = {name: self.fixed(layer.bias) for name, layer in layers.items()}
         self.edges = {name: Factor(layer.edge * self.one) for name, layer in layers.items() if layer.edge is not None}
         self.tables: dict[str, Tensor] = {}
-        self.on_result: Callable[[torch.fx.Node, object], None] = lambda node, result: None      # at each result
 
     def check(self, graph: torch.fx.Graph) -> None:
         """InputError for a network that this cannot compute, by the name of what is in the way."""
-        layers = [node.target for node, found in self.operations.items() if found and found.name == "layer"]
-        left = [name for name in layers if name not in self.layers]
+        left = [node.target for node, found in self.operations.items()
+                if found and found.name == "layer" and node.target not in self.layers]
         if left:
             raise InputError(f"{', '.join(left[:3])}{' ...' if left[3:] else ''} stayed in float (models.plan shows "
                              "the bits of each layer), so integers alone cannot compute this network: quantize every "
@@ -72,14 +73,14 @@ class FixedProgram(FloatProgram):
 
     def run_node(self, node: torch.fx.Node):
         found = self.operations[node]
-        if found is None or found.name not in RULES or node.target in self.norms:
+        inputs, settings = self.map_nodes_to_values((found.inputs, found.settings), node) if found else ((), {})
+        # numbers that are computed from sizes alone have no tensor among them
+        computes = any(isinstance(x, (Tensor, tuple, list)) for x in inputs) and found.name in COMPUTED
+        if not computes or node.target in self.norms:
             result = super().run_node(node)
         else:
-            inputs, settings = self.map_nodes_to_values((found.inputs, found.settings), node)
-            if not any(isinstance(x, (Tensor, tuple, list)) for x in inputs):       # sizes
-                return super().run_node(node)
             try:
-                result = RULES[found.name](self, *inputs, **settings)
+                result = compute(self, found, inputs, settings)
             except Refused as error:
                 raise InputError(f"{node.target if node.op == 'call_module' else node.name}: {found.name} {error}: use "
                                  "rescale='float'") from None
@@ -87,7 +88,6 @@ class FixedProgram(FloatProgram):
                 result.abs().max() >= LIMIT):
             raise InputError(f"a number at {node.name} needs more than 32 bits with {self.fraction} bits behind the "
                              "point: use a smaller fraction")
-        self.on_result(node, result)
         return result
 
     def output(self, target, args, kwargs):
@@ -105,7 +105,7 @@ class FixedProgram(FloatProgram):
         step, origin = spacing(quantizer, target)
         return Factor(step.view(1) * self.one)(codes, (1,)) + self.fixed(origin)
 
-    def scaled(self, target: str, layer: IntegerLayer, codes: Tensor) -> Tensor:
+    def rescale(self, target: str, layer: IntegerLayer, codes: Tensor) -> Tensor:
         output = self.factors[target](layer.accumulate(codes), layer.spatial) + self.biases[target].view(layer.spatial)
         if target in self.edges:
             output += self.edges[target](layer.accumulate(torch.ones_like(codes[:1])), layer.spatial)

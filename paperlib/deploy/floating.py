@@ -13,7 +13,10 @@ from .integer_layers import IntegerLayer
 
 
 class FloatProgram(torch.fx.Interpreter):
-    """The network's graph, with integer layers in it and without the batch norms that they hold."""
+    """Runs the graph of a network with integer layers in it and without the batch norms that they hold.
+
+    ``on_codes``: called with the name and the codes of each layer and quantizer, if not None.
+    """
 
     def __init__(self, graph: torch.fx.GraphModule, layers: dict[str, IntegerLayer]):
         super().__init__(graph)
@@ -40,13 +43,14 @@ class FloatProgram(torch.fx.Interpreter):
         if layer.norm is not None and codes.dim() != layer.weight.dim():
             raise InputError(f"{target}: the batch norm {layer.norm} behind it counts channels along another axis for "
                              f"inputs with {codes.dim()} axes: flatten before the layer")
-        return self.scaled(target, layer, codes)
+        return self.rescale(target, layer, codes)
 
+    # -- what fixed-point arithmetic does otherwise ---------------------------------------------------------------
     def encode(self, target: str, quantizer: Quantizer, x: Tensor) -> Tensor:
         return quantizer.encode(x)
 
     def decode(self, target: str, quantizer: Quantizer, codes: Tensor) -> Tensor:
         return quantizer.decode(codes)
 
-    def scaled(self, target: str, layer: IntegerLayer, codes: Tensor) -> Tensor:
+    def rescale(self, target: str, layer: IntegerLayer, codes: Tensor) -> Tensor:
         return layer.scale.view(layer.spatial) * layer.accumulate(codes) + layer.offset(codes)

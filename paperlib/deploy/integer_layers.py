@@ -1,11 +1,14 @@
 """Trained layers as integers: batch norm goes into a scale and a bias per channel, the weights' codes stay."""
 from __future__ import annotations
 
+import contextlib
+import io
 from dataclasses import dataclass
 
 import torch
 import torch.fx
 from torch import Tensor, nn
+from torch.fx.passes.shape_prop import ShapeProp
 
 from ..errors import InputError
 from ..models.fuse import unfuse
@@ -110,8 +113,8 @@ def integers(net: nn.Module) -> dict[str, IntegerLayer]:
     return found
 
 
-def image_graph(net: nn.Module) -> torch.fx.Graph:
-    """The graph of a network that takes images alone; InputError for others, and for one with hooks, which it lacks."""
+def image_graph(net: nn.Module) -> torch.fx.GraphModule:
+    """Trace a network that takes images alone; InputError for others, and for hooks, which a graph does not have."""
     for name, module in net.named_modules():
         for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
             if hook is not quantize_input and getattr(hook, "call", hook) is not None:      # AIWQ's on a copy is idle
@@ -122,18 +125,28 @@ def image_graph(net: nn.Module) -> torch.fx.Graph:
     if len(names) != 1:
         raise InputError(f"{type(net).__name__}.forward takes {len(names)} tensors ({', '.join(names)}), and can be "
                          "deployed with images alone: give the others a default, or make them attributes")
-    return graph
+    return torch.fx.GraphModule(net, graph, type(net).__name__)
+
+
+@torch.no_grad()
+def note_shapes(net: torch.fx.GraphModule, size: tuple[int, ...]) -> None:
+    """Note what each node gives for two images of ``size`` (channels, height, width), as ``meta["tensor_meta"]``."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):     # where torch prints a traceback
+            ShapeProp(net).propagate(torch.zeros(2, *size).double())
+    except RuntimeError as error:
+        raise InputError(f"{type(net).__name__} cannot take images of shape {'x'.join(map(str, size))}: give "
+                         "input_size as the network needs it") from error
 
 
 def kind_of(result) -> str:
-    """The name of a type, as it was before torch.fx took it down."""
+    """Name the type of what ``forward`` returns, as it was before torch.fx took it down."""
     return type(result).__name__.removeprefix("immutable_")
 
 
 @torch.no_grad()
 def norm_terms(norm: nn.Module | None, channels: int) -> tuple[Tensor, Tensor]:
-    """(gain, shift), float64 (channels,): what a batch norm in evaluation mode does, gain * x + shift; 1 and 0 without
-    one."""
+    """What a batch norm in evaluation mode does, gain * x + shift: two tensors (channels,); 1 and 0 without one."""
     if norm is None:
         return torch.ones(channels).double(), torch.zeros(channels).double()
     gain = 1 / (norm.running_var + norm.eps).sqrt()

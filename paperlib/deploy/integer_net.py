@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import torch
-import torch.fx
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -48,7 +47,7 @@ class IntegerNet(nn.Module):
         for name, layer in self.layers.items():
             if layer.largest >= LIMIT:
                 raise InputError(f"{name}: a sum of products can reach {layer.largest}, which int32 does not hold")
-        graph = torch.fx.GraphModule(net, image_graph(net))
+        graph = image_graph(net)
         self.program = (FloatProgram(graph, self.layers) if rescale == "float" else
                         FixedProgram(graph, self.layers, fraction))
 

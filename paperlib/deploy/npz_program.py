@@ -31,17 +31,13 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from ..errors import InputError
-from ..models.operations import MOVES, Operation
+from ..models.operations import SAME, Operation
 from ..quantizers import Quantizer
 from ..system.paths import atomic
 from .fixed import thresholds
 from .fixed_rules import Factor, clip_ends
-from .integer_layers import spacing
+from .integer_layers import note_shapes, spacing
 from .integer_net import IntegerNet
-
-_SAME = {"identity", "dropout", "contiguous", "clone", "detach"}
-_CLIPS = {"relu": (0, None), "relu6": (0, 6), "hardtanh": ("min_val", "max_val"), "clamp": ("min", "max"),
-          "clamp_min": ("min", None), "clamp_max": (None, "max")}
 
 
 @torch.no_grad()
@@ -51,12 +47,7 @@ def export(net: nn.Module, path: str | os.PathLike, *, input_size: int, fraction
     ``input_size``: pixels of the square images.  The format is described at the top of this file.  InputError for what
     the integer network refuses, and for a first layer whose quantizer is not evenly spaced.
     """
-    fixed = IntegerNet(net, "fixed", fraction)
-    shapes: dict[torch.fx.Node, torch.Size] = {}
-    fixed.program.on_result = lambda node, result: shapes.update({node: getattr(result, "shape", None)})
-    fixed(torch.zeros(2, 3, input_size, input_size))
-    writer = _Writer(fixed, shapes)
-    writer.run("codes")
+    writer = _Writer(IntegerNet(net, "fixed", fraction), input_size)
     head = {"fraction": fraction, "input": writer.input, "steps": writer.steps}
     program = np.frombuffer(json.dumps(head, indent=1).encode(), np.uint8)
     with atomic(Path(path)) as temp, open(temp, "wb") as file:
@@ -64,34 +55,32 @@ def export(net: nn.Module, path: str | os.PathLike, *, input_size: int, fraction
     return Path(path)
 
 
-class _Writer(torch.fx.Interpreter):
-    """Goes through the graph with the names of results in their places, and notes the steps."""
+class _Writer:
+    """Goes through the graph and notes the steps; results are known by their names."""
 
-    def __init__(self, fixed: IntegerNet, shapes: dict[torch.fx.Node, torch.Size]):
-        super().__init__(fixed.program.module)
-        self.extra_traceback = False        # errors stay as they are
-        self.program, self.shapes, self.first = fixed.program, shapes, fixed.quantizers[0]
+    def __init__(self, fixed: IntegerNet, input_size: int):
+        self.program, self.first = fixed.program, fixed.quantizers[0]
         self.steps: list[dict] = []
         self.arrays: dict[str, np.ndarray] = {}
         self.input: dict = {}
+        note_shapes(self.program.module, (3, input_size, input_size))
+        names: dict[torch.fx.Node, str | None] = {}
+        for node in self.program.module.graph.nodes:
+            if node.op == "placeholder":
+                names[node] = "codes"
+            elif node.op.startswith("call") and _shape(node) is not None:
+                found = self.program.operations[node]
+                inputs = [names[x] if isinstance(x, torch.fx.Node) else x for x in found.inputs]
+                names[node] = self.call(node, found, *inputs)
+            else:           # a size, several tensors, a constant, the end
+                names[node] = None
 
-    def step(self, op: str, *inputs: str, arrays: dict[str, Tensor] | None = None, **needs) -> str:
-        name = f"{op}_{len(self.steps)}"
-        self.steps.append({"op": op, "name": name, "inputs": inputs, **needs})
-        self.arrays |= {f"{name}.{key}": _smallest(array) for key, array in (arrays or {}).items()}
-        return name
-
-    def run_node(self, node: torch.fx.Node):
-        found = self.program.operations[node]
-        if node.op.startswith("call") and self.shapes.get(node) is None or node.op == "get_attr":
-            return None         # a size, several tensors, a constant
-        if found is None:
-            return super().run_node(node)
-        x, *others = (self.env[i] if isinstance(i, torch.fx.Node) else i for i in found.inputs)
+    def call(self, node: torch.fx.Node, found: Operation, x, *others) -> str:
+        """Note the steps of a node; the name of its result."""
         if node.target in self.program.norms:
             return x
         if found.name in ("layer", "quantizer"):
-            module = self.fetch_attr(node.target)
+            module = self.program.fetch_attr(node.target)
             codes = self.codes(node.target, getattr(module, "input_quantizer", module), x)
             if found.name == "layer":
                 return self.layer(node, codes)
@@ -104,17 +93,22 @@ class _Writer(torch.fx.Interpreter):
                              "to_onnx")
         return y
 
+    def step(self, op: str, *inputs: str, arrays: dict[str, Tensor] | None = None, **needs) -> str:
+        name = f"{op}_{len(self.steps)}"
+        self.steps.append({"op": op, "name": name, "inputs": inputs, **needs})
+        self.arrays |= {f"{name}.{key}": _smallest(array) for key, array in (arrays or {}).items()}
+        return name
+
     def between(self, node: torch.fx.Node, found: Operation, x, other=None) -> str | None:
-        """The step or steps of what lies between two layers; None where the format has none."""
+        """Note what lies between two layers; None where the format has no step for it."""
         name, settings = found.name, found.settings
-        before, after = (self.shapes.get(n) for n in (found.inputs[0], node))
-        if name in _SAME or name in MOVES and before == after and name in ("view", "reshape"):
+        before, after = (_shape(n) if isinstance(n, torch.fx.Node) else None for n in (found.inputs[0], node))
+        if name in SAME or name in ("view", "reshape") and before == after:
             return x
         if name in ("flatten", "view", "reshape"):
             return self.step("flatten", x) if after == (before[0], before[1:].numel()) else None
-        if name in _CLIPS:
-            low, high = clip_ends(self.program.one, *(settings[end] if isinstance(end, str) else end
-                                                      for end in _CLIPS[name]))
+        if found.limits:
+            low, high = clip_ends(self.program.one, *found.limits)
             return self.step("clip", x, low=low, high=high)
         if name in ("hardswish", "hardsigmoid"):
             return self.step(name, x)
@@ -137,11 +131,9 @@ class _Writer(torch.fx.Interpreter):
         return self.times(x, -1) if name == "neg" else None
 
     def times(self, x: str, real: float | Tensor, more: float | Tensor = 0.0) -> str:
-        """real * x + more; ``more`` is in fixed point then, whatever ``x`` is."""
-        factor, bias = (torch.as_tensor(value, dtype=torch.float64).view(1) for value in (real, more))
-        factor = Factor(factor)
-        return self.step("numbers", x, arrays={"multiplier": factor.multiplier, "shift": factor.shift,
-                                               "bias": self.program.fixed(bias)})
+        """Note real * x + more; ``more`` is in fixed point then, whatever ``x`` is."""
+        real, more = (torch.as_tensor(value, dtype=torch.float64).view(1) for value in (real, more))
+        return self.step("numbers", x, arrays=_rescaling(Factor(real), self.program.fixed(more)))
 
     def codes(self, target: str, quantizer: Quantizer, numbers: str) -> str:
         grid = quantizer.grid
@@ -157,17 +149,25 @@ class _Writer(torch.fx.Interpreter):
         return numbers
 
     def layer(self, node: torch.fx.Node, codes: str) -> str:
-        target = node.target
-        part, factor = self.program.layers[target], self.program.factors[target]
-        bias = self.program.biases[target].view(part.spatial)
-        if part.edge is not None:
-            ones = torch.ones(1, *self.shapes[node.args[0]][1:], dtype=torch.int16)
-            bias = bias + self.program.edges[target](part.accumulate(ones)[0], part.spatial)
-        arrays = {"weight": part.weight, "multiplier": factor.multiplier, "shift": factor.shift, "bias": bias}
-        if isinstance(part.layer, nn.Linear):
+        layer, bias = self.program.layers[node.target], self.program.biases[node.target]
+        bias = bias.view(layer.spatial)
+        if layer.edge is not None:
+            ones = torch.ones(1, *_shape(node.args[0])[1:], dtype=torch.int16)
+            bias = bias + self.program.edges[node.target](layer.accumulate(ones)[0], layer.spatial)
+        arrays = {"weight": layer.weight, **_rescaling(self.program.factors[node.target], bias)}
+        if isinstance(layer.layer, nn.Linear):
             return self.step("product", codes, arrays=arrays)
-        return self.step("convolve", codes, arrays=arrays, groups=part.layer.groups,
-                         **{name: _pair(getattr(part.layer, name)) for name in ("stride", "padding", "dilation")})
+        return self.step("convolve", codes, arrays=arrays, groups=layer.layer.groups,
+                         **{name: _pair(getattr(layer.layer, name)) for name in ("stride", "padding", "dilation")})
+
+
+def _shape(node: torch.fx.Node) -> torch.Size | None:
+    """The shape of the one tensor that a node gives."""
+    return getattr(node.meta.get("tensor_meta"), "shape", None)
+
+
+def _rescaling(factor: Factor, bias: Tensor) -> dict[str, Tensor]:
+    return {"multiplier": factor.multiplier, "shift": factor.shift, "bias": bias}
 
 
 def _smallest(array: Tensor) -> np.ndarray:

@@ -1,53 +1,50 @@
 """The nodes of an ONNX file, layer by layer."""
 from __future__ import annotations
 
-import contextlib
-import io
 import operator
 
 import numpy as np
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from ..errors import InputError
 from ..models.graph import changed, is_plain, norms_behind
 from ..models.operations import operation
 from ..quantizers import Quantizer
-from .integer_layers import IntegerLayer, image_graph, integers, kind_of, norm_terms, spacing
-from .onnx_operators import KEPT, KNOWN, Codes, clip_of, emit, refuse
+from .integer_layers import IntegerLayer, image_graph, integers, kind_of, norm_terms, note_shapes, spacing
+from .onnx_operators import KEPT, KNOWN, clip_of, emit, refuse
 from .onnx_requantize import headroom, requantize
 
 
-def _zero(quantizer: Quantizer) -> int:
-    """What stands for code 0: all codes are carried by uint8, since ORT's QLinearConv wants one type on both sides."""
-    return 128 if quantizer.grid.code_min < 0 else 0
-
-
 class Writer:
-    """The nodes and constants of a file while it grows; methods that emit give the name of what a node computes."""
+    """The nodes and constants of a file while it grows; methods that add nodes return the name of the last output.
+
+    ``codes``: {layer or quantizer: the output that holds the codes of its input}; ``integer``: the layers that compute
+    with integers; ``coded``: outputs that hold codes of the quantizer that comes next.
+    """
 
     def __init__(self, net: nn.Module, size: tuple[int, ...], carrier: str):
-        self.nodes, self.constants, self.carrier, self.integer, self.codes = [], {}, carrier, [], {}
-        self.net, self.graph, self.modules = net, image_graph(net), dict(net.named_modules(remove_duplicate=False))
+        self.nodes, self.constants, self.carrier = [], {}, carrier
+        self.codes: dict[str, str] = {}
+        self.integer: list[str] = []
+        self.coded: set[str] = set()
+        traced = image_graph(net)
+        self.net, self.graph, self.modules = net, traced.graph, dict(net.named_modules(remove_duplicate=False))
         self.operations = {node: operation(node, self.modules) for node in self.graph.nodes}
         self.layers = integers(net) if any(isinstance(m, Quantizer) for m in net.modules()) else {}
         self.norms = norms_behind(net, self.graph)
-        self.folded = set(self.norms.values())
         result = next(node for node in self.graph.nodes if node.op == "output").args[0]
         if not isinstance(result, torch.fx.Node):
             raise InputError(f"forward returns a {kind_of(result)}, and a file has one output, the logits: put "
                              "the network into a module whose forward returns them alone")
         try:
-            with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):     # where it prints a traceback
-                ShapeProp(torch.fx.GraphModule(net, self.graph)).propagate(torch.zeros(2, *size).double())
-        except RuntimeError as error:
+            note_shapes(traced, size)
+        except InputError:
             for node, found in self.operations.items():
                 if node.op.startswith("call") and found is None:
                     refuse(node, self.modules)
-            raise InputError(f"{type(net).__name__} cannot take images of shape {'x'.join(map(str, size))}: give "
-                             "input_size as the network needs it") from error
+            raise
 
     def add(self, op: str, *inputs: str, **attributes) -> str:
         name = f"{op}_{len(self.nodes)}"
@@ -55,7 +52,7 @@ class Writer:
         return name
 
     def constant(self, value, dtype) -> str:
-        """The name of a constant; dtype: one of numpy's, or "int4"."""
+        """The name of a constant, which is there once; dtype: one of numpy's, or "int4"."""
         array = np.asarray(value)
         if isinstance(dtype, str):
             tensor = helper.make_tensor("", TensorProto.INT4, array.shape, array.ravel().tolist())
@@ -68,18 +65,23 @@ class Writer:
         return self.constants[key].name
 
     # -- quantizers ----------------------------------------------------------------------------------------------
+    @staticmethod
+    def zero_point(quantizer: Quantizer) -> int:
+        """What stands for code 0: uint8 carries all codes, since ORT's QLinearConv wants one type on both sides."""
+        return 128 if quantizer.grid.code_min < 0 else 0
+
     def zero(self, quantizer: Quantizer) -> str:
-        return self.constant(_zero(quantizer), np.uint8)
+        return self.constant(self.zero_point(quantizer), np.uint8)
 
     def clip(self, codes: str, quantizer: Quantizer, low: int, top: int) -> str:
-        zero = _zero(quantizer)
+        zero = self.zero_point(quantizer)
         if (low + zero, top + zero) == (0, 255):
             return codes
         return self.add("Clip", codes, *(self.constant(code + zero, np.uint8) for code in (low, top)))
 
-    def encode(self, x: str | Codes, quantizer: Quantizer, name: str) -> str:
+    def encode(self, x: str, quantizer: Quantizer, name: str) -> str:
         """The codes of ``x``, clipped, for the layer or block ``name``."""
-        self.codes[name] = codes = x.name if isinstance(x, Codes) else self.round(x, quantizer, name)
+        self.codes[name] = codes = x if x in self.coded else self.round(x, quantizer, name)
         return codes
 
     def round(self, x: str, quantizer: Quantizer, name: str) -> str:
@@ -116,12 +118,12 @@ class Writer:
                 return quantizer, low, top
             if limits:
                 low, top = (min(max(v, limits[0]), limits[1]) for v in (low, top))
-            elif node.target not in self.folded and (found is None or found.name not in KEPT):
+            elif node.target not in self.norms.values() and (found is None or found.name not in KEPT):
                 return None
         return None
 
     # -- layers --------------------------------------------------------------------------------------------------
-    def layer(self, node: torch.fx.Node, x: str | Codes) -> str | Codes:
+    def layer(self, node: torch.fx.Node, x: str) -> str:
         name, layer = node.target, self.modules[node.target]
         if not is_plain(layer):
             raise InputError(f"{name}: {type(layer).__name__} may have a forward of its own, which the file would "
@@ -155,13 +157,16 @@ class Writer:
         return self.add("Add", y, self.constant(bias.view(-1, *[1] * 2 * is_conv), np.float32)) if ahead else y
 
     def integer_conv(self, found: IntegerLayer, quantizer: Quantizer, low: int, top: int, weight: np.ndarray, room: int,
-                     bias: np.ndarray, scale: np.ndarray, codes: str, shape: dict) -> Codes:
+                     bias: np.ndarray, scale: np.ndarray, codes: str, shape: dict) -> str:
+        """From codes to the codes of ``quantizer``, by what :func:`requantize` found."""
         one, zeros = self.constant(1, np.float32), np.zeros(len(scale))
         y = self.add("QLinearConv", codes, one, self.zero(found.layer.input_quantizer), self.int8(weight, room),
                      self.constant(scale, np.float32), self.constant(zeros, np.int8), one, self.zero(quantizer),
                      self.constant(bias, np.int32), **shape)
         self.integer.append(found.name)
-        return Codes(self.clip(y, quantizer, low, top))
+        y = self.clip(y, quantizer, low, top)
+        self.coded.add(y)
+        return y
 
     def pointwise(self, layer: nn.Module, found: IntegerLayer) -> bool:
         """Whether it is a 1x1 convolution from many channels to few: MatMulInteger pays there, ConvInteger nowhere."""
@@ -210,7 +215,7 @@ class Writer:
 
     def write(self) -> None:
         """All nodes, from ``images`` to ``logits``."""
-        made: dict[torch.fx.Node, str | Codes | None] = {}
+        made: dict[torch.fx.Node, str | None] = {}
 
         def name_of(x):
             name = made[x] if isinstance(x, torch.fx.Node) else self.constant(x, np.float32)
@@ -244,7 +249,7 @@ class Writer:
         axes = list(range(1, len(output.args[0].meta["tensor_meta"].shape)))
         return self.add("Unsqueeze", zero, self.constant(axes, np.int64)) if axes else zero
 
-    def call(self, node: torch.fx.Node, name_of) -> str | Codes | None:
+    def call(self, node: torch.fx.Node, name_of) -> str | None:
         """What a node of the network's graph becomes."""
         found = self.operations[node]
         if "tensor_meta" not in node.meta:      # a size
@@ -258,6 +263,6 @@ class Writer:
             module = self.modules[node.target]
             step, origin = (float(value) for value in spacing(module, node.target))
             return self.decode(self.encode(*inputs, module, node.target), module, step, origin)
-        if node.target in self.folded:
+        if node.target in self.norms.values():
             return inputs[0]
         return emit(self, node, found, inputs)

@@ -1,44 +1,31 @@
 """ONNX operators for what lies between two layers."""
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch.nn.modules.utils import _pair
 
 from ..errors import InputError
-from ..models.operations import Operation
+from ..models.operations import CLIPS, SAME, Operation
 
-
-class Codes(NamedTuple):
-    """A tensor that holds the codes of the quantizer that comes next."""
-
-    name: str
-
-
-_CLIPS = {"relu": (0, None), "relu6": (0, 6), "hardtanh": ("min_val", "max_val"), "clamp": ("min", "max"),
-          "clamp_min": ("min", None), "clamp_max": (None, "max")}
 _PLAIN = {"hardswish": "HardSwish", "sigmoid": "Sigmoid", "add": "Add", "mul": "Mul", "sub": "Sub", "div": "Div",
           "neg": "Neg", "abs": "Abs", "maximum": "Max", "minimum": "Min"}
-_SAME = {"identity", "dropout", "contiguous", "clone", "detach"}
 _RESHAPES = {"flatten", "view", "reshape", "squeeze", "unsqueeze"}
 # never change the order of two numbers, nor make new ones: codes pass through them
-KEPT = {*_SAME, "max_pool2d", "flatten"}
+KEPT = {*SAME, "max_pool2d", "flatten"}
 _REFUSED = {"dropout": "training", "max_pool2d": "return_indices", "avg_pool2d": "divisor_override",
            "div": "rounding_mode", "mean": "dtype"}
-KNOWN = {*_CLIPS, *_PLAIN, *_SAME, *_RESHAPES, "hardsigmoid", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean",
+KNOWN = {*CLIPS, *_PLAIN, *SAME, *_RESHAPES, "hardsigmoid", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean",
          "cat", "batch_norm", "layer", "quantizer"}
 
 
 def clip_of(found: Operation | None) -> tuple[float, float] | None:
-    """(least, most) of an operation that clips to numbers."""
-    if found is None or found.name not in _CLIPS:
+    """The (least, greatest) number that an operation which clips to numbers gives; None for other operations."""
+    if found is None or found.limits is None:
         return None
-    ends = [found.settings.get(end) if isinstance(end, str) else end for end in _CLIPS[found.name]]
-    if not all(end is None or isinstance(end, (int, float)) for end in ends):
-        return None
-    return -np.inf if ends[0] is None else ends[0], np.inf if ends[1] is None else ends[1]
+    low, high = found.limits
+    low, high = -np.inf if low is None else low, np.inf if high is None else high
+    return (low, high) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
 
 
 def refuse(node: torch.fx.Node, modules: dict):
@@ -50,39 +37,44 @@ def refuse(node: torch.fx.Node, modules: dict):
                      f"{', '.join(sorted(KNOWN - {'layer', 'quantizer'}))}")
 
 
-def emit(writer, node: torch.fx.Node, found: Operation, inputs: list) -> str | Codes:
-    """The operators for a node; the name of what they give."""
+def emit(writer, node: torch.fx.Node, found: Operation, inputs: list[str]) -> str:
+    """Add the operators for a node to a Writer; returns the name of what they give."""
     name, settings, x = found.name, found.settings, inputs[0]
     where = node.target if node.op == "call_module" else node.name
 
     def cannot(why: str, cure: str):
         raise InputError(f"{where} ({name}): {why}, which cannot be exported: {cure}")
 
+    def moved(y: str) -> str:
+        """``y``, of the same numbers as ``x``."""
+        writer.coded |= {y} if x in writer.coded else set()
+        return y
+
     if settings.get(_REFUSED.get(name)):
         cannot(f"{_REFUSED[name]}={settings[_REFUSED[name]]}", "leave it out")
     if settings.get("alpha", 1) != 1:
         cannot(f"alpha={settings['alpha']}", "multiply first")
-    if name in _SAME or isinstance(x, Codes) and name in _CLIPS:
+    if name in SAME or x in writer.coded and found.limits:      # codes are clipped where they come to be
         return x
     before, after = (list(n.meta["tensor_meta"].shape) if "tensor_meta" in n.meta else None for n in (
         next((i for i in found.inputs if isinstance(i, torch.fx.Node)), node), node))
-    if name in _CLIPS:
-        limits = clip_of(found)
-        if limits is None:
+    if name == "relu":
+        return writer.add("Relu", x)
+    if found.limits:
+        if clip_of(found) is None:
             cannot("it clips to another tensor", "clip to numbers")
-        return writer.add("Relu", x) if name == "relu" else writer.add(
-            "Clip", x, *(writer.constant(end, np.float32) for end in limits))
+        return writer.add("Clip", x, *(writer.constant(end, np.float32) for end in clip_of(found)))
     if name in _RESHAPES:
         if len(after) < 2 or after[0] != before[0]:
             cannot(f"it makes {after} of {before}", "keep the first dimension, the images, apart")
-        return _like(x, writer.add("Flatten", getattr(x, "name", x), axis=1) if len(after) == 2 else
-                     writer.add("Reshape", getattr(x, "name", x), writer.constant([0, *after[1:]], np.int64)))
+        return moved(writer.add("Flatten", x, axis=1) if len(after) == 2 else
+                     writer.add("Reshape", x, writer.constant([0, *after[1:]], np.int64)))
     if name in ("max_pool2d", "avg_pool2d"):
         window = {"kernel_shape": _pair(settings["kernel_size"]), "pads": _pair(settings["padding"]) * 2,
                   "strides": _pair(settings["stride"] or settings["kernel_size"])}
         if name == "max_pool2d":
-            return _like(x, writer.add("MaxPool", getattr(x, "name", x), **window, ceil_mode=int(settings["ceil_mode"]),
-                                       dilations=_pair(settings["dilation"])))
+            return moved(writer.add("MaxPool", x, **window, ceil_mode=int(settings["ceil_mode"]),
+                                    dilations=_pair(settings["dilation"])))
         if settings["ceil_mode"]:
             cannot("ceil_mode=True", "leave it out")
         return writer.add("AveragePool", x, **window, count_include_pad=int(settings["count_include_pad"]))
@@ -105,10 +97,6 @@ def emit(writer, node: torch.fx.Node, found: Operation, inputs: list) -> str | C
                           epsilon=norm.eps)
     return writer.add("HardSigmoid", x, alpha=1 / 6, beta=0.5) if name == "hardsigmoid" else writer.add(
         _PLAIN[name], *inputs)
-
-
-def _like(x: str | Codes, y: str) -> str | Codes:
-    return Codes(y) if isinstance(x, Codes) else y
 
 
 def _adaptive(writer, where: str, x: str, before: list[int], after: list[int]) -> str:

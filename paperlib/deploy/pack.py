@@ -45,6 +45,7 @@ import inspect
 import json
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -56,31 +57,21 @@ from .. import models
 from ..errors import InputError
 from ..models.quantize import quantized_layers
 from ..system.paths import atomic, opened
-from .packed_format import (
-    NUMBERS,
-    fill,
-    fit,
-    header_of,
-    methods_of,
-    pack_bits,
-    size_of,
-    tensors,
-)
+from .packed_format import NUMBERS, Part, fill, fit, header_of, pack_bits, quantizers_of, size_of, tensors
 from .packed_quantizer import StoredCodes, canonical_json, check_reproducible, require
 
 __all__ = ["StoredCodes", "contents", "load", "pack"]
 MAGIC, VERSION, DIGEST = b"\x93NBITNET", 1, 32
 PREAMBLE = struct.Struct("<8sIQ")
-# the fields of the header, and the types that each may have
-NONE = type(None)
-HEADER = {"build": (dict, NONE), "layers": (list,), "blocks": (list,), "parts": (list,)}
-BUILD = {"name": (str,), "num_classes": (int,), "width": (float,), "input_size": (int,)}
-LAYER = {"name": (str,), "kind": (str,), "pad_value": (float, NONE), "channels_last": (bool,), "input": (dict, NONE),
-         "weight": (dict, NONE)}
-BLOCK = {"name": (str,), "quantizer": (dict,)}
-QUANTIZER = {"method": (str,), "bits": (int,), "signed": (bool,), "floor": (float,), "shape": (list,),
-             "codes": (list,), "options": (dict,)}
-PART = (str, str, str, int, list, int, int)     # layer, part, kind, bits, shape, offset, bytes
+# the form of the header, as has_form reads it
+BUILD = {"name": str, "num_classes": int, "width": float, "input_size": int}
+QUANTIZER = {"method": str, "bits": int, "signed": bool, "floor": float, "shape": [int], "codes": [int],
+             "options": dict}
+LAYER = {"name": str, "kind": str, "pad_value": (float, None), "channels_last": bool, "input": (QUANTIZER, None),
+         "weight": (QUANTIZER, None)}
+HEADER = {"build": (BUILD, None), "layers": [LAYER], "blocks": [{"name": str, "quantizer": QUANTIZER}],
+          "parts": [list]}
+PART = [str, str, str, int, list, int, int]     # the types of a Part
 
 
 def pack(net: nn.Module, path: str | os.PathLike, *, build: dict | None = None) -> Path:
@@ -97,9 +88,9 @@ def pack(net: nn.Module, path: str | os.PathLike, *, build: dict | None = None) 
         if layer.weight_quantizer is not None:
             require(layer.weight.isfinite().all(), f"the weight of {name} is not finite: train again, with a lower "
                     "learning rate")
-            codes[name] = layer.weight_quantizer.encode(layer.weight).cpu()
+            codes[name] = layer.weight_quantizer.encode(layer.weight).cpu().numpy()
     header = header_of(net.cpu(), None if build is None else _arguments(build))
-    for name, quantizer in methods_of(net).items():
+    for name, quantizer in quantizers_of(net).items():
         check_reproducible(name, quantizer)
     if build is not None:
         try:
@@ -107,10 +98,10 @@ def pack(net: nn.Module, path: str | os.PathLike, *, build: dict | None = None) 
         except InputError as error:
             raise InputError(f"build={build} does not give this network ({error}): pass the arguments that it was "
                              "built with, or leave build out") from None
-    text, parts = canonical_json(header), []
-    for (name, _, tensor, quantizer), (_, _, kind, *_) in zip(tensors(net), header["parts"]):
-        parts.append(tensor.detach().numpy().astype(NUMBERS[kind]).tobytes() if quantizer is None else
-                     pack_bits(codes[name].numpy() - quantizer.grid.code_min, quantizer.bits))
+    text = canonical_json(header)
+    parts = [tensor.detach().numpy().astype(NUMBERS[part.kind]).tobytes() if quantizer is None else
+             pack_bits(codes[part.layer] - quantizer.grid.code_min, quantizer.bits)
+             for (*_, tensor, quantizer), part in zip(tensors(net), header["parts"])]
     data = b"".join((PREAMBLE.pack(MAGIC, VERSION, len(text)), text, *parts))
     with atomic(path) as temp:
         temp.write_bytes(data + hashlib.sha256(data).digest())
@@ -133,7 +124,7 @@ def load(path: str | os.PathLike, net: nn.Module | None = None) -> nn.Module:
         else:
             require(header["build"], "it does not say how its network is built: pass the float network as net")
             net = fit(_built(header["build"]), header, "meta").to_empty(device="cpu")
-        return fill(net, header, data, start).eval()
+        return fill(net, header, memoryview(data)[start:]).eval()
     except InputError as error:
         raise InputError(f"cannot load {path}: {error}") from None
 
@@ -145,7 +136,7 @@ def contents(path: str | os.PathLike) -> pd.DataFrame:
     """
     header, _, start = _read(path)
     rows = [("", "preamble", "binary", None, PREAMBLE.size), ("", "header", "json", None, start - PREAMBLE.size),
-            *((layer, part, kind, bits, size) for layer, part, kind, bits, _, _, size in header["parts"]),
+            *((p.layer, p.part, p.kind, p.bits, p.bytes) for p in header["parts"]),
             ("", "checksum", "sha256", None, DIGEST)]
     return pd.DataFrame(rows, columns=["layer", "part", "kind", "bits", "bytes"]).astype({"bits": "Int64"})
 
@@ -175,41 +166,40 @@ def _read(path: str | os.PathLike) -> tuple[dict, bytes, int]:
         require(version == VERSION and start <= size, "version or length of the header")
         header = json.loads(data[PREAMBLE.size:start])
         require(canonical_json(header) == data[PREAMBLE.size:start], "header not in its one form")
-        _check(header, size - start)
+        require(has_form(header, HEADER), "fields of the header")
+        header["parts"] = list(_parts(header["parts"], size - start))
     except (ValueError, RecursionError) as error:       # InputError is one
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path} contradicts the format ({reason}): pack the network again") from None
     return header, data, start
 
 
-def _check(header: dict, payload: int) -> None:
-    """InputError unless the parts fill the payload and all has the right type; nothing is made of it yet."""
-    _typed(header, HEADER, "header")
-    if header["build"] is not None:
-        _typed(header["build"], BUILD, "build")
-    for layer in header["layers"]:
-        _typed(layer, LAYER, "a layer")
-    for block in header["blocks"]:
-        _typed(block, BLOCK, "a block")
-    described = [x.get(key) for x in header["layers"] + header["blocks"] for key in ("input", "weight", "quantizer")]
-    for quantizer in described:
-        if quantizer is not None:
-            _typed(quantizer, QUANTIZER, "a quantizer")
+def has_form(value, form) -> bool:
+    """Whether JSON data has a form: a type, None, (one of several), {field: form} or [form of each]."""
+    if isinstance(form, tuple):
+        return any(has_form(value, each) for each in form)
+    if isinstance(form, dict):
+        return type(value) is dict and value.keys() == form.keys() and all(
+            has_form(value[name], each) for name, each in form.items())
+    if isinstance(form, list):
+        return type(value) is list and all(has_form(each, form[0]) for each in value)
+    return value is None if form is None else type(value) is form
+
+
+def _parts(rows: list, payload: int) -> Iterator[Part]:
+    """The parts; InputError unless each is what it says and they fill the payload."""
     end = 0
-    for row in header["parts"]:
-        require(type(row) is list and [type(value) for value in row] == [*PART], "fields of a part")
-        layer, part, kind, bits, shape, offset, size = row
-        widths = range(1, 9) if kind == "codes" else [8 * np.dtype(NUMBERS[kind]).itemsize] if kind in NUMBERS else []
-        require(bits in widths and len(shape) < 9 and all(type(n) is int and n >= 0 for n in shape),
-                f"kind or shape of {layer}.{part}")
-        require(offset == end and size == size_of(shape, bits), f"offset or size of {layer}.{part}")
-        end += size
+    for row in rows:
+        require([type(value) for value in row] == PART, "fields of a part")
+        part = Part(*row)
+        widths = (range(1, 9) if part.kind == "codes" else
+                  [8 * np.dtype(part.kind).itemsize] if part.kind in NUMBERS else [])
+        require(part.bits in widths and len(part.shape) < 9 and all(type(n) is int and n >= 0 for n in part.shape),
+                f"kind or shape of {part.name}")
+        require(part.offset == end and part.bytes == size_of(part.shape, part.bits), f"offset or size of {part.name}")
+        end += part.bytes
+        yield part
     require(end == payload, f"parts of {end} bytes in {payload}")
-
-
-def _typed(value: dict, fields: dict, what: str) -> None:
-    require(type(value) is dict and value.keys() == fields.keys() and all(
-        type(value[name]) in types for name, types in fields.items()), f"fields of {what}")
 
 
 def _arguments(build: dict) -> dict:
@@ -224,8 +214,7 @@ def _arguments(build: dict) -> dict:
 
 def _built(build: dict) -> nn.Module:
     """The float network, on the meta device: whatever size it is, it takes no memory."""
-    _typed(build, BUILD, "build")
-    require(build["num_classes"] <= 2**24 and build["width"] <= 64 and build["input_size"] <= 2**16,
-            f"build={build} is beyond all networks: correct it")
+    require(has_form(build, BUILD) and build["num_classes"] <= 2**24 and build["width"] <= 64
+            and build["input_size"] <= 2**16, f"build={build} is beyond all networks: correct it")
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         return models.build(**build).float()

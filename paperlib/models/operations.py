@@ -35,6 +35,11 @@ MOVES = {"view", "reshape", "permute", "transpose", "movedim", "squeeze", "unsqu
          "chunk", "split", "unbind", "getitem", "expand", "expand_as", "view_as", "narrow", "select", "flip", "roll",
          "repeat", "repeat_interleave", "tile", "swapaxes", "unflatten", "channel_shuffle", "pixel_shuffle",
          "pixel_unshuffle", "reflection_pad", "replication_pad"}
+# the same numbers at the same places, in evaluation mode
+SAME = {"identity", "dropout", "contiguous", "clone", "detach"}
+# what clips, and where: a number, a setting, or None where that end is open
+CLIPS = {"relu": (0.0, None), "relu6": (0.0, 6.0), "hardtanh": ("min_val", "max_val"), "clamp": ("min", "max"),
+         "clamp_min": ("min", None), "clamp_max": (None, "max")}
 # the greatest or least of some numbers, or functions that send no number from 0 upwards below 0
 KEEPERS = {"amax", "amin", "median"}
 SIGNED = {"sum", "prod", "tanh", "elu", "selu", "celu", "silu", "gelu", "leaky_relu", "prelu", "rrelu", "mish",
@@ -75,6 +80,12 @@ class Operation(NamedTuple):
     inputs: tuple
     settings: dict
     inplace: bool = False
+
+    @property
+    def limits(self) -> tuple | None:
+        """(low, high) of an operation that clips, each a number, a node or None (no limit); None for all others."""
+        ends = CLIPS.get(self.name)
+        return ends and tuple(self.settings[end] if isinstance(end, str) else end for end in ends)
 
 
 def operation(node: torch.fx.Node, modules: dict) -> Operation | None:

@@ -80,9 +80,6 @@ def _average(r: Bounds, padding=0, count_include_pad=True, divisor_override=None
 
 # what an operation does to bounds; the two of pooling without a pad, reshaping, dropout (off when it matters) stay
 _RULES: dict[str, Callable[..., Bounds]] = {
-    "relu": lambda r: _clip(r, 0.0, None), "relu6": lambda r: _clip(r, 0.0, 6.0),
-    "hardtanh": lambda r, min_val, max_val: _clip(r, min_val, max_val), "clamp": lambda r, min, max: _clip(r, min, max),
-    "clamp_min": lambda r, min: _clip(r, min, None), "clamp_max": lambda r, max: _clip(r, None, max),
     "hardswish": lambda r: (0.0 if r[0] >= 0 else HARDSWISH_MIN, max(r[1], 0.0)),
     "abs": lambda r: (max(r[0], -r[1], 0.0), max(-r[0], r[1])),
     "maximum": lambda p, q: (max(p[0], q[0]), max(p[1], q[1])),
@@ -116,11 +113,13 @@ def input_floors(net: nn.Module) -> Floors:
         for block, term in zip(_entered(node, found), found.inputs if found else ()):
             if block is not None:
                 blocks[block] = min(bounds.get(term, ANY)[0], blocks.get(block, math.inf))
-        rule = _RULES.get(found.name) if found else None
-        if rule is not None:
-            result = rule(*(bounds.get(x, ANY) if isinstance(x, torch.fx.Node) else
-                            (x, x) if isinstance(x, (int, float)) else ANY for x in found.inputs), **found.settings)
-        if node.meta.get("clobbers") or rule is None and changed(node, modules):
+        known = found and (found.limits or found.name in _RULES)
+        if known:
+            inputs = [bounds.get(x, ANY) if isinstance(x, torch.fx.Node) else
+                      (x, x) if isinstance(x, (int, float)) else ANY for x in found.inputs]
+            result = (_clip(*inputs, *found.limits) if found.limits else
+                      _RULES[found.name](*inputs, **found.settings))
+        if node.meta.get("clobbers") or not known and changed(node, modules):
             bounds.clear()      # other names may stand for the same memory: nothing known before can be relied on
         bounds[node] = result
     return Floors(layers, blocks, last)

@@ -16,7 +16,7 @@ from paperlib.deploy import fixed as fixed_module
 from paperlib.deploy import integer_net as module
 from paperlib.deploy.compare import predictions
 from paperlib.deploy.fixed import thresholds
-from paperlib.deploy.fixed_rules import RULES, Factor, average
+from paperlib.deploy.fixed_rules import Factor, average, compute
 from paperlib.deploy.integer_layers import float64_copy, spacing
 from paperlib.deploy.integer_net import IntegerNet
 from paperlib.errors import InputError
@@ -201,7 +201,7 @@ def test_pooling_and_activations_of_integers():
     for layer in (nn.Hardswish(), nn.Hardsigmoid(), nn.ReLU(), nn.ReLU6(), nn.Hardtanh(), nn.MaxPool2d(2)):
         node = next(iter(trace(nn.Sequential(layer)).find_nodes(op="call_module", target="0")))
         found = operation(node, {"0": layer})
-        fixed = RULES[found.name](program, x, **found.settings)
+        fixed = compute(program, found, (x,), found.settings)
         assert fixed.dtype == torch.int64
         assert ((fixed - layer(real) * 2**16).abs() <= 0.5 + 1e-6).all(), layer
 
