@@ -12,6 +12,9 @@ import shutil
 import sys
 from pathlib import Path
 
+# nbformat's jsonschema would build a grammar of web addresses with it, which takes a second; notebooks hold none
+sys.modules.setdefault("rfc3987_syntax", None)
+
 import nbformat
 import papermill
 from filelock import FileLock

@@ -89,12 +89,14 @@ def weights_that_stand_still(answer):
     sizes = run.layers.set_index("layer").weight_shape.map(lambda shape: math.prod(map(int, shape.split("x"))))
     frozen = _first(run.instability, 1 / 3)
     assert not callable(answer), ("this is not a number", "a number, not a function that computes it: call it")
+
     def share(layers) -> float:
         return sizes[layers].sum() / sizes.sum()
 
     got, right = float(answer), share(frozen)
+    got = right if abs(got - right) < 1e-3 else got         # three digits are enough
     of_layers = "that is the share of the layers: layers differ in size, count their weights"
-    expect(right if abs(got - right) < 1e-3 else got, right, f"you have {got:.4g}", (
+    expect(got, right, f"you have {got:.4g}", (
         (sizes[frozen].sum(), "that is how many weights stand still: which share of all are they?"),
         (100 * right, "that is in percent"), (1 / 3, of_layers), (len(frozen) / len(sizes), of_layers),
         (1 - right, "that is the share which still trains: asked for is the one that stands still"),
