@@ -87,7 +87,7 @@ def record_command(options: ArgumentParser) -> Callable:
             if not args.status:
                 choice = selftest.report(**(selftest.TRIAL if which == "trial" else {}))
                 changes, workers, rates = choice.changes, args.workers or choice.workers, choice.rates()
-            tasks = recording.of_gpu(gpu_experiments.small() if which == "trial" else gpu_experiments.wanted(), changes)
+            tasks = (gpu_experiments.trial if which == "trial" else gpu_experiments.tasks)(**changes)
         if not args.status:
             left = args.minutes and max(0.0, args.minutes - (time.monotonic() - start) / 60)
             kept = {"kept": bundle.Deliveries(Path(args.deliver)).add} if args.deliver else {}

@@ -11,6 +11,7 @@ from ..data import cifar10_images
 from ..models import Scheme
 from ..recipes import Recipe, profiles, profit, qil, vgg7, weights_alone
 from ..training.phases import Phase
+from .recording import Task
 
 QIL = profiles.changed("cifar10", paper=False, stage_epochs=40, float_epochs=20)       # 40 of the float VGG-7 as well
 MOBILE = profiles.changed("cifar10", float_epochs=60, step_epochs=3, round_epochs=5, sample_epochs=1, bn_epochs=1,
@@ -20,67 +21,65 @@ PHOTOGRAPHS = profiles.changed("imagenette", train_images=1920, test_images=500,
 SEEDS = range(3)
 
 
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """A run, why it is wanted, and whether its network is kept with it."""
-
-    why: str
-    recipe: Recipe
-    packed: bool = False
+def tasks(**changes) -> list[Task]:
+    """List all runs, best first; seeds of one comparison stand together.  ``changes``: how they are computed
+    (selftest.Choice), with one thread of the CPU each, since several train side by side."""
+    return [_computed(task, changes) for group in (_qil, _float_networks, _ladder, _orders) for task in group()]
 
 
-def wanted() -> list[Wanted]:
-    """All runs, best first; seeds of one comparison stand together."""
-    return [*_qil(), *_float_networks(), *_ladder(), *_orders()]
-
-
-def _qil() -> Iterator[Wanted]:
-    """QIL, Table 1: VGG-7 at full width; the float network is trained once more as long, for the loss in accuracy."""
-    why = "QIL, Table 1, at full width"
-    for seed in SEEDS:
-        yield Wanted(why, vgg7("float", profile=QIL, seed=seed))
-        for share in (0.5, 0.0):
-            for w_bits, a_bits in ((2, 2), (2, 1), (3, 3)):
-                yield Wanted(why, qil("vgg7", w_bits=w_bits, a_bits=a_bits, distillation=share, profile=QIL, seed=seed))
-
-
-def _float_networks() -> Iterator[Wanted]:
-    """The networks that PROFIT begins with."""
-    for model in ("mobilenet_v3_large", "mobilenet_v2", "mobilenet_v1"):
-        recipe = profit(model, profile=MOBILE)
-        yield Wanted("float networks at full width",
-                     dataclasses.replace(recipe, label="float", phases=recipe.phases[:1]), packed=True)
-
-
-def _ladder() -> Iterator[Wanted]:
-    """PROFIT's parts, one after the other, and nothing frozen beside them."""
-    for bits in (4, 3):
-        for seed in SEEDS:
-            for model in ("mobilenet_v3_large", "mobilenet_v2", "mobilenet_v1")[:1 if seed else 3]:
-                for parts in ({}, {"order": "none"}, {"order": "none", "teacher": False},
-                              {"order": "none", "teacher": False, "progressive": False}):
-                    yield Wanted(f"PROFIT's ladder at full width, {bits} bits",
-                                 profit(model, w_bits=bits, a_bits=bits, profile=MOBILE, seed=seed, **parts))
-
-
-def _orders() -> Iterator[Wanted]:
-    """Which layers freeze first, with and without stages of batch norms alone: ImageNet's v2, 224 pixels."""
-    for bits in (4, 3):
-        for seed in SEEDS:
-            for norms in (False, True):
-                for order in ("aiwq", "none", "random", "reverse"):
-                    yield Wanted(f"freezing orders on photographs, {bits} bits",
-                                 profit("mobilenet_v2", w_bits=bits, a_bits=bits, profile=PHOTOGRAPHS, seed=seed,
-                                        order=order, bn_stages=norms, progressive=False))
-
-
-def small() -> list[Wanted]:
-    """The same shape in seconds, to try the whole way: a float network, a quantized one from it, and one that does not
+def trial(**changes) -> list[Task]:
+    """List runs of the same shape that take seconds: a float network, a quantized one from it, and one that does not
     begin with it."""
     here = "cifar10" if cifar10_images.cache_file().exists() else "subset"        # a bundle brings no subset
     tiny = profiles.changed("smoke", data=here, train_images=200, test_images=100, batch_size=50, float_epochs=1)
     recipe = weights_alone(4, model="mobilenet_v2", profile=tiny)
     alone = Recipe.of(tiny, "float", "mobilenet_v2", 1, [Phase("float", 1, 0.1), Phase(
         "as long", 1, 0.1, scheme=Scheme(w_bits=32, a_bits=32))])
-    return [Wanted("a trial", dataclasses.replace(recipe, label="float", phases=recipe.phases[:1]), packed=True),
-            Wanted("a trial", recipe), Wanted("a trial", alone)]
+    return [_computed(task, changes) for task in (
+        Task(_float_network(recipe), ["a trial"], packed=True), Task(recipe, ["a trial"]), Task(alone, ["a trial"]))]
+
+
+def _computed(task: Task, changes: dict) -> Task:
+    return dataclasses.replace(task, recipe=dataclasses.replace(task.recipe, threads=1, **changes))
+
+
+def _float_network(recipe: Recipe) -> Recipe:
+    return dataclasses.replace(recipe, label="float", phases=recipe.phases[:1])
+
+
+def _qil() -> Iterator[Task]:
+    """QIL, Table 1: VGG-7 at full width; the float network is trained once more as long, for the loss in accuracy."""
+    why = ["QIL, Table 1, at full width"]
+    for seed in SEEDS:
+        yield Task(vgg7("float", profile=QIL, seed=seed), why)
+        for share in (0.5, 0.0):
+            for w_bits, a_bits in ((2, 2), (2, 1), (3, 3)):
+                yield Task(qil("vgg7", w_bits=w_bits, a_bits=a_bits, distillation=share, profile=QIL, seed=seed), why)
+
+
+def _float_networks() -> Iterator[Task]:
+    """The networks that PROFIT begins with."""
+    for model in ("mobilenet_v3_large", "mobilenet_v2", "mobilenet_v1"):
+        yield Task(_float_network(profit(model, profile=MOBILE)), ["float networks at full width"], packed=True)
+
+
+def _ladder() -> Iterator[Task]:
+    """PROFIT's parts, one after the other, and nothing frozen beside them."""
+    for bits in (4, 3):
+        for seed in SEEDS:
+            for model in ("mobilenet_v3_large", "mobilenet_v2", "mobilenet_v1")[:1 if seed else 3]:
+                for parts in ({}, {"order": "none"}, {"order": "none", "teacher": False},
+                              {"order": "none", "teacher": False, "progressive": False}):
+                    yield Task(profit(model, w_bits=bits, a_bits=bits, profile=MOBILE, seed=seed, **parts),
+                               [f"PROFIT's ladder at full width, {bits} bits"])
+
+
+def _orders() -> Iterator[Task]:
+    """Which layers freeze first, with and without stages of batch norms alone: ImageNet's v2, 224 pixels."""
+    for bits in (4, 3):
+        for seed in SEEDS:
+            for norms in (False, True):
+                for order in ("aiwq", "none", "random", "reverse"):
+                    yield Task(profit("mobilenet_v2", w_bits=bits, a_bits=bits, profile=PHOTOGRAPHS, seed=seed,
+                                      order=order, bn_stages=norms, progressive=False),
+                               [f"freezing orders on photographs, {bits} bits"])

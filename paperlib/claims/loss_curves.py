@@ -5,6 +5,7 @@ yet, and the runs of one seed are the same.
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -26,25 +27,23 @@ def verdicts(found: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
 
 
 def freezing_curve(run: Run, split: str, metric: str = "loss") -> pd.Series:
-    """The metric after each epoch of the rounds in which PROFIT freezes layers, one after another; for "val" with its
-    value before the first of these epochs in front."""
+    """Join the metric after each epoch of the rounds in which PROFIT freezes layers; for "val" with its value before
+    the first of these epochs in front."""
     rounds = [phase.name for phase in run.recipe.phases if phase.name.startswith("round ")][1:]
     curves = [run.values(name, split, metric) for name in rounds]
     return pd.concat([curves[0], *(curve[curve.index > 0] for curve in curves[1:])], ignore_index=True)
 
 
 def fluctuation(losses: Sequence[float]) -> float:
-    """How much of a curve's way up and down leads nowhere, per step: (sum of |steps| - |sum of steps|) / steps.
+    """Measure how much of a curve's way up and down leads nowhere, per step: (sum of |steps| - |sum of steps|) / steps.
 
-    0 for a curve that only falls, however steeply, or only rises; twice the mean rise for one that ends below its
-    start.
-    """
+    0 for a curve that only falls or only rises; twice the mean rise for one that ends below its start."""
     steps = pd.Series(losses).diff().iloc[1:]
     return float((steps.abs().sum() - abs(steps.sum())) / len(steps))
 
 
 def val_fluctuation(run: Run) -> float:
-    """The :func:`fluctuation` of the validation loss, by epoch, in the rounds in which PROFIT freezes layers."""
+    """Measure the :func:`fluctuation` of the validation loss over the rounds in which PROFIT freezes layers."""
     return fluctuation(freezing_curve(run, "val"))
 
 
@@ -93,7 +92,7 @@ def aiwq_order_calms(found: Mapping[str, Sequence[Run]]) -> Verdict:
 
 
 def freezing_orders(found: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
-    """One row for each order of ``found``, {order: runs}: mean and s.d. over seeds (one seed: NaN) of the
+    """Tabulate the orders of ``found``, {order: runs}: mean and s.d. over seeds (one seed: NaN) of the
     :func:`val_fluctuation`, of the losses after the last round and of the accuracy (%) after the last phase; in how
     many seeds the validation loss fluctuates less than with nothing frozen."""
     rows = []
@@ -101,34 +100,33 @@ def freezing_orders(found: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
         values = pd.DataFrame([{"fluctuation": val_fluctuation(run),
                                 "train loss": freezing_curve(run, "train").iloc[-1],
                                 "val loss": freezing_curve(run, "val").iloc[-1],
-                                "val accuracy (%)": run.accuracy()}
-                               for run in runs])
-        calmer = sum(val_fluctuation(r) < val_fluctuation(n) for r, n in same_seeds(runs, found["none"]))
+                                "val accuracy (%)": run.accuracy()} for run in runs])
         row = {"order": runs[0].recipe.label}
         for column in values:
             row |= {column: values[column].mean(), f"{column}, s.d.": values[column].std()}
-        rows.append(row | {"n": len(runs), "calmer than nothing frozen": calmer})
+        rows.append(row | {"n": len(runs), "calmer than nothing frozen": calmer(found, order, "none")})
     return pd.DataFrame(rows)
+
+
+def calmer(found: Mapping[str, Sequence[Run]], one: str, other: str) -> int:
+    """Count the seeds in which one order's validation loss fluctuates less than the other's."""
+    return sum(val_fluctuation(a) < val_fluctuation(b) for a, b in same_seeds(found[one], found[other]))
 
 
 def orders_in_words(found: Mapping[str, Sequence[Run]], profile: str) -> str:
     """Tell in how many seeds which order of ``found`` fluctuates less than which, and what follows for the order."""
-    def calmer(one: str, other: str) -> int:
-        return sum(val_fluctuation(a) < val_fluctuation(b) for a, b in same_seeds(found[one], found[other]))
-
-    n = len(found["aiwq"])
-    counts = (f"The validation loss fluctuates less than with nothing frozen in {calmer('aiwq', 'none')} of {n} seeds "
-              f"under PROFIT, in {calmer('reverse', 'none')} in reverse order and in {calmer('random', 'none')} in "
-              f"random order; under PROFIT less than in reverse order in {calmer('aiwq', 'reverse')}, and less than in "
-              f"random order in {calmer('aiwq', 'random')}. ")
+    n, count = len(found["aiwq"]), functools.partial(calmer, found)
+    counts = (f"The validation loss fluctuates less than with nothing frozen in {count('aiwq', 'none')} of {n} seeds "
+              f"under PROFIT, in {count('reverse', 'none')} in reverse order and in {count('random', 'none')} in "
+              f"random order; under PROFIT less than in reverse order in {count('aiwq', 'reverse')}, and less than in "
+              f"random order in {count('aiwq', 'random')}. ")
     if not profiles.get(profile).conclusive:
         return counts + "At this scale nothing follows."
-    which, better = ("" if calmer("aiwq", other) == n else "do not " for other in ("reverse", "random"))
+    which, better = ("" if count("aiwq", other) == n else "do not " for other in ("reverse", "random"))
     return counts + (f"So these runs {which}show that it matters which layers are frozen, and they {better}show that "
                      "AIWQ chooses them better than chance.")
 
 
 def _mean(run: Run, split: str) -> float:
-    """The mean loss over the epochs of the rounds in which PROFIT freezes layers, without the value before them."""
-    curve = freezing_curve(run, split)
-    return curve.iloc[int(split == "val"):].mean()
+    """Average the loss over the epochs of the rounds in which PROFIT freezes layers, without the value before them."""
+    return freezing_curve(run, split).iloc[int(split == "val"):].mean()

@@ -31,34 +31,30 @@ FOLDER, SHIPPED = ROOT / "notebooks", ROOT / "figures" / "recorded"
 
 
 def names() -> list[str]:
-    """All notebooks, without the suffix."""
+    """List all notebooks, without the suffix."""
     return sorted(p.stem for p in FOLDER.glob("*.ipynb"))
 
 
 def path(name: str) -> Path:
-    """The file of a notebook; InputError if there is none of that name."""
+    """Find the file of a notebook; InputError if there is none of that name."""
     if name not in names():
         raise InputError(f"no notebook {name!r}: choose from {', '.join(names())}")
     return FOLDER / f"{name}.ipynb"
 
 
 def of_figure(figure: str) -> str:
-    """The notebook that a figure is named after."""
+    """Find the notebook that a figure is named after."""
     return max((name for name in names() if figure.startswith(name)), key=len)
 
 
-def parameters(name: str) -> dict[str, dict]:
-    """{parameter: {"type", "default", "help"}} from the notebook's parameters cell."""
+def parameters(name: str) -> dict[str, dict[str, str]]:
+    """Read the notebook's parameters cell: {parameter: {"default", "help", ...}}, as papermill has it."""
     with contextlib.redirect_stdout(io.StringIO()):
-        found = papermill.inspect_notebook(str(path(name)))
-    return {k: {"type": v["inferred_type_name"], "default": v["default"], "help": v["help"]} for k, v in found.items()}
+        return papermill.inspect_notebook(str(path(name)))
 
 
 def check(name: str, given: dict) -> dict:
-    """``given`` with text from a command line turned into the parameters' types.
-
-    InputError names a parameter that the notebook doesn't have, and one whose value it cannot have.
-    """
+    """Read parameters as :func:`paperlib.claims.parameters.read` does; InputError if there is no such notebook."""
     path(name)
     return declared.read(name, given)
 
@@ -117,31 +113,30 @@ def make_figure(name: str, profile: str, given: dict) -> list[Path]:
 
 
 def _write_index() -> None:
-    """figures/README.md: every recorded figure, with the notebook and the command that make it and what it took.
+    """Write figures/README.md: every recorded figure, with the notebook and the command that make it and what it took.
 
     One process at a time, so that the last of several lists what all of them drew."""
     with FileLock(SHIPPED.parent / ".lock"):
-        _list_figures(SHIPPED.parent)
+        with atomic(SHIPPED.parent / "README.md") as temp:
+            temp.write_text(_index(), encoding="utf-8")
 
 
-def _list_figures(folder: Path) -> None:
+def _index() -> str:
     lines = ["# Figures", "", "Made by `make figures PROFILE=recorded`; this page too. Training times "
              "count what several runs share in each of them.", "",
              "| figure | picture | notebook | command | scale and training time |", "|---|---|---|---|---|"]
-    for file in sorted((folder / "recorded").glob("*.json")):
-        facts, figure = json.loads(file.read_text(encoding="utf-8")), file.stem
-        item = of_figure(figure)
+    for file in sorted(SHIPPED.glob("*.json")):
+        facts, figure, item = json.loads(file.read_text(encoding="utf-8")), file.stem, of_figure(file.stem)
         alt = facts["alt"].replace("|", "/").replace("[", "(").replace("]", ")")
         seconds = sum(run["seconds"] for run in facts["runs"])
         minutes = f"; {seconds / 60:.0f} minutes of training" if seconds else ""
         lines.append(f"| {figure} | ![{alt}](recorded/{figure}.png) | [notebook](../notebooks/{item}.ipynb) | "
                      f"`make figures/{item}` | {facts['caption']}{minutes} |")
-    with atomic(folder / "README.md") as temp:
-        temp.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
 
 
 def stamp(notebook: nbformat.NotebookNode) -> str:
-    """A hash over the notebook's code cells and the library: outputs under another stamp may be out of date."""
+    """Hash the notebook's code cells and the library: outputs under another stamp may be out of date."""
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     return hashlib.sha256(json.dumps([library_version(), sources]).encode()).hexdigest()[:16]
 
@@ -153,15 +148,11 @@ def refresh(name: str) -> None:
     demand_unchanged(code_hash.whole)
     notebook.metadata = {k: v for k, v in notebook.metadata.items() if k in ("kernelspec", "language_info")}
     notebook.metadata["language_info"] = {"name": "python"}
-    cells = []
+    notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
     for cell in notebook.cells:
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            continue
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-        cells.append(cell)
-    notebook.cells = cells
     notebook.metadata["paperlib"] = {"executed_with": stamp(notebook)}
     with atomic(path(name)) as temp:
         nbformat.write(notebook, temp)

@@ -9,7 +9,7 @@ from ..runs.outcomes import NOT_RECORDED
 from ..runs.seeds import same_seeds, shared_seeds
 from .verdict import Verdict, at_scale
 
-WHERE = "PROFIT, supplement, section 2 and Fig. 2"
+WHERE, EXTENSION = "PROFIT, supplement, section 2 and Fig. 2", "an extension, not in the paper"
 
 
 def verdicts(found: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
@@ -20,25 +20,17 @@ def verdicts(found: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
 
 def verdicts_on_others(duq: Sequence[Run], others: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
     """Judge the same against other methods, {method: runs}: an extension, which the scoreboard leaves out."""
-    return at_scale(profile, [duq_ends_lower_than(duq, runs) for runs in others.values()])
+    return at_scale(profile, [duq_ends_lower(*zip(*shared_seeds(duq, runs)), runs[0].recipe.label, EXTENSION)
+                              for runs in others.values()])
 
 
-def duq_ends_lower(duq: Sequence[Run], pact: Sequence[Run]) -> Verdict:
+def duq_ends_lower(duq: Sequence[Run], other: Sequence[Run], name: str = "PACT", where: str = WHERE) -> Verdict:
     """Supplement section 2: at the end, DuQ with negative padding has lower loss than PACT, for activation and for
     weight quantization, in training and validation alike.  ``difference`` is DuQ minus PACT after the last epoch."""
-    return Verdict.of("DuQ with negative padding ends with lower training and validation loss than PACT, for "
-                      "activations and for weights", WHERE, _end_differences(duq, pact),
-                      lambda difference: difference < 0)
-
-
-def duq_ends_lower_than(duq: Sequence[Run], other: Sequence[Run]) -> Verdict:
-    """An extension, which the paper does not show: the same with another method in PACT's place, for the seeds that
-    both have."""
-    label = other[0].recipe.label if other else "none"
-    return Verdict.of(f"DuQ with negative padding ends with lower training and validation loss than {label}, for "
-                      "activations and for weights", "an extension, not in the paper",
-                      _end_differences(*zip(*shared_seeds(duq, other))),
-                      lambda difference: difference < 0)
+    rows = [(f"{split} loss, {phase}", (d, o), d.values(phase, split).iloc[-1] - o.values(phase, split).iloc[-1])
+            for phase in ("activations", "weights") for split in ("train", "val") for d, o in same_seeds(duq, other)]
+    return Verdict.of(f"DuQ with negative padding ends with lower training and validation loss than {name}, for "
+                      "activations and for weights", where, rows, lambda difference: difference < 0)
 
 
 def duq_starts_higher(duq: Sequence[Run], pact: Sequence[Run]) -> Verdict:
@@ -55,7 +47,7 @@ def duq_starts_higher(duq: Sequence[Run], pact: Sequence[Run]) -> Verdict:
 
 
 def beside_guessing(runs: Sequence[Run]) -> str:
-    """What a method's validation loss is at the end, mean over seeds, as a share of the loss of guessing."""
+    """Tell what a method's validation loss is at the end, mean over seeds, as a share of the loss of guessing."""
     if runs[0].absent:
         return f"{runs[0].recipe.label}: {NOT_RECORDED}."
     recipe, loss = runs[0].recipe, sum(run.values("weights", "val").iloc[-1] for run in runs) / len(runs)
@@ -63,10 +55,3 @@ def beside_guessing(runs: Sequence[Run]) -> str:
     return (f"{recipe.label}: the validation loss ends at {loss:.2f}, {loss / guess:.0%} of what guessing among "
             f"{recipe.num_classes} classes gives ({guess:.2f}). Its quantizers learn at "
             f"{recipe.phases[-1].quantizer_lr:g} times the weights' rate.")
-
-
-def _end_differences(duq: Sequence[Run], other: Sequence[Run]) -> list[tuple[str, int, float]]:
-    """(comparison, seed, DuQ's loss minus the other's after the last epoch of the stage)."""
-    return [(f"{split} loss, {phase}", (d, o),
-             d.values(phase, split).iloc[-1] - o.values(phase, split).iloc[-1])
-            for phase in ("activations", "weights") for split in ("train", "val") for d, o in same_seeds(duq, other)]

@@ -15,7 +15,7 @@ from ..runs import recorded, tables
 from ..runs.loading import resolve, splits
 from ..runs.phase_store import StoredPhase
 from ..runs.rates import Rates
-from . import contents, gpu_experiments
+from . import contents
 
 STATES = ("recorded", "trained", "begun", "to do")
 
@@ -88,12 +88,6 @@ def tasks(profile: str = "recorded", names: Iterable[str] = (), seeds: int = 0) 
             task.tables += [look for look in looks if look not in task.tables]
             task.packed |= contents.NOTEBOOKS[item].packed
     return sorted(found.values(), key=lambda task: task.recipe.seed)
-
-
-def of_gpu(wanted: Sequence[gpu_experiments.Wanted], changes: dict) -> list[Task]:
-    """Runs for a GPU as tasks, in their order; ``changes``: how they are computed (selftest.Choice), with one thread of
-    the CPU each, since several train side by side."""
-    return [Task(dataclasses.replace(w.recipe, threads=1, **changes), [w.why], packed=w.packed) for w in wanted]
 
 
 def status(tasks: Sequence[Task]) -> pd.DataFrame:

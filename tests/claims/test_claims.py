@@ -13,7 +13,7 @@ from paperlib.claims import (
     NOT_TESTABLE,
     REPRODUCED,
 )
-from paperlib.claims.pact_vs_duq import beside_guessing, duq_ends_lower, duq_ends_lower_than, duq_starts_higher
+from paperlib.claims.pact_vs_duq import beside_guessing, duq_ends_lower, duq_starts_higher, verdicts_on_others
 from paperlib.claims.verdict import at_scale
 from paperlib.data import cifar10_images
 from paperlib.errors import InputError
@@ -84,7 +84,7 @@ def test_one_stage_that_disagrees_is_enough(stage, loss):
 
 @pytest.mark.parametrize("values, verdict", [((2, 2, 2, 2), REPRODUCED), ((2, 2, 2, 1), NOT_REPRODUCED)])
 def test_another_method_in_the_place_of_pact_is_no_claim_of_the_paper(values, verdict):
-    found = duq_ends_lower_than([ends("duq", 1, 1, 1, 1)], [ends("lsq", *values)])
+    [found] = verdicts_on_others([ends("duq", 1, 1, 1, 1)], {"lsq": [ends("lsq", *values)]}, "laptop")
     assert found.verdict == verdict and "than LSQ," in found.claim and "not in the paper" in found.where
     assert found.differences.difference.tolist() == [1 - value for value in values]
 

@@ -13,10 +13,10 @@ from paperlib.system import paths
 
 
 def test_every_run_is_named_once_and_comparisons_stand_together():
-    wanted = gpu_experiments.wanted()
+    wanted = gpu_experiments.tasks()
     identities = [repr(w.recipe.identity()) for w in wanted]
     assert len(set(identities)) == len(identities) > 100
-    assert [w.why for w in wanted[:21]] == ["QIL, Table 1, at full width"] * 21
+    assert [w.items for w in wanted[:21]] == [["QIL, Table 1, at full width"]] * 21
     assert {w.recipe.seed for w in wanted[:7]} == {0}
     assert {w.recipe.width for w in wanted} == {1.0}
     first = [w.recipe for w in wanted[:7]]
@@ -24,7 +24,7 @@ def test_every_run_is_named_once_and_comparisons_stand_together():
 
 
 def test_a_way_of_computing_is_part_of_the_run():
-    plain, fast = (recording.of_gpu(gpu_experiments.wanted()[:1], changes)[0].recipe
+    plain, fast = (gpu_experiments.tasks(**changes)[0].recipe
                    for changes in ({}, {"precision": "bfloat16", "compiled": "reduce-overhead"}))
     assert plain.threads == fast.threads == 1
     assert (fast.precision, fast.compiled) == ("bfloat16", "reduce-overhead")
@@ -40,7 +40,7 @@ class Trained:
 
 
 def test_rates_are_learned_and_guessed_by_what_is_computed():
-    recipe = gpu_experiments.wanted()[0].recipe
+    recipe = gpu_experiments.tasks()[0].recipe
     phase, other = recipe.phases[:2]
     images = 50_000
     learned = rates.Rates((Kind("vgg7", 1.0, 32, False, False, False), 1000.0))
@@ -48,7 +48,7 @@ def test_rates_are_learned_and_guessed_by_what_is_computed():
     learned.learn(Trained(recipe, phase, 5000.0))
     assert learned.seconds(recipe, phase, images) == pytest.approx(phase.epochs * 10)
     assert learned.seconds(recipe, other, images) == pytest.approx(other.epochs * 10)      # as many products
-    photographs, begun = gpu_experiments.wanted()[-1].recipe, rates.Rates((selftest.KIND, 5000.0))
+    photographs, begun = gpu_experiments.tasks()[-1].recipe, rates.Rates((selftest.KIND, 5000.0))
     fine = photographs.phases[1]
     assert begun.seconds(photographs, fine, 1000) > 50 * fine.epochs * 1000 / 5000     # far more products an image
 
@@ -56,7 +56,7 @@ def test_rates_are_learned_and_guessed_by_what_is_computed():
 def test_what_does_not_fit_is_left_out_with_what_goes_on_from_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(paths, "recorded_dir", lambda: tmp_path / "recorded")
-    tasks = recording.of_gpu(gpu_experiments.small(), {})
+    tasks = gpu_experiments.trial()
     slow = rates.Rates((selftest.KIND, 0.001))
     recording.work(tasks, minutes=1, workers=2, rates=slow)
     assert capsys.readouterr().err.count("left out, for want of time") == 2       # two beginnings of three runs

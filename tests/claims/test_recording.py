@@ -9,8 +9,8 @@ import pytest
 from paperlib import runs
 from paperlib.claims import contents, recording
 from paperlib.errors import InputError
-from paperlib.recipes import weights_alone
-from paperlib.runs import parallel, tables
+from paperlib.recipes import Recipe, weights_alone
+from paperlib.runs import obtaining, parallel, tables
 from paperlib.system import paths
 
 SMOKE = "smoke"
@@ -94,7 +94,7 @@ def test_what_is_recorded_is_repeated_by_its_own_recipe(grid, own_shelf_and_stor
     [file] = (own_shelf_and_store / "recorded").glob("*/run.json")
     before = (file.parent / "history.csv").read_bytes()
     told = json.loads(file.read_text(encoding="utf-8"))
-    recipe = runs.Recipe.from_dict({"label": told["label"], **told["recipe"]})
+    recipe = Recipe.from_dict({"label": told["label"], **told["recipe"]})
     for link in task.links:
         (link.folder / "final.pt").unlink()
     assert runs.obtain(recipe).record() == file.parent
@@ -135,14 +135,14 @@ def test_data_that_cannot_be_had_are_asked_for_once_and_never_by_the_status(grid
 
 @pytest.mark.slow
 def test_what_fails_leaves_the_others_alone(grid, monkeypatch, one_thread):
-    tasks, heard, obtain = recording.tasks(SMOKE, ["two"], seeds=2), [], runs.obtain
+    tasks, heard, train = recording.tasks(SMOKE, ["two"], seeds=2), [], obtaining.train
 
-    def fails_at_4_bits(recipe, **options):
-        if recipe.phases[-1].scheme.w_bits == 4:
-            raise InputError(f"seed {recipe.seed} went wrong")
-        return obtain(recipe, **options)
+    def fails_at_4_bits(chain):
+        if chain[-1].phase.scheme.w_bits == 4:
+            raise InputError(f"seed {chain[-1].recipe.seed} went wrong")
+        train(chain)
 
-    monkeypatch.setattr(runs, "obtain", fails_at_4_bits)
+    monkeypatch.setattr(obtaining, "train", fails_at_4_bits)
     with pytest.raises(InputError, match="seed 0 went wrong\nseed 1 went wrong"):
         recording.work(tasks, workers=1, say=heard.append)
     assert told(tasks)["all runs"] == {"recorded": 2, "to do": 2, "epochs left": 2} and len(heard) == 2
@@ -151,15 +151,15 @@ def test_what_fails_leaves_the_others_alone(grid, monkeypatch, one_thread):
 
 @pytest.mark.slow
 def test_a_run_is_recorded_as_soon_as_it_is_whole(grid, monkeypatch, one_thread):
-    tasks, obtain = recording.tasks(SMOKE, ["two"], seeds=1), runs.obtain
+    tasks, train = recording.tasks(SMOKE, ["two"], seeds=1), obtaining.train
 
-    def breaks_off_at_3_bits(recipe, **options):
-        if recipe.phases[-1].scheme.w_bits == 3:
+    def breaks_off_at_3_bits(chain):
+        if chain[-1].phase.scheme.w_bits == 3:
             assert told(tasks)["all runs"]["recorded"] == 1
             raise KeyboardInterrupt
-        return obtain(recipe, **options)
+        train(chain)
 
-    monkeypatch.setattr(runs, "obtain", breaks_off_at_3_bits)
+    monkeypatch.setattr(obtaining, "train", breaks_off_at_3_bits)
     with pytest.raises(KeyboardInterrupt):
         recording.work(tasks, workers=1, say=lambda text: None)
     assert len(pd.read_csv(paths.recorded_dir() / "index.csv")) == 1
