@@ -41,7 +41,8 @@ def figure(source: Path, name: str) -> str:
 @picture
 def one_weight() -> tuple[Figure, str]:
     stairs, jumps = staircases((8, 4, 2)), one_weight_table((8, 4, 2))
-    return plots.one_weight(stairs, jumps), plots.describe_one_weight(stairs, jumps)
+    drawn = plots.aiwq.draw_one_weight(stairs, jumps)
+    return drawn, drawn.alt
 
 
 @picture

@@ -28,7 +28,8 @@ def scheme(a_bits: int, w_bits: int, exceptions: bool = True) -> Scheme:
 def total(net: nn.Module, input_size: int) -> tuple[float, float]:
     """(10^9 bit operations for one image, 10^6 bytes of weights).
 
-    The operations are those of :func:`paperlib.models.cost.table` and w more for each weight of w bits, which is read once.
+    The operations are those of :func:`paperlib.models.cost.table` and w more for each weight of w bits, which is read
+    once.
     """
     return _sums(cost.table(net, input_size))
 

@@ -1,5 +1,7 @@
-"""Ranges of weights with batch norms kept and folded into them (PROFIT, supplement section 5), for ``run.find``."""
+"""PROFIT, supplement section 5: ranges of weights with batch norms kept and folded, and accuracy with both."""
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ KEPT, FOLDED = "batch norm kept", "folded"
 
 
 def name_of(cell: tuple[int, bool, bool]) -> str:
-    """(bits, folded, per channel) in words: "4 bits, folded, per tensor"."""
+    """Write (bits, folded, per channel) in words: "4 bits, folded, per tensor"."""
     bits, folded, per_channel = cell
     name = f"{'float' if bits == 32 else f'{bits} bits'}, {FOLDED if folded else KEPT}"
     return name if bits == 32 else f"{name}, per {'channel' if per_channel else 'tensor'}"
@@ -22,12 +24,12 @@ def name_of(cell: tuple[int, bool, bool]) -> str:
 
 @named("weight_ranges")
 def weight_ranges(run: Run) -> pd.DataFrame:
-    """:func:`ranges` of the run's float network."""
+    """Tabulate :func:`ranges` of the run's float network."""
     return ranges(run.model("float"))
 
 
 def ranges(net: nn.Module) -> pd.DataFrame:
-    """The weights of each convolution that ``models.fold`` changes, before and after; two rows a layer.
+    """Tabulate the weights of each convolution that ``models.fold`` changes, before and after; two rows a layer.
 
     Columns: layer; kind; weights ("batch norm kept" or "folded"); range (max|w|); relative (max|w| / median|w|: how
     far a grid for all weights reaches beyond the usual one); channels (largest / median of the output channels' own
@@ -53,3 +55,53 @@ def _range(weight: Tensor) -> dict[str, float]:
     tops, top = size.amax(1), size.max()
     return {"range": float(top), "relative": float(top / size.median()), "channels": float(top / tops.median()),
             "zeroed": float((tops < top / 14).float().mean())}
+
+
+def part(kind: str) -> str:
+    """Sort a kind of layer into "depthwise", "1x1" or "first"."""
+    return kind if kind == "depthwise" else "1x1" if kind in ("expand", "project") else "first"
+
+
+def summary(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Sum up :func:`ranges` {network: table}, a row per network and :func:`part`: medians over its layers (of
+    ``zeroed``: means), batch norm kept and folded."""
+    rows = []
+    for network, table in tables.items():
+        parts = table.kind.map(part)
+        for name in ("depthwise", "1x1", "first"):
+            mine = table[parts == name]
+            if mine.empty:
+                continue
+            row = {"network": network, "layers": name, "number": mine.layer.nunique()}
+            for measure, title in (("range", "max|w|"), ("relative", "max/median"), ("channels", "channels"),
+                                   ("zeroed", "channels rounded to 0")):
+                for weights, short in ((KEPT, "kept"), (FOLDED, "folded")):
+                    values = mine[mine.weights == weights][measure]
+                    row[f"{title}, {short}"] = values.mean() if measure == "zeroed" else values.median()
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def accuracies(cells: Mapping[tuple[int, bool, bool], Sequence[Run]]) -> pd.DataFrame:
+    """Tabulate validation accuracy (%), a row for each cell and seed: just quantized (before), after training (after),
+    and of the float network that the run began with (float); training loss at the end (train_loss)."""
+    rows = []
+    for (bits, folded, channel), runs in cells.items():
+        for run in runs:
+            accuracy = run.values("weights", "val", "accuracy")
+            rows.append({"cell": name_of((bits, folded, channel)), "bits": bits, "folded": folded,
+                         "per_channel": channel, "seed": run.recipe.seed, "float": run.accuracy("float"),
+                         "before": accuracy.loc[0], "after": accuracy.iloc[-1],
+                         "train_loss": run.values("weights", "train").iloc[-1]})
+    return pd.DataFrame(rows)
+
+
+def in_words(table: pd.DataFrame) -> str:
+    """Say in Markdown what folding costs at each bit-width; ``table``: :func:`accuracies`."""
+    after = table.groupby(["bits", "per_channel", "folded"]).after.mean().unstack()
+    lines = []
+    for (bits, channel), row in after.sort_index(ascending=[False, True]).iterrows():
+        weights = "Float weights" if bits == 32 else f"{bits} bits per {'channel' if channel else 'tensor'}"
+        lines.append(f"* {weights}: {row[False]:.1f} % with batch norms kept, {row[True]:.1f} % folded, a difference "
+                     f"of {row[True] - row[False]:+.1f}.")
+    return "\n".join(lines)

@@ -4,8 +4,9 @@ The functions of a run make tables of its networks, for ``run.find``; inputs are
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -22,13 +23,15 @@ from .quantization_error import percentile
 
 BINS = 48           # of a histogram, from -3/8 to the 99.9th percentile
 SAMPLE = 2**18      # how many values of a layer, drawn at random, grids are fitted to
-# how to lay the levels of an even grid, whatever its step: a quantizer and its options
+# how to lay the levels of an even grid, whatever its step: a quantizer and its options, and what it is called
 GRIDS = {"from -3/8": ("duq", {"floor": HARDSWISH_MIN}), "from 0": ("pact", {}),
          "half below 0": ("lsq", {"signed": True})}
+GRID_NAMES = {"from -3/8": "16 levels from -3/8 (DuQ's)", "from 0": "16 levels from 0 (PACT's, LSQ's)",
+              "half below 0": "8 levels below 0 (LSQ's, signed)"}
 
 
-def layers(net: nn.Module) -> dict[str, str]:
-    """{name: kind} of the layers whose input comes out of h-swish, in order of their first call.
+def layers_behind(net: nn.Module) -> dict[str, str]:
+    """Return {name: kind} of the layers whose input comes out of h-swish, in order of their first call.
 
     The greatest known lower bound of such an input is -3/8: between h-swish and the layer there is nothing, an average
     pool or the product with squeeze-and-excite's gate.  Layers inside squeeze-and-excite, with 8 bits, are left out.
@@ -41,7 +44,7 @@ def layers(net: nn.Module) -> dict[str, str]:
 
 @named("hswish_histograms")
 def hswish_histograms(run: Run) -> pd.DataFrame:
-    """The input of each such layer of the last network: columns layer, left (edge of a bin), share (of values).
+    """Tabulate the input of each such layer of the last network: layer, left (edge of a bin), share (of values).
 
     Bins are equally wide; what lies beyond the last one, a thousandth, is left out.
     """
@@ -56,7 +59,7 @@ def hswish_histograms(run: Run) -> pd.DataFrame:
 
 @named("hswish_levels")
 def hswish_levels(run: Run) -> pd.DataFrame:
-    """The trained levels of each such layer's input quantizer: columns layer, level, before, share.
+    """Tabulate the trained levels of each such layer's input quantizer: columns layer, level, before, share.
 
     ``before``: where the level lies before DuQ's second scale, among the values that are rounded to it (for the other
     methods ``level`` itself).  ``share``: of the values, on it.
@@ -74,7 +77,7 @@ def hswish_levels(run: Run) -> pd.DataFrame:
 
 @named("hswish_layers")
 def hswish_layers(run: Run) -> pd.DataFrame:
-    """What reaches each such layer of the last network and what its quantizer makes of it, one row each.
+    """Tabulate what reaches each such layer of the last network and what its quantizer makes of it, one row each.
 
     Columns: layer; kind; pads (whether the layer pads its input); reach (from -3/8 to the 99th percentile);
     feature_maps (the largest reach of a channel divided by the smallest); below (share of values under 0); error (mean
@@ -95,7 +98,7 @@ def hswish_layers(run: Run) -> pd.DataFrame:
 
 @named("hswish_grids")
 def hswish_grids(run: Run) -> pd.DataFrame:
-    """Even grids on the float network's own values, each with the step that has the least squared error.
+    """Fit even grids to the float network's own values, each with the step that has the least squared error.
 
     Columns: layer; grid (GRIDS); levels; below (levels under 0); used, used_below (those that values fall on); error as
     in :func:`hswish_layers`; error_below (the part of it that values under 0 cause).  What differs here is the grid
@@ -119,15 +122,76 @@ def hswish_grids(run: Run) -> pd.DataFrame:
 
 
 def shares(q: Quantizer, x: Tensor) -> Tensor:
-    """The share of the values of ``x`` on each of the quantizer's levels, (levels,)."""
+    """Return the share of the values of ``x`` on each of the quantizer's levels, (levels,)."""
     codes = q.encode(x).flatten().long() - q.grid.code_min
     return torch.bincount(codes, minlength=q.grid.n_levels) / x.numel()
 
 
 def _collect(run: Run, net: nn.Module, look: Callable[[str, nn.Module, Tensor], Iterable[dict]]) -> pd.DataFrame:
     """The rows that ``look(name, layer, input)`` gives for each layer behind an h-swish, in their order."""
-    names = layers(net)
+    names = layers_behind(net)
     inputs = capture_inputs(net, first_test_images(run, net), names)
     with torch.no_grad():
         return pd.DataFrame([{"layer": name, **row} for name in names
                              for row in look(name, net.get_submodule(name), inputs[name])])
+
+
+# -- summaries of these tables --------------------------------------------------------------------------------------
+def short_name(layer: str, kind: str) -> str:
+    """Shorten "features.7.block.1.0", "depthwise" to "7 depthwise", and "classifier.0" to "classifier 0"."""
+    parts = layer.split(".")
+    return f"{parts[1]} {kind}" if parts[0] == "features" else " ".join(parts)
+
+
+def grid_summary(grids: pd.DataFrame) -> pd.DataFrame:
+    """Sum up :func:`hswish_grids`, a row per grid: its levels, how many are used, and what it costs over all layers."""
+    best = grids.loc[grids.groupby("layer").error.idxmin()].grid.value_counts()
+    rows = []
+    for grid, mine in grids.groupby("grid", sort=False):
+        rows.append({"grid": GRID_NAMES[grid], "levels": mine.levels.iloc[0], "levels used, mean": mine.used.mean(),
+                     "below 0, mean": mine.below.mean(), "of these used, mean": mine.used_below.mean(),
+                     "error, median": mine.error.median(),
+                     "part of it from below 0": mine.error_below.sum() / mine.error.sum(),
+                     "layers where it is best": int(best.get(grid, 0))})
+    return pd.DataFrame(rows)
+
+
+def method_summary(layers: Mapping[str, pd.DataFrame], levels: Mapping[str, pd.DataFrame],
+                   losses: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+    """Sum up each method's trained levels, what they cost over all layers, and its validation loss, a row each."""
+    rows = []
+    for method, table in layers.items():
+        per_layer = levels[method].groupby("layer")
+        rows.append({"method": method, "levels below 0, mean": per_layer["level"].apply(lambda v: (v < 0).sum()).mean(),
+                     "levels used, mean": per_layer["share"].apply(lambda s: (s > 0).sum()).mean(),
+                     "error, median": table.error.median(), "after best scale, median": table.residual.median(),
+                     "validation loss": float(np.mean(losses[method]))})
+    return pd.DataFrame(rows)
+
+
+def padding(layers: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
+    """Tabulate for layers that pad what comes out of h-swish their lowest level, and how far 0 is from the next level.
+
+    Distances are in steps: 0 where 0 is a level, 1/2 at most unless it lies beyond the grid.
+    """
+    rows = []
+    for row in layers[layers.pads].itertuples():
+        mine = np.sort(levels[levels.layer == row.layer].level)
+        step = mine[1] - mine[0]
+        rows.append({"layer": short_name(row.layer, row.kind), "lowest level": mine[0], "step": step,
+                     "from 0 to the next level (steps)": np.abs(mine).min() / step,
+                     "from the lowest level to 0 (steps)": -mine[0] / step})
+    return pd.DataFrame(rows)
+
+
+def in_words(layers: pd.DataFrame, levels: pd.DataFrame) -> str:
+    """Say in Markdown what the trained levels show beyond the paper's sentences."""
+    mine = levels.groupby("layer")
+    empty = [short_name(row.layer, row.kind) for row in layers.itertuples()
+             if mine.get_group(row.layer).sort_values("level").share.iloc[0] == 0]
+    stretch = (mine["level"].max() - HARDSWISH_MIN) / (mine["before"].max() - HARDSWISH_MIN)
+    lowest = f" ({', '.join(empty)})" if empty else ""
+    return (f"* In {len(empty)} of {len(layers)} layers{lowest} no value falls on DuQ's lowest level, -3/8.\n"
+            f"* DuQ's second scale multiplies the levels' distance from -3/8 by {stretch.min():.2f} to "
+            f"{stretch.max():.2f}. The error against the input as it was has a median of {layers.error.median():.3f} "
+            f"of its variance; after the best scale and offset {layers.residual.median():.3f} are left.")

@@ -32,8 +32,11 @@ def capture_inputs(net: nn.Module, images: Tensor, names: Iterable[str]) -> dict
     ``net`` is in evaluation mode afterwards; the inputs carry no gradient.
     """
     inputs = {}
-    hooks = [net.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: inputs.update({name: args[0]}))
-             for name in names]
+
+    def watch(name):
+        return net.get_submodule(name).register_forward_pre_hook(lambda _, args: inputs.update({name: args[0]}))
+
+    hooks = [watch(name) for name in names]
     try:
         net.eval()(images)
     finally:

@@ -153,11 +153,27 @@ def activation_derivatives(x: Tensor, c: Number, d: Number, bits: int, *, printe
             for name, value in inside.items()}
 
 
+MAPPED = {"weight": mapped_weights, "activation": mapped_activations}
+ROUNDED = {"weight": rounded_weights, "activation": rounded_activations}
 SURROGATES = {"weight": weight_surrogate, "activation": activation_surrogate}
 DERIVATIVES = {"weight": weight_derivatives, "activation": activation_derivatives}
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------
+def curves(c: float, d: float, w_bits: int, a_bits: int, points: int = 1201) -> pd.DataFrame:
+    """Tabulate what Fig. 2 and 3 draw, for weights of ``w_bits`` and of 2, activations of ``a_bits`` and of 1.
+
+    Columns role; bits; input; staircase (forward); mapping (forward, before the floor); surrogate (backward).
+    """
+    reach, tables = 1.25 * (c + d), []
+    for role, widths in (("weight", (w_bits, 2)), ("activation", (a_bits, 1))):
+        x = torch.linspace(-reach if role == "weight" else 0.0, reach, points, dtype=torch.float64)
+        tables += [pd.DataFrame({"role": role, "bits": bits, "input": x, "staircase": ROUNDED[role](x, c, d, bits),
+                                 "mapping": MAPPED[role](x, c, d, bits),
+                                 "surrogate": SURROGATES[role](x, c, d, bits)}) for bits in dict.fromkeys(widths)]
+    return pd.concat(tables, ignore_index=True)
+
+
 def gradient_check(role: str, *, c: float = 0.5, d: float = 0.4, bits: int = 3, points: int = 241,
                    h: float = 1e-6) -> pd.DataFrame:
     """Each derivative of the surrogate three times, at inputs over the interval and beyond it, in float64.

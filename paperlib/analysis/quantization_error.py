@@ -95,8 +95,8 @@ def of_output(layer: nn.Module, x: Tensor, q: Quantizer, weight: Tensor | None =
 @torch.no_grad()
 def scan_output(layer: nn.Module, x: Tensor, q: Quantizer, tops: Iterable[float]) -> pd.DataFrame:
     """:func:`of_output` for each greatest level of ``tops``: columns bits, range, error."""
-    return pd.DataFrame([{"bits": q.bits, "range": float(top), "error": of_output(layer, x, set_max_level(q, top)).item()}
-                         for top in tops])
+    rows = [(q.bits, float(top), of_output(layer, x, set_max_level(q, top)).item()) for top in tops]
+    return pd.DataFrame(rows, columns=["bits", "range", "error"])
 
 
 @torch.no_grad()

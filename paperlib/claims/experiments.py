@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from .. import runs
+from ..analysis.qil_tables import DISTILLATION, TABLE1_BITS
 from ..recipes import Recipe, activations_then_weights, profiles, profit, qil, vgg7, weights_alone
 from ..recipes.qil import OTHERS
 from ..system import kinds
@@ -160,11 +161,7 @@ def folding_float_photographs() -> Wanted:
 def qil_table1(profile: str, seeds: int = 0) -> Wanted:
     """QIL, Table 1: VGG-7 on CIFAR-10.  {(bits of weights, of activations, lambda): runs}"""
     return {(w, a, share): _for_each_seed(qil, "vgg7", profile=profile, seeds=seeds, w_bits=w, a_bits=a,
-                                          distillation=share) for share in DISTILLATION for w, a in QIL_BITS}
-
-
-QIL_BITS = ((2, 1), (3, 1), (2, 2), (3, 3), (4, 4), (5, 5), (8, 8))     # of weights and activations
-DISTILLATION = (0.0, 0.5, 1.0)
+                                          distillation=share) for share in DISTILLATION for w, a in TABLE1_BITS}
 
 
 def qil_table2(profile: str, seeds: int = 0) -> Wanted:

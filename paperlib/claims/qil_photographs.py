@@ -3,38 +3,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
-
+from ..analysis.qil_photographs import NETWORKS
 from ..runs import Run
 from ..runs.seeds import shared_seeds
 from . import published
 from .verdict import Verdict, at_scale
 
 WHERE = "QIL, section 4.2 and Table 3"
-NETWORKS = {"resnet18": "ResNet-18", "alexnet": "AlexNet"}
 Found = Mapping[str, Mapping[tuple[int, float], Sequence[Run]]]      # network -> (bits, lambda) -> runs
-COLUMNS = ["network", "bits", "distillation", "accuracy"]       # bits of weights and activations; 32: float
 
 
 def verdicts(found: Found, profile: str) -> list[Verdict]:
     """Judge the runs of :func:`paperlib.claims.experiments.qil_photographs`."""
     return at_scale(profile, [few_bits_keep_full_accuracy(found), two_bits_cost_most(found),
                               distillation_does_not_help(found)])
-
-
-def photographs_by_bits(found: Found) -> pd.DataFrame:
-    """Tabulate the validation accuracy (%) at the end of these runs, one seed each, and of the float networks that they
-    began with (bits 32, distillation 0).  Columns COLUMNS, epochs (trained until then), outcome (Run.outcome)."""
-    rows = []
-    for model, cells in found.items():
-        for (bits, share), runs in cells.items():
-            for run in runs:
-                phases = run.recipe.phases
-                for b, lam, until in ((32, 0.0, 1), (bits, share, len(phases))):
-                    accuracy = run.accuracy(phases[until - 1].name)
-                    rows.append((NETWORKS[model], b, lam, accuracy, sum(p.epochs for p in phases[:until]),
-                                 run.outcome if b < 32 or run.absent else ""))
-    return pd.DataFrame(rows, columns=[*COLUMNS, "epochs", "outcome"]).drop_duplicates(COLUMNS[:3], ignore_index=True)
 
 
 def allowance() -> float:

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREEN, GREY, ORANGE, STYLE
+from .style import BLUE, GREEN, GREY, ORANGE, STYLE, finish
 
 # column of the table -> what it is called, colour, marker
 BOUNDS = {"shape": ("any weights of this shape", GREY, "v"), "weights": ("these weights, any input", BLUE, "o"),
@@ -15,12 +15,12 @@ LIMIT = 16      # bits of the next smaller type
 
 
 def bits(largest: pd.Series) -> pd.Series:
-    """Bits of a signed integer that holds both signs of these magnitudes, whole numbers."""
+    """Count the bits of a signed integer that holds both signs of these magnitudes, whole numbers."""
     return largest.map(lambda n: int(n).bit_length() + 1)
 
 
-def sum_bits(table: pd.DataFrame) -> Figure:
-    """A column of three markers for each layer, by kind: the bits that its sums may take, by what is known of them.
+def draw(table: pd.DataFrame) -> Figure:
+    """Draw a column of three markers for each layer, by kind: the bits that its sums may take by what is known.
 
     ``table``: columns layer, kind, and shape, weights and images with the largest magnitude of a sum under each
     knowledge.
@@ -40,16 +40,10 @@ def sum_bits(table: pd.DataFrame) -> Figure:
         axes.set(ylabel="bits with the sign", xlim=(-1.5, len(table) + 0.5), xticks=[], yticks=range(4, 25, 4))
         axes.set_xlabel("layers, by kind", labelpad=18)
         figure.legend(loc="outside upper center", ncols=3)
-    return figure
-
-
-def describe_sum_bits(table: pd.DataFrame) -> str:
-    """Alternative text for :func:`sum_bits`."""
-    found = {column: bits(table[column]) for column in BOUNDS}
-    told = "; ".join(f"{label}: {found[column].min()} to {found[column].max()} bits, {_above(table, found[column])}"
-                     for column, (label, *_) in BOUNDS.items())
-    return (f"Three markers for each of {len(table)} layers, by kind: the bits that a sum of products takes, with a "
-            f"line at {LIMIT} bits. {told}.")
+        found = {label: bits(table[column]) for column, (label, *_) in BOUNDS.items()}
+        told = "; ".join(f"{label}: {b.min()} to {b.max()} bits, {_above(table, b)}" for label, b in found.items())
+        return finish(figure, f"Three markers for each of {len(table)} layers, by kind: the bits that a sum of "
+                      f"products takes, with a line at {LIMIT} bits. {told}.")
 
 
 def _above(table: pd.DataFrame, needed: pd.Series) -> str:

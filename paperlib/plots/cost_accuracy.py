@@ -1,8 +1,6 @@
 """PROFIT, supplement Fig. 4: accuracy against bit operations and against model size."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import matplotlib as mpl
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -10,53 +8,18 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from .. import models
-from ..analysis import bit_operations
-from ..claims import published
-from ..runs import Run
-from .accuracy import MARKERS, by_network
-from .style import BLUE, GREY, IMAGES, ORANGE, STYLE
+from .accuracy import MARKERS
+from .style import BLUE, GREY, ORANGE, STYLE, finish
 
-PAPER = "the paper: ImageNet, 224×224"
 SHORT = {"PROFIT": "", "whitepaper QAT (Krishnamoorthi)": "\nwhitepaper", "8-bit MobileNetV3 (Google)": "\nGoogle"}
-COLUMNS = ["data", "network", "method", "ours", "a_bits", "w_bits", "accuracy", "confidence", "seeds", "gbops", "mb"]
 
 
-def paper_points() -> pd.DataFrame:
-    """The points of the paper's figure that have a source: ImageNet top-1 accuracy (%), GBOPs and MB of weights.
+def draw(points: pd.DataFrame, *, footnote: str) -> Figure:
+    """Draw PROFIT's supplement Fig. 4: the paper's points above, ours below, each with axes of its own.
 
-    PROFIT's networks have the two 8-bit exceptions, the others their bits in every layer.
-    """
-    rows = []
-    for table in ("Table 1", "Table 2 / supp Fig.4"):
-        ours = table == "Table 1"
-        found = published.table(paper_id=published.PROFIT, table=table, metric="top1")
-        for row in found[found.w_bits <= 8].itertuples():
-            bits = int(row.a_bits), int(row.w_bits)
-            for model in (m for m, name in bit_operations.NAMES.items() if name == row.model):
-                rows.append((PAPER, row.model, "PROFIT" if ours else row.method, ours, *bits, row.value, row.confidence,
-                             1, *bit_operations.on_imagenet(model, *bits, ours)))
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def our_points(found: Mapping[tuple[str, int], Sequence[Run]]) -> pd.DataFrame:
-    """The same of the runs of :func:`paperlib.claims.experiments.accuracy`: means over seeds, costs of the networks as trained."""
-    rows = []
-    for (model, bits), runs in by_network(found).items():
-        recipe, last = runs[0].recipe, runs[0].recipe.phases[-1]
-        net = models.build(model, num_classes=recipe.num_classes, width=recipe.width, input_size=recipe.input_size)
-        values = [run.values(last.name, "val", "accuracy").iloc[-1] for run in runs]
-        here = f"here: {IMAGES[recipe.data]}, {recipe.input_size}×{recipe.input_size}"
-        rows.append((here, bit_operations.NAMES[model], "PROFIT", True, bits, bits, sum(values) / len(values), "measured",
-                     len(values), *bit_operations.total(models.quantize(net, last.scheme), recipe.input_size)))
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def cost_accuracy(points: pd.DataFrame, *, footnote: str) -> Figure:
-    """PROFIT, supplement Fig. 4: the paper's points above, ours below, each with axes of its own.
-
-    ``points``: :func:`paper_points` and :func:`our_points` under each other.  Left against bit operations, right
-    against the size of the weights; labels are bits of (activations, weights).  Hollow: unverified.
+    ``points``: those of :func:`paperlib.claims.paper_tables.cost_points` and :func:`paperlib.analysis.accuracy.points`
+    under each other.  Left against bit operations, right against the size of the weights; labels are bits of
+    (activations, weights).  Hollow: unverified.
     """
     with mpl.rc_context(STYLE):
         figure = plt.figure(figsize=(11, 10))
@@ -70,7 +33,15 @@ def cost_accuracy(points: pd.DataFrame, *, footnote: str) -> Figure:
         handles.append(Line2D([], [], color="k", marker="o", linestyle="", markerfacecolor="w", label="unverified"))
         parts[0].legend(handles=handles, loc="outside upper center", ncols=6, columnspacing=1.2, handletextpad=0.2)
         parts[1].supxlabel(footnote, fontsize=10, color=GREY)
-    return figure
+        told = []
+        for data, rows in points[points.ours].groupby("data", sort=False):
+            few = rows[rows.w_bits == rows.w_bits.min()]
+            told.append(f"{data}, {few.w_bits.iloc[0]} bits: " + ", ".join(
+                f"{row.network} {row.accuracy:.1f} % at {row.gbops:.3g} GBOPs and {row.mb:.2g} MB"
+                for row in few.itertuples()))
+        return finish(figure, "Two rows of two panels, above the paper's networks, below ours: accuracy against bit "
+                      "operations on the left and against the size of the weights on the right, points labelled with "
+                      f"bits of activations and weights. PROFIT at its fewest bits, {'; '.join(told)}.")
 
 
 def _panels(part: SubFigure, rows: pd.DataFrame, data: str) -> None:
@@ -93,16 +64,3 @@ def _panels(part: SubFigure, rows: pd.DataFrame, data: str) -> None:
         ax.set(xlabel=label)
         ax.margins(x=0.1, y=0.2)
     axes[0].set(title=data, ylabel="top-1 accuracy (%)")
-
-
-def describe_cost_accuracy(points: pd.DataFrame) -> str:
-    """Alternative text for :func:`cost_accuracy`, with every point."""
-    parts = []
-    for data, rows in points.groupby("data", sort=False):
-        values = "; ".join(f"{row.network} {row.method} ({row.a_bits},{row.w_bits}) {row.accuracy:.1f} % at "
-                           f"{row.gbops:.3g} GBOPs and {row.mb:.2g} MB"
-                           f"{' (unverified)' if row.confidence == 'unverified' else ''}" for row in rows.itertuples())
-        parts.append(f"{data}: {values}.")
-    return ("Two rows of two panels, above the paper's networks, below ours: accuracy against bit operations on the "
-            "left and against the size of the weights on the right, points labelled with bits of activations and "
-            "weights. " + " ".join(parts))

@@ -6,12 +6,12 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREY, ORANGE, STYLE
+from .style import BLUE, GREY, ORANGE, STYLE, finish
 
 
-def deployed(table: pd.DataFrame, fractions: pd.DataFrame, *, footnote: str) -> Figure:
-    """Left: bytes of each form, with its accuracy.  Right: the share of codes that fixed-point numbers change, by the
-    bits behind the point; dashed: what float32 changes."""
+def draw(table: pd.DataFrame, fractions: pd.DataFrame, *, footnote: str) -> Figure:
+    """Draw the forms of a network.  Left: bytes of each form, with its accuracy.  Right: the share of codes that
+    fixed-point numbers change, by the bits behind the point; dashed: what float32 changes."""
     with mpl.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), width_ratios=(1.15, 1))
         positions = range(len(table))
@@ -31,14 +31,11 @@ def deployed(table: pd.DataFrame, fractions: pd.DataFrame, *, footnote: str) -> 
         right.set(title="Codes that are not the exact ones", xlabel="bits behind the point", yscale="log",
                   ylabel="share of codes (%)", xticks=fractions.fraction)
         right.margins(y=0.15)
-        figure.supxlabel(footnote, fontsize=10, color=GREY)
-    return figure
-
-
-def describe_deployed(table: pd.DataFrame, fractions: pd.DataFrame) -> str:
-    """Alternative text for :func:`deployed`, with all numbers."""
-    sizes = ", ".join(f"{row.form} {row.bytes / 1000:.0f} KB and {row.accuracy:.1f} %" for row in table.itertuples())
-    shares = ", ".join(f"{100 * row.fixed:.2g} % with {row.fraction:.0f} bits" for row in fractions.itertuples())
-    return (f"Left, bars with the size of each form of one network, and its accuracy: {sizes}. Right, a falling line: "
-            f"the share of codes that fixed-point numbers change, by bits behind the point: {shares}; a dashed line "
-            f"where float32's own rounding is, {100 * fractions.float32.iloc[0]:.2g} %.")
+        sizes = ", ".join(f"{row.form} {row.bytes / 1000:.0f} KB and {row.accuracy:.1f} %"
+                          for row in table.itertuples())
+        few, many = fractions.iloc[0], fractions.iloc[-1]
+        return finish(figure, "Left, bars with the size of each form of one network and its accuracy; right, the "
+                      "share of codes that fixed-point numbers change, a line that falls with the bits behind the "
+                      f"point. {sizes}; {100 * few.fixed:.2g} % of codes change with {few.fraction:.0f} bits, "
+                      f"{100 * many.fixed:.2g} % with {many.fraction:.0f}, and {own:.2g} % in float32.",
+                      footnote)

@@ -10,13 +10,14 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, finish
 
 LINES = [(BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":")]
 
 
-def methods_side_by_side(tables: Sequence[pd.DataFrame]) -> Figure:
-    """A column for each table of :func:`paperlib.analysis.quantizer_curves.curves`: the staircase, dy/dx, and dy/d(parameter)."""
+def draw_methods(tables: Sequence[pd.DataFrame]) -> Figure:
+    """Draw a column for each table of :func:`paperlib.analysis.quantizer_curves.curves`: the staircase, dy/dx, and
+    dy/d(parameter)."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(3, len(tables), figsize=(11.6, 7.4), sharex="col")
         for (top, middle, bottom), table in zip(axes.T, tables):
@@ -36,24 +37,18 @@ def methods_side_by_side(tables: Sequence[pd.DataFrame]) -> Figure:
         for ax in axes.flat:
             ax.axhline(0, color=GREY, linewidth=0.8, zorder=1)
             ax.locator_params(nbins=4, steps=[1, 2, 5, 10])
-    return figure
+        told = [f"{table.attrs['title'].split(' · ')[0]}: dy/dx up to {table.gradient.max():.2f}, " + ", ".join(
+            f"{c} between {table[c].min():.2f} and {table[c].max():.2f}" for c in table if c.startswith("dy/d"))
+            for table in tables]
+        return finish(figure, "Columns of three panels for each method: staircase, gradient by x, gradient by the "
+                      f"parameters. {'; '.join(told)}.")
 
 
-def describe_methods_side_by_side(tables: Sequence[pd.DataFrame]) -> str:
-    """Alternative text for :func:`methods_side_by_side`."""
-    told = []
-    for table in tables:
-        learned = ", ".join(f"{c} between {table[c].min():.2f} and {table[c].max():.2f}"
-                            for c in table if c.startswith("dy/d"))
-        told.append(f"{table.attrs['title'].split(' · ')[0]}: levels from {table.y.min():.2f} to {table.y.max():.2f}, "
-                    f"dy/dx up to {table.gradient.max():.2f}, {learned}")
-    return "Columns of three panels, staircase, gradient by x, gradient by the parameters. " + "; ".join(told) + "."
+def draw_pulls(table: pd.DataFrame, equilibrium: float) -> Figure:
+    """Draw the two parts of the gradient of a range over the range, and the error below.
 
-
-def two_pulls(table: pd.DataFrame, rest: float) -> Figure:
-    """The two parts of the gradient of a range over the range, and the error below; ``rest``: where they add up to 0.
-
-    Table as :func:`paperlib.analysis.learned_ranges.pulls` gives it."""
+    ``table``: :func:`paperlib.analysis.learned_ranges.pulls`; ``equilibrium``: the range where the parts add up to 0.
+    """
     least = table.range[table.error.idxmin()]
     with mpl.rc_context(STYLE):
         figure, (upper, lower) = plt.subplots(2, 1, figsize=(9.6, 6.2), sharex=True, height_ratios=(3, 2))
@@ -69,22 +64,18 @@ def two_pulls(table: pd.DataFrame, rest: float) -> Figure:
         lower.plot(table.range, table.error, color="black")
         lower.set(xlabel="greatest level of the grid", ylabel="error (log)", yscale="log")
         for ax in (upper, lower):
-            ax.axvline(rest, color="black", linewidth=1, linestyle="--")
+            ax.axvline(equilibrium, color="black", linewidth=1, linestyle="--")
             ax.axvline(least, color=GREEN, linewidth=1.4, linestyle=":")
-    return figure
+        return finish(figure, "Above, gradients over the range, below, the error: the part from inside is positive "
+                      "and grows, the part from outside is negative and goes to 0. Vertical lines mark where their "
+                      f"sum goes through 0, at {equilibrium:.3f}, and where the error is least, at {least:.3f}.")
 
 
-def describe_two_pulls(table: pd.DataFrame, rest: float) -> str:
-    """Alternative text for :func:`two_pulls`."""
-    return (f"Above, gradients over the range: the part from inside is positive and grows with it, the part from "
-            f"outside is negative and goes to 0; their sum goes through 0 at {rest:.3f}. Below, the error is at its "
-            f"least at {table.range[table.error.idxmin()]:.3f}. Vertical lines mark both places.")
+def draw_descents(scans: Mapping[str, pd.DataFrame], paths: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw descents.  Left: error over the range, with the places they went through; right: error over the steps.
 
-
-def descents(scans: Mapping[str, pd.DataFrame], paths: Mapping[str, pd.DataFrame]) -> Figure:
-    """Left: error over the range, with the places that each descent went through; right: error over the steps.
-
-    ``scans`` {name: scan} and ``paths`` {"name from ...": table of :func:`paperlib.analysis.learned_ranges.descend`}."""
+    ``scans`` {name: scan} and ``paths`` {"name from ...": :func:`paperlib.analysis.learned_ranges.descend`}.
+    """
     with mpl.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(11.4, 4.6), sharey=True)
         for (name, scan), line in zip(scans.items(), ("-", "--")):
@@ -98,20 +89,15 @@ def descents(scans: Mapping[str, pd.DataFrame], paths: Mapping[str, pd.DataFrame
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
         every = [*scans.values(), *paths.values()]
         left.set_ylim(min(t.error.min() for t in every) / 1.4, 1.3 * max(t.error.max() for t in paths.values()))
-    return figure
+        least = ", ".join(f"{name} {scan.error.min():.3f}" for name, scan in scans.items())
+        told = "; ".join(f"{name}: from {t.error.iloc[0]:.3f} to {t.error.iloc[-1]:.3f}" for name, t in paths.items())
+        return finish(figure, "Left, error of the output over the range, valleys, with dots where descents went; "
+                      f"right, the error over the steps, falling towards the least of the scans ({least}). {told}.")
 
 
-def describe_descents(scans: Mapping[str, pd.DataFrame], paths: Mapping[str, pd.DataFrame]) -> str:
-    """Alternative text for :func:`descents`."""
-    told = "; ".join(f"{name}: from {t.error.iloc[0]:.3f} to {t.error.iloc[-1]:.3f}" for name, t in paths.items())
-    least = ", ".join(f"{name} {scan.error.min():.3f}" for name, scan in scans.items())
-    return (f"Left, error of the output over the range, valleys, with dots where descents went; right, the error over "
-            f"the steps, falling towards the least of the scans ({least}). {told}.")
-
-
-def crossings(weights: Tensor, codes: Tensor) -> Figure:
-    """Weights and codes as :func:`paperlib.analysis.learned_ranges.follow_weights` gives them: left the weights of
-    :func:`typical`, right the share of all codes that change in each step."""
+def draw_crossings(weights: Tensor, codes: Tensor) -> Figure:
+    """Draw weights that cross thresholds: left those of :func:`typical`, right the share of all codes that change in
+    each step.  ``weights``, ``codes``: :func:`paperlib.analysis.learned_ranges.follow_weights`."""
     changes = (codes[1:] != codes[:-1]).numpy()
     with mpl.rc_context(STYLE):
         chosen = typical(codes)
@@ -128,11 +114,15 @@ def crossings(weights: Tensor, codes: Tensor) -> Figure:
         axes[list(chosen)[len(chosen) // 2]].set_ylabel("weight (steps of the grid)", labelpad=12)
         axes["share"].plot(np.arange(1, len(codes)), 100 * changes.mean(1), color=BLUE)
         axes["share"].set(xlabel="step of training", ylabel="codes that change (% of all)", ylim=(0, None))
-    return figure
+        share = 100 * changes.mean(1)
+        return finish(figure, f"Left, weights over {len(changes)} steps, each with its quantized value: one hangs at "
+                      f"a threshold while its quantized value jumps to and fro, {changes.sum(0).max()} times; others "
+                      f"cross once, or never. Right, the share of codes that change in a step, from {share[0]:.1f} to "
+                      f"{share[-1]:.1f} percent.")
 
 
 def typical(codes: Tensor) -> dict[str, int]:
-    """{what a weight's code does over the steps: a weight that does it}; of those that change once, the one
+    """Return {what a weight's code does over the steps: a weight that does it}; of those that change once, the one
     nearest to the middle in time.  A kind that there is none of is left out."""
     changed = codes[1:] != codes[:-1]
     often, when = changed.sum(0), changed.long().argmax(0)
@@ -143,12 +133,3 @@ def typical(codes: Tensor) -> dict[str, int]:
     if len(never):
         found["never changes"] = never[0]
     return {name: int(i) for name, i in found.items()}
-
-
-def describe_crossings(weights: Tensor, codes: Tensor) -> str:
-    """Alternative text for :func:`crossings`."""
-    changes = codes[1:] != codes[:-1]
-    share = 100 * changes.double().mean(1)
-    return (f"Left, weights over {len(codes) - 1} steps, each with its quantized value: one hangs at a threshold "
-            f"while its quantized value jumps to and fro, {changes.sum(0).max()} times; others cross once, or never. "
-            f"Right, the share of codes that change in a step, from {share[0]:.1f} to {share[-1]:.1f} percent.")

@@ -7,7 +7,8 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SPLITS, STYLE
+from ..analysis.loss_curves import along_rounds
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SPLITS, STYLE, finish
 
 WITHOUT = "nothing frozen"
 PANELS = {"PROFIT": ("PROFIT: largest AIWQ first", ORANGE),
@@ -15,24 +16,12 @@ PANELS = {"PROFIT": ("PROFIT: largest AIWQ first", ORANGE),
           "PROFIT, random order": ("control: random order", PURPLE)}
 
 
-def along_rounds(history: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the rounds, with ``epoch`` counted through all of them and ``round`` from 1.
+def draw(history: pd.DataFrame, *, w_bits: int, a_bits: int, footnote: str) -> Figure:
+    """Draw PROFIT's supplement Fig. 1: training and validation loss through the rounds, a panel for each order of
+    freezing, beside the same training with nothing frozen, in blue.
 
-    Epoch 0, before anything was trained, is kept for the first round only: the others begin where the last one ended.
-    """
-    rows = history[history.phase.str.fullmatch(r"round \d+") & history.split.isin(SPLITS)]
-    rows = rows.assign(round=rows.phase.str.split().str[1].astype(int))
-    rows = rows[(rows.epoch > 0) | (rows["round"] == 1)]
-    lengths = rows.groupby("round").epoch.max()
-    return rows.assign(epoch=rows.epoch + rows["round"].map(lengths.cumsum() - lengths))
-
-
-def loss_curves(history: pd.DataFrame, *, w_bits: int, a_bits: int, footnote: str) -> Figure:
-    """PROFIT, supplement Fig. 1: training and validation loss through the rounds, a panel for each order of freezing,
-    beside the same training with nothing frozen, in blue.
-
-    ``history`` as :func:`histories` gives it, with ``method`` as in ``PANELS`` or "nothing frozen".  Lines are means
-    over seeds, bands their range.
+    ``history``: :func:`paperlib.analysis.loss_curves.histories`, with ``method`` as in ``PANELS`` or
+    "nothing frozen".  Lines are means over seeds, bands their range.
     """
     curves = along_rounds(history[history.metric == "loss"])
     curves = curves.assign(split=curves.split.map(SPLITS))
@@ -58,21 +47,11 @@ def loss_curves(history: pd.DataFrame, *, w_bits: int, a_bits: int, footnote: st
                  mpl.lines.Line2D([], [], color="black", marker="o", label="validation"),
                  mpl.lines.Line2D([], [], color="black", marker="s", linestyle=(0, (4, 1.5)), label="training")]
         figure.legend(handles=lines, loc="outside upper center", ncols=3, handlelength=2.6)
-        figure.supxlabel(f"weights in {w_bits} bits, activations in {a_bits} bits; {footnote}", fontsize=10, color=GREY)
-    return figure
-
-
-def describe_loss_curves(history: pd.DataFrame, *, w_bits: int, a_bits: int) -> str:
-    """Alternative text for :func:`loss_curves`: the peak after the first round and the end of each line."""
-    curves = along_rounds(history[history.metric == "loss"])
-    means = curves.groupby(["method", "split", "round", "epoch"]).value.mean()
-    parts = []
-    for method in [WITHOUT, *PANELS]:
-        val, train = (means[method][split] for split in ("val", "train"))
-        parts.append(f"{method}: validation loss up to {val[val.index.get_level_values('round') > 1].max():.2f} after "
-                     f"the first round and {val.iloc[-1]:.2f} at the end, training loss {train.iloc[-1]:.2f} at the "
-                     "end")
-    return (f"Three panels of training and validation loss by epoch through {curves['round'].max()} rounds of training "
-            f"with {w_bits}-bit weights and {a_bits}-bit activations, each with the same lines for nothing frozen in "
-            "blue, beside PROFIT in orange, freezing in reverse order in green and in random order in purple. "
-            f"{'; '.join(parts)}.")
+        means = curves.groupby(["method", "split", "round", "epoch"]).value.mean()
+        validation = {method: means[method]["validation"] for method in [WITHOUT, *PANELS]}
+        told = "; ".join(f"{method}: up to {val[val.index.get_level_values('round') > 1].max():.2f} after the first "
+                         f"round and {val.iloc[-1]:.2f} at the end" for method, val in validation.items())
+        return finish(figure, f"Three panels of training and validation loss by epoch through {len(last)} rounds, "
+                      "each order of freezing (PROFIT, reverse, random) beside the same training with nothing frozen. "
+                      f"Validation loss, {told}.",
+                      f"weights in {w_bits} bits, activations in {a_bits} bits; {footnote}")

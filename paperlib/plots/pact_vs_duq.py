@@ -9,27 +9,15 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SPLITS, STYLE
+from ..analysis.loss_curves import end_values
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SPLITS, STYLE, finish
 
 
-def end_values(history: pd.DataFrame) -> pd.DataFrame:
-    """Loss and accuracy (%) after the last epoch of each stage, by method: mean over seeds and s.d. (one seed: NaN)."""
-    stages = history[history.phase != "float"]
-    last = stages[stages.epoch == stages.groupby(["phase", "seed"]).epoch.transform("max")]
-    last = last[last.split.isin(["train", "val"])]
-    table = last.pivot_table(index=["phase", "method"], columns=["metric", "split"], values="value", sort=False,
-                             aggfunc=["mean", "std"], dropna=False)
-    unit = {"loss": "loss", "accuracy": "accuracy (%)"}
-    table.columns = [f"{split} {unit[metric]}{', s.d.' if how == 'std' else ''}"
-                     for how, metric, split in table.columns]
-    return table.reset_index()
+def draw(history: pd.DataFrame, *, bits: int, footnote: str) -> Figure:
+    """Draw PROFIT's supplement Fig. 2: training and validation loss by epoch, a panel for each stage.
 
-
-def pact_vs_duq(history: pd.DataFrame, *, bits: int, footnote: str) -> Figure:
-    """PROFIT, supplement Fig. 2: training and validation loss by epoch, a panel for each stage.
-
-    ``history`` as :func:`histories` gives it, with phases "activations" and "weights" and the splits "train" and "val".
-    Lines are means over seeds, bands their range.
+    ``history``: :func:`paperlib.analysis.loss_curves.histories`, with phases "activations" and "weights" and the splits
+    "train" and "val".  Lines are means over seeds, bands their range.
     """
     curves = _curves(history)
     curves = curves.assign(split=curves.split.map(SPLITS))
@@ -44,23 +32,16 @@ def pact_vs_duq(history: pd.DataFrame, *, bits: int, footnote: str) -> Figure:
             ax.get_legend().remove()
         entries = [(h, text) for h, text in zip(handles, labels) if text not in ("method", "split")]
         figure.legend(*zip(*entries), loc="outside upper center", ncols=4, handlelength=2.6)
-        figure.supxlabel(footnote, fontsize=10, color=GREY)
-    return figure
+        ends = "; ".join(f"{row['phase']}, {row['method']}: training {row['train loss']:.2f}, validation "
+                         f"{row['val loss']:.2f}" for _, row in end_values(history).iterrows())
+        return finish(figure, "Two panels of loss curves of PACT and DuQ by epoch, on the left while activations are "
+                      f"trained at {bits} bits, on the right while weights are as well. They end at {ends}.", footnote)
 
 
-def describe_pact_vs_duq(history: pd.DataFrame, *, bits: int) -> str:
-    """Alternative text for :func:`pact_vs_duq`, with the end values that the lines reach."""
-    ends = "; ".join(f"{row['phase']}, {row['method']}: training {row['train loss']:.2f}, "
-                     f"validation {row['val loss']:.2f}" for _, row in end_values(history).iterrows())
-    return (f"Two panels of falling loss curves by epoch, on the left while activations are trained at {bits} bits, on "
-            f"the right while weights are trained at {bits} bits as well, each with training and validation loss of "
-            f"PACT and of DuQ. The curves end at: {ends}.")
+def draw_extension(history: pd.DataFrame, *, bits: int, classes: int, footnote: str) -> Figure:
+    """Draw beyond the paper's figure: validation loss by epoch of up to four methods, a panel for each stage.
 
-
-def four_quantizers(history: pd.DataFrame, *, bits: int, classes: int, footnote: str) -> Figure:
-    """An extension of the paper's figure: validation loss by epoch of up to four methods, a panel for each stage.
-
-    ``history`` as for :func:`pact_vs_duq`, in the order PACT, DuQ, LSQ, QIL; ``classes``: their number, for a line at
+    ``history`` as for :func:`draw`, in the order PACT, DuQ, LSQ, QIL; ``classes``: their number, for a line at
     the loss of guessing where the curves reach so far.  Lines are means over seeds, bands their range.
     """
     curves = _curves(history)
@@ -80,18 +61,12 @@ def four_quantizers(history: pd.DataFrame, *, bits: int, classes: int, footnote:
             ax.annotate("guessing", (0.5, math.log(classes)), xycoords=("axes fraction", "data"), xytext=(0, -3),
                         textcoords="offset points", color=GREY, ha="center", va="top", annotation_clip=True)
         figure.legend(handles, labels, loc="outside upper center", ncols=4, handlelength=2.6)
-        figure.supxlabel(footnote, fontsize=10, color=GREY)
-    return figure
-
-
-def describe_four_quantizers(history: pd.DataFrame, *, bits: int, classes: int) -> str:
-    """Alternative text for :func:`four_quantizers`, with the end values that the lines reach."""
-    last = end_values(history)
-    told = last["val loss"].map(": {:.2f}".format).where(last["val loss"].notna(), "")
-    ends = "; ".join(last.phase + ", " + last.method + told)
-    return (f"Two panels of validation loss by epoch, on the left while activations are trained at {bits} bits, on the "
-            f"right while weights are trained at {bits} bits as well, a line for each method. They end at: {ends}. "
-            f"Guessing would give {math.log(classes):.2f}.")
+        last = end_values(history)
+        told = last["val loss"].map(": {:.2f}".format).where(last["val loss"].notna(), "")
+        return finish(figure, "Two panels of validation loss by epoch, a line for each method, on the left while "
+                      f"activations are trained at {bits} bits, on the right while weights are as well. They end at "
+                      f"{'; '.join(last.phase + ', ' + last.method + told)}, and guessing gives "
+                      f"{math.log(classes):.2f}.", footnote)
 
 
 def _curves(history: pd.DataFrame) -> pd.DataFrame:

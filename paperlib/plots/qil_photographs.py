@@ -7,46 +7,27 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from ..claims import published
-from ..claims.experiments import DISTILLATION
-from ..claims.qil_photographs import COLUMNS, NETWORKS
+from ..analysis.qil_photographs import NETWORKS
+from ..analysis.qil_tables import DISTILLATION
+from ..analysis.summaries import mean_accuracy
+from ..claims import paper_tables
 from ..runs.outcomes import FAILED
-from .missing import number, unless_missing
 from .qil_tables import MARKS
-from .style import GREY, STYLE
+from .style import GREY, STYLE, blank, finish
 
 
-def paper_photographs() -> pd.DataFrame:
-    """The same as the paper prints it for ImageNet: columns network, bits, distillation, accuracy."""
-    rows = published.table(paper_id=published.QIL, table="Table 3", metric="top1")
-    table = pd.DataFrame({"network": rows.model.str.removesuffix("/ImageNet"), "bits": rows.w_bits.astype(int),
-                          "distillation": rows.method.str.extract(r"lambda=(\S+)")[0].astype(float).fillna(0.0),
-                          "accuracy": rows.value})
-    return table[COLUMNS]
+def draw(ours: pd.DataFrame, *, footnote: str) -> Figure:
+    """Draw accuracy by bit-width: the paper's in the upper row, ours in the lower one, a column for each network and
+    scales of their own.  Dashed: the float network.  Crosses: failed trainings, which no line joins.
 
-
-def photographs_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy (%), laid out as Table 3: a row for each bit-width, columns networks and lambda; in brackets what is
-    lost against the float network."""
-    full = table[table.bits == 32].set_index("network").accuracy
-    outcomes = table.outcome if "outcome" in table else [""] * len(table)
-    text = [outcome or (f"{a:.1f}" if b == 32 else f"{a:.1f} ({full[n] - a:+.1f})")
-            for n, b, a, outcome in zip(table.network, table.bits, table.accuracy, outcomes)]
-    shown = table.assign(text=text, row=table.bits.map(lambda b: "float" if b == 32 else f"A{b}W{b}"),
-                         column=table.distillation.map("λ = {:g}".format))
-    order = [f"A{b}W{b}" for b in sorted(set(table.bits) - {32})] + ["float"]
-    cells = shown.pivot(index="row", columns=["network", "column"], values="text").reindex(order).fillna("")
-    networks = [name for name in NETWORKS.values() if name in set(table.network)]
-    return cells.reindex(columns=networks, level=0).rename_axis(index=None, columns=[None, None])
-
-
-@unless_missing("accuracy")
-def qil_photographs(ours: pd.DataFrame, *, footnote: str) -> Figure:
-    """Accuracy by bit-width: the paper's in the upper row, ours in the lower one, a column for each network and scales
-    of their own.  Dashed: the float network.  Crosses: failed trainings, which no line joins."""
+    ``ours``: :func:`paperlib.analysis.qil_photographs.accuracies`.
+    """
+    if ours.accuracy.isna().all():
+        return blank(footnote)
+    paper = paper_tables.qil_photographs_accuracies()
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(2, len(NETWORKS), figsize=(10, 7.4), sharex=True)
-        for row, (whose, table) in zip(axes, (("the paper, ImageNet", paper_photographs()), ("ours", ours))):
+        for row, (whose, table) in zip(axes, (("the paper, ImageNet", paper), ("ours", ours))):
             for ax, network in zip(row, NETWORKS.values()):
                 here = table[table.network == network].dropna(subset="accuracy")
                 if here.empty:
@@ -74,33 +55,13 @@ def qil_photographs(ours: pd.DataFrame, *, footnote: str) -> Figure:
         for ax in axes[0]:
             ax.xaxis.set_tick_params(labelbottom=True)
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=11)
-        figure.supxlabel(footnote, fontsize=10, color=GREY)
-    return figure
+        return finish(figure, "Panels with accuracy in percent by bit-width, a line for each share of distillation, "
+                      "the paper's on ImageNet above, ours on few and small photographs below. Without distillation, "
+                      f"the paper: {_in_words(paper)}; ours: {_in_words(ours.dropna(subset='accuracy'))}.", footnote)
 
 
-@unless_missing("accuracy")
-def describe_qil_photographs(ours: pd.DataFrame) -> str:
-    """Alternative text for :func:`qil_photographs`, with all numbers."""
-    def words(table):
-        parts, table = [], table.dropna(subset="accuracy")
-        for network in table.network.unique():
-            here = table[table.network == network]
-            full = here[here.bits == 32].accuracy.iloc[0]
-            lines = [f"with lambda {share:g} " + ", ".join(f"{number(mine)} at {b} bits"
-                                                           for b, mine in line.groupby("bits"))
-                     for share, line in here[here.bits < 32].sort_values("bits").groupby("distillation")]
-            parts.append(f"{network}: {full:.1f} in float, {'; '.join(lines)}")
-        return ". ".join(parts)
-
-    return ("Panels with accuracy in percent by bit-width, a line for each share of distillation. Upper row, the paper "
-            f"on ImageNet. {words(paper_photographs())}. Lower row, ours on few and small photographs. {words(ours)}.")
-
-
-def other_methods() -> pd.DataFrame:
-    """What is at hand of the paper's Table 4, and where it is from."""
-    rows = published.table(paper_id=published.QIL, table="Table 4", metric="top1")
-    table = pd.DataFrame({"method": rows.method.str.removesuffix(" (ours)").str.removesuffix("-v1"),
-                          "network": rows.model.str.removesuffix("/ImageNet"),
-                          "bits": [f"A{a}W{w}" for w, a in zip(rows.w_bits, rows.a_bits)],
-                          "top-1 accuracy (%)": rows.value, "source": rows.source})
-    return table.set_index(["network", "method", "bits"])
+def _in_words(table: pd.DataFrame) -> str:
+    alone = table[(table.bits == 32) | (table.distillation == 0)]
+    return "; ".join(f"{network} " + ", ".join(
+        f"{mean_accuracy(mine)} {'in float' if bits == 32 else f'at {bits} bits'}" for bits, mine
+        in rows.groupby("bits")) for network, rows in alone.groupby("network", sort=False))

@@ -1,66 +1,30 @@
-"""QIL, Fig. 5: what trained intervals prune, by bit-width, and what the runs say of it in words."""
+"""QIL, Fig. 5: what trained intervals prune, by bit-width."""
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from ..analysis.qil_intervals import interval_pruning
-from ..claims import published
-from ..recipes.qil import PAPER as SCHEDULES
-from ..recipes.qil import QIL_LR
-from ..runs import Run
-from ..runs.outcomes import NOT_RECORDED
-from .missing import unless_missing
-from .qil_intervals import PARTS, interval_motion, last_bounds, layer_styles
-from .style import GREY, STYLE, mean_and_spread
-
-PAPER = {("weight", 5): "weight pruning ratio 5 bit", ("weight", 3): "weight pruning ratio 3 bit",
-         **{("activation", bits): "activation pruning ratio (about)" for bits in (5, 4, 3)}}
-STILL = 5           # % of its width: an interval that moves less has learned nothing worth the word
+from ..analysis.qil_intervals import ROLES
+from ..claims import paper_tables
+from .qil_intervals import layer_styles
+from .style import STYLE, blank, finish
 
 
-def pruned_shares(found: Mapping[int, Sequence[Run]]) -> pd.DataFrame:
-    """What intervals prune, in % of all values, after training (``end``) and before it (``start``): one row for each
-    role, bit-width, seed and layer, and one for all layers together (layer "all")."""
-    columns = ["role", "bits", "seed", "layer", "end", "start"]
-    tables = [run.find(interval_pruning).assign(bits=bits, seed=run.recipe.seed)
-              for bits, runs in found.items() for run in runs if not run.absent]
-    if not tables:
-        return pd.DataFrame(columns=columns)
-    table = pd.concat(tables, ignore_index=True)
-    table = table.assign(end=100 * table.pruned_of_all, start=100 * table.at_start)
-    sums = table.assign(end=table.end * table["values"], start=table.start * table["values"])
-    sums = sums.groupby(["role", "bits", "seed"], sort=False)[["values", "end", "start"]].sum(min_count=1)
-    whole = sums[["end", "start"]].div(sums["values"], axis=0).reset_index().assign(layer="all")
-    return pd.concat([table[columns], whole[columns]], ignore_index=True)
+def draw(shares: pd.DataFrame, *, footnote: str) -> Figure:
+    """Draw what is pruned by bit-width, left of weights and right of activations: lines for all layers together, after
+    and before training, thin ones for single layers (means over seeds), and the paper's numbers.
 
-
-def pruned_table(shares: pd.DataFrame) -> pd.DataFrame:
-    """The paper's pruning ratios beside ours (%), a row for each role and bit-width; means ± s.d. over seeds."""
-    rows = []
-    for (role, bits), mine in shares.groupby(["role", "bits"], sort=False):
-        layers, whole = mine[mine.layer != "all"], mine[mine.layer == "all"]
-        each = layers.groupby("layer").end.mean()
-        rows.append({"what": PARTS[role], "bits": bits, "paper": _printed(role, bits),
-                     "ours, all layers": mean_and_spread(whole.end), "before training": mean_and_spread(whole.start),
-                     "mean of layers": f"{each.mean():.1f}", "layers": f"{each.min():.1f} to {each.max():.1f}"})
-    if not rows:
-        return pd.DataFrame({"ours": [NOT_RECORDED]})
-    return pd.DataFrame(rows).sort_values(["what", "bits"], ascending=False, ignore_index=True)
-
-
-@unless_missing("end")
-def pruned_by_bits(shares: pd.DataFrame, *, footnote: str) -> Figure:
-    """What is pruned by bit-width, left of weights and right of activations: lines for all layers together, after and
-    before training, thin ones for single layers (means over seeds), and the paper's numbers."""
+    ``shares``: :func:`paperlib.analysis.qil_pruning.pruned_shares`.
+    """
+    if shares.end.isna().all():
+        return blank(footnote)
+    paper = paper_tables.pruned_shares()
     bits, styles = sorted(shares.bits.unique(), reverse=True), layer_styles(shares.layer[shares.layer != "all"])
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(11, 5.2), sharey=True)
-        for ax, (role, title) in zip(axes, PARTS.items()):
+        for ax, (role, title) in zip(axes, ROLES.items()):
             means = shares[shares.role == role].groupby(["layer", "bits"])[["end", "start"]].mean()
             for layer, (colour, marker) in styles.items():
                 ax.plot(range(len(bits)), means.end[layer].reindex(bits), color=colour, marker=marker, linewidth=1,
@@ -69,78 +33,17 @@ def pruned_by_bits(shares: pd.DataFrame, *, footnote: str) -> Figure:
                     label="all layers together")
             ax.plot(range(len(bits)), means.start["all"].reindex(bits), color="black", linewidth=2,
                     linestyle=(0, (1, 1.2)), label="the same before training")
-            printed = {b: _value(role, b) for b in bits if (role, b) in PAPER}
-            ax.plot([bits.index(b) for b in printed], list(printed.values()), "*", color="black", markersize=15,
+            printed = paper[(paper.role == role) & paper.bits.isin(bits)]
+            ax.plot(printed.bits.map(bits.index), printed.value, "*", color="black", markersize=15,
                     markerfacecolor="white", label="paper")
             ax.set(title=title, xlabel="bits", ylim=(-2, 100), xlim=(-0.3, len(bits) - 0.7))
             ax.set_xticks(range(len(bits)), bits)
         axes[0].set_ylabel("pruned (% of all values)")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
-        figure.supxlabel(footnote, fontsize=10, color=GREY)
-    return figure
-
-
-@unless_missing("end")
-def describe_pruned_by_bits(shares: pd.DataFrame) -> str:
-    """Alternative text for :func:`pruned_by_bits`, with the values of the thick lines."""
-    means = shares[shares.layer == "all"].groupby(["role", "bits"])[["start", "end"]].mean()
-    said = "; ".join(f"{PARTS[role]} " + ", ".join(
-        f"{row.end:.1f} at {b} bits ({row.start:.1f} before training)"
-        for b, row in means.loc[role].sort_index(ascending=False).iterrows()) for role in PARTS)
-    return (f"Two panels of lines, the share of values that is pruned by bit-width, of weights and of activations, for "
-            f"{shares.layer.nunique() - 1} layers and for all together, with the paper's numbers as stars. All layers "
-            f"together, in percent: {said}.")
-
-
-def intervals_in_words(found: Mapping[int, Sequence[Run]], bits: int = 4) -> str:
-    """What the runs say beyond the verdicts, in Markdown: how far intervals moved at ``bits`` bits, how much was pruned
-    before training, where m fell below 0, and what ReLU's share is.  Means over seeds; needs all runs.
-    """
-    if any(run.absent for runs in found.values() for run in runs):
-        return f"* {NOT_RECORDED.capitalize()}."
-    way = interval_motion(found[bits]).groupby("intervals of", sort=False)["farthest layer (%)"].max()
-    phase, paper = found[bits][0].recipe.phases[-1], SCHEDULES["vgg7"]["epochs"]
-    steps = found[bits][0].history.query("phase == @phase.name").step.max()
-    lines = [f"Quantized networks train for {phase.epochs} epochs, {steps} steps, where the paper's train for {paper} "
-             f"epochs. Intervals learn at {phase.quantizer_lr:g} of the weights' rate, "
-             + ("as in the paper." if phase.quantizer_lr == QIL_LR else f"the paper's at {QIL_LR:g}."),
-             f"At {bits} bits, of all bounds in all layers, the one that moves farthest from where data set it goes "
-             f"{way['weights']:.2g} % of its interval's width among the weights, and {way['activations']:.2g} % among "
-             "the activations."]
-    if still := [part for part in way.index if way[part] < STILL]:
-        lines[1] += (f" Below {STILL} %, as for the {' and the '.join(still)}, the curves of Fig. 4 are flat because "
-                     "there was hardly any learning: they cannot show that intervals converge.")
-    shares = pruned_shares(found)
-    whole = shares[shares.layer == "all"].groupby(["role", "bits"])[["start", "end"]].mean().loc["weight"].iloc[::-1]
-    rise = whole.iloc[-1] - whole.iloc[0]
-    added = ", ".join(f"{points:+.1f} points at {b} bits" for b, points in (whole.end - whole.start).items())
-    lines.append(f"From {whole.index[0]} to {whole.index[-1]} bits the share of all weights that is pruned changes by "
-                 f"{rise.end:+.1f} points. Before the first step of training it was {rise.start:+.1f} already: that "
-                 f"is the doing of the starting values, which are ours. Training changes it by {added}.")
-    ends = pd.concat([last_bounds(run) for runs in found.values() for run in runs])
-    ends = ends[(ends.epoch == ends.groupby("phase").epoch.transform("max")) & (ends.role == "weight")]
-    below = ends[ends.m <= 0].groupby("bits").layer.nunique().iloc[::-1]
-    if len(below):
-        lines.append(f"The lower bound of the weights can fall below 0. It ends there, for at least one seed, in "
-                     f"{', '.join(f'{n} of {ends.layer.nunique()} layers at {b} bits' for b, n in below.items())}. "
-                     "Then nothing is pruned, and the level 0 has no weight.")
-    relu = pd.concat([run.find(interval_pruning) for runs in found.values() for run in runs])
-    relu = 100 * relu[relu.role == "activation"].groupby("bits")[["zero", "pruned_of_all"]].mean().iloc[::-1]
-    lines.append("Of the activations, in the mean over layers, " + ", ".join(
-        f"{row.pruned_of_all:.0f} % are 0 at {b} bits ({row.zero:.0f} % by ReLU alone)" for b, row in relu.iterrows())
-        + ".")
-    return "\n".join(f"* {line}" for line in lines)
-
-
-def _where(role: str, bits: int) -> dict[str, str]:
-    return {"paper_id": published.QIL, "metric": PAPER[role, bits]}
-
-
-def _value(role: str, bits: int) -> float:
-    return published.value(**_where(role, bits))
-
-
-def _printed(role: str, bits: int) -> str:
-    if (role, bits) not in PAPER:
-        return ""
-    return ("about " if "about" in PAPER[role, bits] else "") + published.text(**_where(role, bits))
+        means = shares[shares.layer == "all"].groupby(["role", "bits"])[["start", "end"]].mean()
+        told = "; ".join(f"{name} " + ", ".join(
+            f"{row.end:.1f} at {b} bits ({row.start:.1f} before training)"
+            for b, row in means.loc[role].sort_index(ascending=False).iterrows()) for role, name in ROLES.items())
+        return finish(figure, "Two panels of lines, the share of values that is pruned by bit-width, of weights and "
+                      f"of activations, for {len(styles)} layers and for all together, with the paper's numbers as "
+                      f"stars. All layers together, in percent: {told}.", footnote)

@@ -1,136 +1,35 @@
 """QIL, Tables 1 and 2: accuracy on CIFAR-10 by bit-width, with and without distillation, and beside other methods."""
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-
 import matplotlib as mpl
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from ..claims import published
-from ..claims.experiments import DISTILLATION, QIL_BITS
-from ..runs import Run
+from ..analysis.qil_tables import DISTILLATION, FLOAT, LONGER, ROWS, WIDTHS, only_table2, width_name
+from ..analysis.summaries import mean_accuracy
+from ..claims import paper_tables
 from ..runs.outcomes import FAILED
-from .missing import number, result, unless_missing
-from .style import BLUE, GREEN, GREY, ORANGE, STYLE
+from .style import BLUE, GREEN, GREY, ORANGE, STYLE, blank, finish
 
-FLOAT, LONGER = "float network", "float network trained as long"
 MARKS = {0.0: ("o", BLUE), 0.5: ("s", ORANGE), 1.0: ("^", GREEN)}       # by lambda
 LINES = {FLOAT: ":", LONGER: "--"}
-# Table 2 from top to bottom: method, bits of weights, of activations; the paper has no DoReFa, we have no WAGE
-ROWS = [("QIL", 2, 32), ("TTQ", 2, 32), ("TWN", 2, 32), ("BC", 1, 32), ("BWN", 1, 32), ("DoReFa", 1, 32),
-        ("QIL", 2, 8), ("WAGE", 2, 8), ("QIL", 2, 4), ("QIL", 2, 2), ("QIL", 2, 1), ("XNOR", 1, 1)]
 
 
-def qil_accuracies(found: Mapping[tuple, Sequence[Run]]) -> pd.DataFrame:
-    """Validation accuracy (%) at the end of the runs of :func:`paperlib.claims.experiments.qil_table1` and
-    :func:`paperlib.claims.experiments.qil_table2`, together or alone, and of the float networks that they began with.
+def draw_table1(ours: pd.DataFrame, *, footnote: str) -> Figure:
+    """Draw QIL's Table 1: accuracy by bit-width for each lambda, ours on the left, the paper's on the right, on a scale
+    of its own.  Crosses are failed trainings, no results.  Large marks are means over seeds, small ones single seeds;
+    lines are float networks.
 
-    Columns method ("QIL", "TTQ", ..., FLOAT or LONGER), bits ("A1W2": of activations and weights), w_bits, a_bits,
-    distillation (lambda), seed, accuracy, averaged (with averaged weights), epochs (trained until then),
-    outcome (Run.outcome; "" for the float network at the beginning of any run that is there).
+    ``ours``: :func:`paperlib.analysis.qil_tables.accuracies`.
     """
-    rows = []
-    for key, runs in found.items():
-        method, w, a = key if isinstance(key[0], str) else ("QIL", *key[:2])
-        for run in runs:
-            phases = run.recipe.phases
-            share = phases[-1].teacher_weight if phases[-1].teacher else 0.0
-            for name, width, lam, until in ((FLOAT, (32, 32), 0.0, 1),
-                                            (LONGER if method == "float" else method, (w, a), share, len(phases))):
-                if name == FLOAT and run.recipe.model != "vgg7":
-                    continue                                # XNOR's, with Hardtanh
-                end = phases[until - 1]
-                rows.append((name, _bits(*width), *width, lam, run.recipe.seed,
-                             *(run.values(end.name, split, "accuracy").iloc[-1] for split in ("val", "val_ema")),
-                             sum(p.epochs for p in phases[:until]),
-                             run.outcome if until > 1 or run.absent else ""))
-    table = pd.DataFrame(rows, columns=["method", "bits", "w_bits", "a_bits", "distillation", "seed", "accuracy",
-                                        "averaged", "epochs", "outcome"])
-    table = table.iloc[table.accuracy.isna().argsort(kind="stable")]      # what is there comes first
-    return table.drop_duplicates(["method", "bits", "distillation", "seed"], ignore_index=True)
-
-
-def paper_accuracies() -> pd.DataFrame:
-    """What the paper prints in both tables, as :func:`qil_accuracies` has ours: method, bits, w_bits, a_bits,
-    distillation, accuracy."""
-    rows = pd.concat([published.table(paper_id=published.QIL, table=t, metric="top1") for t in ("Table 1", "Table 2")])
-    share = rows.method.str.extract(r"lambda=(\S+)")[0].astype(float).fillna(0.0)
-    method = [FLOAT if m.startswith("full precision") else re.split("[- ]", m)[0] for m in rows.method]
-    table = pd.DataFrame({"method": method, "bits": [_bits(w, a) for w, a in zip(rows.w_bits, rows.a_bits)],
-                          "w_bits": rows.w_bits.astype(int), "a_bits": rows.a_bits.astype(int), "distillation": share,
-                          "accuracy": rows.value})
-    return table.drop_duplicates(ignore_index=True)
-
-
-def _bits(w: int, a: int) -> str:
-    return f"A{a}W{w}"
-
-
-WIDTHS = [_bits(w, a) for w, a in QIL_BITS]
-
-
-def qil_by_bits(table: pd.DataFrame) -> pd.DataFrame:
-    """Table 1 as text, rows lambda, columns bit-widths and float: mean ± s.d. (n) of ours, the number alone of the
-    paper's."""
-    cells = _cells(table[table.method == "QIL"], ["distillation", "bits"]).unstack()
-    cells = cells.reindex(columns=WIDTHS).dropna(axis="columns", how="all").fillna("")
-    for name, cell in _cells(table[table.method.isin(LINES)], ["method"]).items():
-        cells[name] = cell                                  # one number for all rows, as in the paper
-    return cells.set_axis([f"λ = {share:g}" for share in cells.index]).rename_axis(columns=None)
-
-
-def qil_losses(table: pd.DataFrame) -> pd.DataFrame:
-    """By how many points Table 1's networks that did not fail are below float ones of the same seed: columns against
-    (FLOAT or LONGER), distillation, bits, seed, loss."""
-    rows = table[(table.method == "QIL") & table.bits.isin(WIDTHS) & (table.outcome == "")]
-    parts = []
-    for name in LINES:
-        reference = table[table.method == name].set_index("seed").accuracy
-        loss = rows.seed.map(reference) - rows.accuracy
-        parts.append(rows[["distillation", "bits", "seed"]].assign(against=name, loss=loss))
-    return pd.concat(parts, ignore_index=True).dropna()[["against", "distillation", "bits", "seed", "loss"]]
-
-
-def near_guessing(table: pd.DataFrame) -> list[str]:
-    """What ends below 20 %, twice the accuracy of guessing among ten classes, in the mean over seeds."""
-    means = table.groupby(["method", "bits", "distillation"], sort=False).accuracy.mean()
-    return [f"{method} {bits}" + (f" with λ = {share:g}" if method == "QIL" else "")
-            for method, bits, share in means.index[means < 20]]
-
-
-def qil_by_method(table: pd.DataFrame) -> pd.DataFrame:
-    """Table 2 as text: method, bits of weights and of activations, accuracy (%), and where ours have them epochs."""
-    rows = _table2(table)
-    order = [(name, 32, 32) for name in (FLOAT, LONGER)] + ROWS
-    key, grouped = ["method", "w_bits", "a_bits"], rows.groupby(["method", "w_bits", "a_bits"])
-    shown = pd.DataFrame({"accuracy (%)": _cells(rows, key),
-                          **({"epochs": grouped.epochs.first()} if "epochs" in rows else {})})
-    shown = shown.loc[[row for row in order if row in shown.index]].reset_index()
-    return shown.rename(columns={"w_bits": "bits of weights", "a_bits": "bits of activations"}).set_index("method")
-
-
-def _cells(rows: pd.DataFrame, by: list[str]) -> pd.Series:
-    columns = [column for column in ("accuracy", "outcome") if column in rows]
-    return rows.groupby(by)[columns].apply(result if "outcome" in rows else lambda r: f"{r.accuracy.iloc[0]:.2f}")
-
-
-def _table2(table: pd.DataFrame) -> pd.DataFrame:
-    """Of QIL only ternary weights with lambda 0.5."""
-    return table[(table.method != "QIL") | (table.w_bits == 2) & (table.distillation == 0.5)]
-
-
-@unless_missing("accuracy")
-def qil_table1(ours: pd.DataFrame, *, footnote: str) -> Figure:
-    """QIL, Table 1 as a picture: accuracy by bit-width for each lambda, ours on the left, the paper's on the right, on
-    a scale of its own.  Crosses are failed trainings, no results.  Large marks are means over seeds, small ones single
-    seeds; lines are float networks."""
+    if ours.accuracy.isna().all():
+        return blank(footnote)
+    paper = paper_tables.qil_accuracies()
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(11, 5.4))
-        for ax, table in zip(axes, (ours, paper_accuracies())):
+        for ax, table in zip(axes, (ours, paper)):
             for share, shift in zip(DISTILLATION, (-0.22, 0, 0.22)):
                 marker, color = MARKS[share]
                 rows = table[(table.method == "QIL") & (table.distillation == share) & table.bits.isin(WIDTHS)]
@@ -150,17 +49,30 @@ def qil_table1(ours: pd.DataFrame, *, footnote: str) -> Figure:
         axes[0].set_ylabel("validation accuracy (%)")
         axes[1].set_ylabel("test accuracy (%), another scale")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=11)
-        figure.supxlabel(footnote, fontsize=10, color=GREY)
-    return figure
+        ours_told, paper_told = (
+            "; ".join([*(f"lambda {share:g}: " + ", ".join(f"{bits} {mean_accuracy(mine)}" for bits, mine
+                                                           in rows[rows.distillation == share].groupby("bits"))
+                         for share in DISTILLATION), *_floats(table)])
+            for table in (ours, paper) for rows in [table[(table.method == "QIL") & table.bits.isin(["A1W2", "A2W2"])]])
+        return finish(figure, "Two panels, ours and the paper's on another scale, with accuracy in percent by "
+                      "bit-width of activations and weights, a kind of mark for each lambda and horizontal lines for "
+                      f"float networks. At the fewest bits, means over seeds, ours: {ours_told}; the paper: "
+                      f"{paper_told}.",
+                      footnote)
 
 
-@unless_missing("accuracy")
-def qil_table2(ours: pd.DataFrame, *, footnote: str) -> Figure:
-    """QIL, Table 2 as a picture: ternary weights of QIL and other methods, rows as in the table; ours on the left, the
-    paper's on the right, on a scale of its own.  Points are seeds, bars their mean; crosses are failed trainings."""
+def draw_table2(ours: pd.DataFrame, *, footnote: str) -> Figure:
+    """Draw QIL's Table 2: ternary weights of QIL and other methods, rows as in the table; ours on the left, the paper's
+    on the right, on a scale of its own.  Points are seeds, bars their mean; crosses are failed trainings.
+
+    ``ours``: :func:`paperlib.analysis.qil_tables.accuracies`.
+    """
+    if ours.accuracy.isna().all():
+        return blank(footnote)
+    ours, paper = only_table2(ours), only_table2(paper_tables.qil_accuracies())
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(11, 5.8), sharey=True)
-        for ax, table in zip(axes, (_table2(ours), _table2(paper_accuracies()))):
+        for ax, table in zip(axes, (ours, paper)):
             _levels(ax.axvline, table)
             ends, words = {}, {}
             for y, row in enumerate(ROWS):
@@ -189,10 +101,14 @@ def qil_table2(ours: pd.DataFrame, *, footnote: str) -> Figure:
             ax.grid(axis="y", visible=False)
         axes[0].set_xlabel("validation accuracy (%)")
         axes[1].set_xlabel("test accuracy (%), another scale")
-        axes[0].set_yticks(range(len(ROWS)), [f"{method}  {_bits(w, a)}" for method, w, a in ROWS])
+        axes[0].set_yticks(range(len(ROWS)), [f"{method}  {width_name(w, a)}" for method, w, a in ROWS])
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=11)
-        figure.supxlabel(footnote, fontsize=10, color=GREY)
-    return figure
+        cells = dict(list(ours.groupby(["method", "w_bits", "a_bits"])))
+        told = ", ".join([f"{row[0]} {width_name(*row[1:])} {mean_accuracy(cells[row])}" for row in ROWS
+                          if row in cells] + _floats(ours))
+        return finish(figure, "Two panels, ours and the paper's on another scale, with a row for each method and "
+                      "bit-width of Table 2, its accuracy in percent as a point for each seed and a bar for the mean, "
+                      f"and vertical lines for float networks. Ours, means over seeds: {told}.", footnote)
 
 
 def _without_failed(ax: mpl.axes.Axes, rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
@@ -219,33 +135,5 @@ def _levels(draw, table: pd.DataFrame) -> None:
             draw(rows.accuracy.mean(), color=GREY, linestyle=style, linewidth=1.6, zorder=0, label=name)
 
 
-@unless_missing("accuracy")
-def describe_qil_table1(ours: pd.DataFrame) -> str:
-    """Alternative text for :func:`qil_table1`, with the means that it shows."""
-    def part(table):
-        cells = dict(list(table[table.method == "QIL"].groupby(["distillation", "bits"])))
-        return "; ".join([f"lambda {share:g}: " + ", ".join(f"{b} {number(cells[share, b])}" for b in WIDTHS
-                                                            if (share, b) in cells)
-                          for share in DISTILLATION] + _floats(table))
-
-    return ("Two panels with accuracy in percent by bit-width of activations and weights, a kind of mark for each "
-            f"lambda and horizontal lines for float networks. Ours, means over seeds: {part(ours)}. The paper, on "
-            f"another scale: {part(paper_accuracies())}.")
-
-
-@unless_missing("accuracy")
-def describe_qil_table2(ours: pd.DataFrame) -> str:
-    """Alternative text for :func:`qil_table2`, with the means that it shows."""
-    def part(table):
-        table = _table2(table)
-        cells = dict(list(table.groupby(["method", "w_bits", "a_bits"])))
-        return ", ".join([f"{row[0]} {_bits(*row[1:])} {number(cells[row])}" for row in ROWS if row in cells] +
-                         _floats(table))
-
-    return ("Two panels with a row for each method and bit-width of Table 2, its accuracy in percent as a point for "
-            "each seed and a bar for the mean, and vertical lines for float networks. Ours, means over seeds: "
-            f"{part(ours)}. The paper, on another scale: {part(paper_accuracies())}.")
-
-
 def _floats(table: pd.DataFrame) -> list[str]:
-    return [f"{name} {number(rows)}" for name in LINES if (rows := table[table.method == name]).size]
+    return [f"{name} {mean_accuracy(rows)}" for name in LINES if (rows := table[table.method == name]).size]

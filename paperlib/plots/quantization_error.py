@@ -10,20 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..analysis.quantization_error import best
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, YELLOW
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, YELLOW, finish
 
 BITS = {2: ORANGE, 3: YELLOW, 4: GREEN, 5: SKY, 6: BLUE, 8: PURPLE}
 MARKS = [(BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", "-."), (PURPLE, "D", ":"), (YELLOW, "v", "-")]
 
 
 def _beside(ax: Axes, x: float, y: float, text: str, colour: str, up: float = 0) -> None:
-    """A name to the right of the end of a curve."""
+    """Write a name to the right of the end of a curve."""
     ax.annotate(text, (x, y), xytext=(7, up), textcoords="offset points", color=colour, va="center",
                 annotation_clip=False)
 
 
-def even_rounding(ratios: pd.DataFrame) -> Figure:
-    """Mean squared rounding error divided by step**2 / 12, over bits; a column for each tensor, bits as index."""
+def draw_rounding(ratios: pd.DataFrame) -> Figure:
+    """Draw mean squared rounding error divided by step**2 / 12, over bits; a column for each tensor, bits as index."""
     with mpl.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(9.6, 4.4))
         ax.axhline(1, color=GREY, linewidth=1.4, label="step²/12")
@@ -32,20 +32,15 @@ def even_rounding(ratios: pd.DataFrame) -> Figure:
         ax.set(xlabel="bits", ylabel="rounding error / (step²/12)", ylim=(0, None))
         ax.set_xticks(ratios.index)
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
+        low, high = ratios.index[0], ratios.index[-1]
+        told = "; ".join(f"{name} {column[low]:.2f} and {column[high]:.2f}" for name, column in ratios.items())
+        return finish(figure, "Curves over the number of bits, one for each tensor, of the rounding error divided by "
+                      f"a twelfth of the squared step, and a line at 1. At {low} and at {high} bits: {told}.")
 
 
-def describe_even_rounding(ratios: pd.DataFrame) -> str:
-    """Alternative text for :func:`even_rounding`."""
-    low, high = ratios.index[0], ratios.index[-1]
-    told = "; ".join(f"{name} {column[low]:.2f} and {column[high]:.2f}" for name, column in ratios.items())
-    return (f"Curves over the number of bits, one for each tensor, of the rounding error divided by a twelfth of the "
-            f"squared step. At {low} and at {high} bits: {told}. A horizontal line marks 1.")
-
-
-def error_by_range(scans: Mapping[str, pd.DataFrame], shown: int = 4) -> Figure:
-    """A panel for each tensor ({title: scans of several bits}): error over the greatest level, the least marked, and
-    the two parts at ``shown`` bits."""
+def draw_ranges(scans: Mapping[str, pd.DataFrame], shown: int = 4) -> Figure:
+    """Draw a panel for each tensor ({title: scans of several bits}): error over the greatest level, the least marked,
+    and the two parts at ``shown`` bits."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(scans), figsize=(11.4, 4.8), sharey=True, squeeze=False)
         for ax, (title, table) in zip(axes[0], scans.items()):
@@ -63,23 +58,16 @@ def error_by_range(scans: Mapping[str, pd.DataFrame], shown: int = 4) -> Figure:
                    plt.Line2D([], [], marker="o", color="black", ls="")]
         figure.legend(handles, [f"rounding alone, {shown} bits", f"clipping alone, {shown} bits", "least error"],
                       loc="outside lower center", ncols=3)
-    return figure
+        told = "; ".join(f"{title}: " + ", ".join(f"at {b} bits {row.error:.4f} at {row.range:.2f}" for b, row
+                                                  in best(table).iterrows()) for title, table in scans.items())
+        return finish(figure, "Curves of the squared error over the greatest level of the grid, one for each number "
+                      "of bits, each with a lowest point; the rounding part rises to the right, the clipping part "
+                      f"falls. Least errors, {told}.")
 
 
-def describe_error_by_range(scans: Mapping[str, pd.DataFrame]) -> str:
-    """Alternative text for :func:`error_by_range`."""
-    told = []
-    for title, table in scans.items():
-        least = best(table)
-        told.append(f"{title}: " + ", ".join(f"at {b} bits {row.error:.4f} at {row.range:.2f}"
-                                             for b, row in least.iterrows()))
-    return ("Curves of the squared error over the greatest level of the grid, one for each number of bits, each with a "
-            "lowest point; the rounding part rises to the right, the clipping part falls. Least errors: "
-            + "; ".join(told) + ".")
-
-
-def decibels_by_bits(table: pd.DataFrame) -> Figure:
-    """Signal-to-noise ratio over bits, a panel for each tensor: columns tensor, bits, to the maximum, best range."""
+def draw_decibels(table: pd.DataFrame) -> Figure:
+    """Draw signal-to-noise ratio over bits, a panel for each tensor (columns tensor, bits, to the maximum, best range)
+    in decibels."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, table.tensor.nunique(), figsize=(11.4, 4.2), sharey=True, squeeze=False)
         for ax, (name, rows) in zip(axes[0], table.groupby("tensor", sort=False)):
@@ -91,23 +79,17 @@ def decibels_by_bits(table: pd.DataFrame) -> Figure:
             ax.set_xticks(rows.bits)
         axes[0, 0].set_ylabel("signal to noise (dB)")
         axes[0, 0].legend(loc="upper left")
-    return figure
+        ends = [(name, rows.iloc[0], rows.iloc[-1]) for name, rows in table.groupby("tensor", sort=False)]
+        told = "; ".join(f"{name} " + ", ".join(f"{first[column]:.0f} to {last[column]:.0f} dB with the {words}"
+                                                for column, words in (("best range", "best range"),
+                                                                      ("to the maximum", "range to the maximum")))
+                         for name, first, last in ends)
+        return finish(figure, "Two rising curves a panel, signal-to-noise ratio over bits, beside a dotted line of 6 "
+                      f"decibels a bit. From {ends[0][1].bits} to {ends[0][2].bits} bits: {told}.")
 
 
-def describe_decibels_by_bits(table: pd.DataFrame) -> str:
-    """Alternative text for :func:`decibels_by_bits`."""
-    told = []
-    for name, rows in table.groupby("tensor", sort=False):
-        first, last = rows.iloc[0], rows.iloc[-1]
-        told.append(f"{name}, {first.bits} to {last.bits} bits: {first['to the maximum']:.0f} to "
-                    f"{last['to the maximum']:.0f} dB with the range to the maximum, {first['best range']:.0f} to "
-                    f"{last['best range']:.0f} dB with the best range")
-    return ("Two rising curves a panel, signal-to-noise ratio over bits, beside a dotted line of 6 decibels a bit. "
-            + "; ".join(told) + ".")
-
-
-def zero_among_levels(scans: Mapping[str, pd.DataFrame], places: Mapping[int, float]) -> Figure:
-    """A panel for each tensor: the error over the greatest level of a grid that starts at -3/8.
+def draw_zero(scans: Mapping[str, pd.DataFrame], places: Mapping[int, float]) -> Figure:
+    """Draw a panel for each tensor: the error over the greatest level of a grid that starts at -3/8.
 
     ``places``: {number of steps from -3/8 to 0: greatest level}, where 0 is a level."""
     with mpl.rc_context(STYLE):
@@ -123,20 +105,16 @@ def zero_among_levels(scans: Mapping[str, pd.DataFrame], places: Mapping[int, fl
         axes[0, 0].set_ylabel("squared error / mean square")
         figure.legend([plt.Line2D([], [], color=ORANGE, ls="--")], ["0 is a level, so many steps above −3/8"],
                       loc="outside lower center")
-    return figure
+        least = "; ".join(f"{title}, least {scan.error.min():.3f} at {scan.range[scan.error.idxmin()]:.2f}"
+                          for title, scan in scans.items())
+        return finish(figure, f"Curves of squared error over the greatest level of a grid from -3/8: {least}. Dashed "
+                      f"lines at {', '.join(f'{top:.2f}' for top in sorted(places.values()))} mark where 0 is a level "
+                      "of the grid.")
 
 
-def describe_zero_among_levels(scans: Mapping[str, pd.DataFrame], places: Mapping[int, float]) -> str:
-    """Alternative text for :func:`zero_among_levels`."""
-    told = [f"{title}, least {scan.error.min():.3f} at {scan.range[scan.error.idxmin()]:.2f}"
-            for title, scan in scans.items()]
-    return (f"Curves of squared error over the greatest level of a grid from -3/8: {'; '.join(told)}. Dashed lines at "
-            f"{', '.join(f'{top:.2f}' for top in sorted(places.values()))} mark where 0 is a level of the grid.")
-
-
-def weights_against_output(table: pd.DataFrame) -> Figure:
-    """A dot for each layer: signal-to-noise ratio of output over that of the weights (columns kind, weights, output,
-    in decibels)."""
+def draw_layers(table: pd.DataFrame) -> Figure:
+    """Draw a dot for each layer: signal-to-noise ratio of output over that of the weights (columns kind, weights,
+    output, in decibels)."""
     with mpl.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(7.6, 4.8))
         most = table.weights.max() + 1
@@ -147,13 +125,8 @@ def weights_against_output(table: pd.DataFrame) -> Figure:
         ax.set(xlabel="weights: signal to noise (dB)", ylabel="output: signal to noise (dB)",
                xlim=(table.weights.min() - 1, most))
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.2)
-    return figure
-
-
-def describe_weights_against_output(table: pd.DataFrame) -> str:
-    """Alternative text for :func:`weights_against_output`."""
-    told = "; ".join(f"{kind}: weights {rows.weights.median():.1f}, output {rows.output.median():.1f}"
-                     for kind, rows in table.groupby("kind", sort=False))
-    return (f"A cloud of {len(table)} dots, one for each layer: decibels of output over decibels of weights, with "
-            f"a line where both are equal; {(table.output > table.weights).sum()} lie above it. Medians by kind of "
-            f"layer: {told}.")
+        told = "; ".join(f"{kind}: weights {rows.weights.median():.1f}, output {rows.output.median():.1f}"
+                         for kind, rows in table.groupby("kind", sort=False))
+        return finish(figure, f"A cloud of {len(table)} dots, one for each layer: decibels of output over decibels of "
+                      f"weights; {(table.output > table.weights).sum()} lie above the line where both are equal. "
+                      f"Medians by kind of layer, {told}.")

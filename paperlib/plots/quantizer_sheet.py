@@ -24,7 +24,7 @@ class Row(Figure):
 
 
 def draw(curves: pd.DataFrame) -> Row:
-    """Panels side by side: the staircase over y = x, its levels on the right; dy/dx; error; parameters' gradients."""
+    """Draw four panels: the staircase over y = x, its levels on the right; dy/dx; error; parameters' gradients."""
     learned, levels = [c for c in curves if c.startswith("dy/d")], curves.attrs["levels"]
     with mpl.rc_context(STYLE):
         figure = Row(figsize=(11.6, 2.5), layout="none")

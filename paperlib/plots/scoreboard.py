@@ -7,16 +7,16 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ..claims import FAILED, NOT_RECORDED, NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
-from .style import BLUE, GREY, ORANGE, STYLE, YELLOW
+from .style import BLUE, GREY, ORANGE, STYLE, YELLOW, finish
 
 MARKS = {REPRODUCED: ("o", BLUE, BLUE), NOT_REPRODUCED: ("X", ORANGE, ORANGE), NOT_TESTABLE: ("o", "white", GREY),
          NOT_RECORDED: ("s", "white", GREY), FAILED: ("X", YELLOW, YELLOW)}
 
 
-def scoreboard(table: pd.DataFrame, *, footnote: str) -> Figure:
-    """A row for each notebook, a mark for each of its claims, by verdict; the counts at the right.
+def draw(table: pd.DataFrame, *, footnote: str) -> Figure:
+    """Draw a row for each notebook, a mark for each of its claims, by verdict; the counts at the right.
 
-    ``table`` as :func:`paperlib.claims.scoreboard.table` gives it.
+    ``table``: :func:`paperlib.claims.scoreboard.table`.
     """
     items = list(dict.fromkeys(table.notebook))
     with mpl.rc_context(STYLE):
@@ -41,13 +41,8 @@ def scoreboard(table: pd.DataFrame, *, footnote: str) -> Figure:
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
         figure.legend(loc="outside upper center", ncols=3)
-        figure.supxlabel(footnote, fontsize=10, color=GREY)
-    return figure
-
-
-def describe_scoreboard(table: pd.DataFrame) -> str:
-    """Alternative text for :func:`scoreboard`."""
-    counts = "; ".join(f"{item}: " + ", ".join(f"{(rows.verdict == verdict).sum()} {verdict}" for verdict in MARKS
-                                               if (rows.verdict == verdict).any())
-                       for item, rows in table.groupby("notebook", sort=False))
-    return f"A row of marks for each notebook, one mark for each claim, by verdict. {counts}."
+        counts = "; ".join(f"{item}: " + ", ".join(f"{(rows.verdict == verdict).sum()} {verdict}" for verdict in MARKS
+                                                   if (rows.verdict == verdict).any())
+                           for item, rows in table.groupby("notebook", sort=False))
+        return finish(figure, f"A row of marks for each notebook, one mark for each claim, by verdict. {counts}.",
+                      footnote)

@@ -18,6 +18,7 @@ from IPython.display import Image
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from ..analysis.summaries import IMAGES
 from ..claims import parameters as notebook
 from ..errors import InputError
 from ..recipes import profiles
@@ -31,8 +32,6 @@ BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC
 GREY = "#666666"
 MOST = 3        # runs that a caption names, of those that are missing or failed
 SPLITS = {"val": "validation", "train": "training"}
-IMAGES = {"cifar10": "CIFAR-10", "subset": "the embedded CIFAR-10 subset", "imagenette": "Imagenette",
-          "imagenet": "ImageNet"}
 STYLE = {
     "figure.dpi": 80, "savefig.dpi": 160, "savefig.bbox": None, "font.family": "DejaVu Sans", "font.size": 12,
     "axes.titlesize": 13, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 12,
@@ -42,20 +41,9 @@ STYLE = {
 }
 
 
-def histories(runs: Sequence[Run]) -> pd.DataFrame:
-    """All histories under each other, with columns ``method`` (the recipe's label, and that its runs are not recorded
-    yet or failed) and ``seed``."""
-    named: dict[str, list[str]] = {}
-    for run in runs:
-        named.setdefault(run.recipe.label, []).append(run.outcome)
-    named = {label: ": ".join([label, *sorted(set(outcomes) - {""})]) for label, outcomes in named.items()}
-    return pd.concat([r.history.assign(method=named[r.recipe.label], seed=r.recipe.seed) for r in runs],
-                     ignore_index=True)
-
-
 def caption(runs: Sequence[Run], profile: str) -> str:
-    """What a picture must always say of itself: profile, data, networks and number of seeds; what is not trained here,
-    what is not recorded yet, and what failed."""
+    """Say what a picture must always say of itself: profile, data, networks and number of seeds; what is not trained
+    here, what is not recorded yet, and what failed."""
     if not runs:
         return f"profile {profile}: nothing is trained"
     every, runs = runs, [run for run in runs if not run.absent]
@@ -96,27 +84,38 @@ def _scale(runs: Sequence[Run]) -> str:
             f"{least if least == most else f'{least} to {most}'} seed{'s' if most > 1 else ''}")
 
 
-def mean_and_spread(values: pd.Series) -> str:
-    """"66.5 ± 0.8 (n=3)": mean, s.d. if there are several, number of seeds; NaN is
-    not recorded yet."""
-    values = values.dropna()
-    if values.empty:
-        return NOT_RECORDED
-    spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
-    return f"{values.mean():.1f}{spread} (n={len(values)})"
+def finish(figure: Figure, alt: str, footnote: str = "") -> Figure:
+    """Write the footnote under a figure, keep what it shows in words for :func:`save` and :func:`show`; return it.
+
+    ``alt``: two sentences for those who cannot see it, what is drawn and what it shows, with the numbers that matter.
+    """
+    if footnote:
+        figure.supxlabel(footnote, fontsize=10, color=GREY)
+    figure.alt = alt
+    return figure
 
 
-def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Sequence[Run], profile: str,
-         parameters: dict) -> Image:
+def blank(footnote: str) -> Figure:
+    """Draw an empty panel that says that its runs are not recorded yet."""
+    with mpl.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(11, 3))
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, NOT_RECORDED, color=GREY, fontsize=16, ha="center", va="center", transform=ax.transAxes)
+        return finish(figure, f"An empty panel that says: {NOT_RECORDED}. The picture comes back with its runs.",
+                      footnote)
+
+
+def save(figure: Figure, item: str, *, data: pd.DataFrame, runs: Sequence[Run], profile: str, parameters: dict,
+         alt: str = "") -> Image:
     """Write <item>.png, .svg, .csv and, last, .json with where every number came from, into figures/<profile>/.
 
     What a notebook draws with other parameters than its own goes into a folder in figures/experiments/ that bears them,
     whose path is printed (:func:`paperlib.recipes.parameters.folder`).  Returns the picture as :func:`show` does.
 
-    ``alt`` says what one sees, for those who cannot; InputError if it is missing.  Equal input gives equal bytes in the
-    picture and the table.  Each file is whole or absent.
+    ``alt``: as for :func:`show`.  Equal input gives equal bytes in the picture and the table.  Each file is whole or
+    absent.
     """
-    _demand(alt)
+    alt = _alternative(figure, alt)
     plain_name(item, "a picture")
     folder, tried = notebook.folder(profile), notebook.experiment()
     with atomic(folder / f"{item}.png") as temp:
@@ -142,20 +141,23 @@ def save(figure: Figure, item: str, *, alt: str, data: pd.DataFrame, runs: Seque
     return show(figure, alt=alt)
 
 
-def show(figure: Figure, *, alt: str) -> Image:
-    """The picture for a notebook, which displays it if this is the last line of a cell; the figure is closed.
+def show(figure: Figure, *, alt: str = "") -> Image:
+    """Return the picture for a notebook, which displays it if this is the last line of a cell; the figure is closed.
 
-    ``alt`` says what one sees, for those who cannot; InputError if it is missing.
+    ``alt``: what one sees, for those who cannot, unless the figure says so itself (:func:`finish`); InputError if it is
+    missing.
     """
-    _demand(alt)
+    alt = _alternative(figure, alt)
     png = _png(figure, STYLE["figure.dpi"], alt)
     plt.close(figure)
     return Image(png, alt=alt)
 
 
-def _demand(alt: str) -> None:
+def _alternative(figure: Figure, alt: str) -> str:
+    alt = alt or getattr(figure, "alt", "")
     if len(alt.split()) < 8:
         raise InputError("alt must describe the picture in a sentence of at least eight words")
+    return alt
 
 
 def _png(figure: Figure, dpi: float, alt: str) -> bytes:

@@ -15,10 +15,9 @@ def test_bits_hold_a_magnitude_with_either_sign():
 
 
 def test_layers_of_a_kind_stand_side_by_side_and_the_words_count_them():
-    figure = plots.sum_bits(TABLE)
+    figure = plots.accumulator_bits.draw(TABLE)
     drawn = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines[:3]}
     plt.close(figure)
     assert list(drawn.values()) == [[17, 18, 11], [16, 17, 10], [11, 2, 1]]
-    told = plots.describe_sum_bits(TABLE)
-    assert "any weights of this shape: 11 to 18 bits, above 16 in 2 se layers" in told
-    assert "these images: 1 to 11 bits, above 16 in no layers" in told
+    assert "any weights of this shape: 11 to 18 bits, above 16 in 2 se layers" in figure.alt
+    assert "these images: 1 to 11 bits, above 16 in no layers" in figure.alt

@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from matplotlib import pyplot as plt
 
 from paperlib import quantizers
 from paperlib.analysis import quantization_error
@@ -80,4 +81,5 @@ def test_layer_by_layer_in_decibels():
     assert table.columns.tolist() == ["layer", "kind", "weights", "output", "shuffled", "unordered"]
     assert table.shuffled[0] == pytest.approx(table.output[0], abs=6) and table.shuffled[0] != table.output[0]
     assert table.unordered[0] == pytest.approx(table.shuffled[0], abs=6) and table.unordered[0] != table.shuffled[0]
-    assert "project: weights" in pictures.describe_weights_against_output(table)
+    assert "project: weights" in pictures.draw_layers(table).alt
+    plt.close("all")

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from paperlib import claims, plots
+from paperlib import analysis, claims, plots
 from paperlib.claims import NOT_REPRODUCED, REPRODUCED, experiments
 from paperlib.runs import Run
 
@@ -63,27 +63,27 @@ def test_rows_of_different_seeds():
 
 
 def test_ladder_counts_epochs_and_names_the_lost():
-    table = plots.ladder({3: found(3, seeds=2, QIL=12.0), 4: found(4, QIL=19.9)})
+    table = analysis.ablation.ladder({3: found(3, seeds=2, QIL=12.0), 4: found(4, QIL=19.9)})
     epochs = table.drop_duplicates(["bits", "row"]).set_index(["bits", "row"]).epochs
     recipes = experiments.ablation("laptop", 1, 3)
     assert epochs[3, "PACT"] == sum(p.epochs for p in recipes["PACT"][0].phases)
     assert epochs[3, "+ PROFIT"] == sum(p.epochs for p in recipes["+ PROFIT"][0].phases) > epochs[3, "PACT"]
     assert set(table.row[table.quantized == "step by step"]) == {"+ progressive", "+ teacher", "+ PROFIT"}
-    assert plots.at_chance(table) == [(4, "QIL")]                   # at 3 bits the mean of 58 and 12 is above
-    shown = plots.ablation_table(table)
+    assert analysis.ablation.at_chance(table) == [(4, "QIL")]       # at 3 bits the mean of 58 and 12 is above
+    shown = analysis.ablation.summary(table)
     assert list(shown.index) == ROWS
     assert shown.loc["QIL", "accuracy (%), 4 bits"] == "19.9 (n=1), AT CHANCE LEVEL"
     assert shown.loc["QIL", "accuracy (%), 3 bits"] == "35.0 ± 32.5 (n=2)"
 
 
 def test_picture_has_a_bar_for_each_row():
-    table = plots.ladder({4: found(4), 3: found(3)})
-    figure = plots.ablation(table, footnote="made up")
+    table = analysis.ablation.ladder({4: found(4), 3: found(3)})
+    figure = plots.ablation.draw(table, footnote="made up")
     for ax in figure.axes:
         bars = {bar.get_y() + bar.get_height() / 2: bar.get_width() for bar in ax.patches}
         assert [bars[y] for y in sorted(bars)] == list(RISING.values())
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == list(RISING)
-    assert "3 bits: PACT 60.0, QIL 58.0" in plots.describe_ablation(table)
+    assert "3 bits: PACT 60.0, QIL 58.0" in figure.alt
     plt.close("all")
 
 
@@ -97,17 +97,18 @@ def test_the_papers_own_situation():
         "4-bit MobileNet-v2 loses at most 1.48 points against taught full precision (Full+)": REPRODUCED,
         "MobileNet-v2 loses accuracy with each step to fewer bits": REPRODUCED}
     assert verdicts["+ PROFIT adds accuracy at 4 and 3 bits"].differences.difference.tolist() == [2.0, 11.0]
-    table = plots.ladder(pictures)
+    table = analysis.ablation.ladder(pictures)
     assert set(table.quantized) == {"at once"} and set(table.chance) == {10.0} and table.epochs.nunique() == 1
-    assert plots.at_chance(table) == [(3, "nothing frozen")]
-    figure = plots.ablation(table, footnote="made up")
+    assert analysis.ablation.at_chance(table) == [(3, "nothing frozen")]
+    figure = plots.ablation.draw(table, footnote="made up")
     assert [ax.get_title(loc="left") for ax in figure.axes] == [f"weights and activations: {b} bits" for b in (4, 3)]
-    assert "nothing frozen at the top, PROFIT at the bottom" in plots.describe_ablation(table)
+    assert figure.alt.endswith(" 4 bits: nothing frozen 70.0, + PROFIT 72.0; "
+                               "3 bits: nothing frozen 19.0, + PROFIT 30.0.")
     plt.close("all")
 
 
 def test_rows_are_shown_on_the_seeds_that_all_of_them_have():
     three, four = found(seeds=3), found(4, seeds=3)
     three["QIL"] = three["QIL"][:2]
-    seeds = plots.ladder({3: three, 4: four}).groupby(["bits", "row"]).seed.unique().map(list)
+    seeds = analysis.ablation.ladder({3: three, 4: four}).groupby(["bits", "row"]).seed.unique().map(list)
     assert all(seeds[3].map(lambda s: s == [0, 1])) and all(seeds[4].map(lambda s: s == [0, 1, 2]))

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from paperlib import claims, plots
-from paperlib.claims import NOT_REPRODUCED, REPRODUCED, experiments
+from paperlib import analysis, claims, plots
+from paperlib.claims import NOT_REPRODUCED, REPRODUCED, experiments, paper_tables
 from paperlib.errors import InputError
 from paperlib.runs import Run
 
@@ -63,7 +63,8 @@ def test_only_seeds_that_both_have_are_compared():
 def table():
     found = {(V3, bits): [run(bits, seed, end=float(end + seed)) for seed in (0, 1)]
              for bits, end in ((8, 82), (4, 79))}
-    return plots.accuracies(found | {("mobilenet_v1", 4): [run(4, model="mobilenet_v1", full=70.0, end=60.0)]})
+    found[("mobilenet_v1", 4)] = [run(4, model="mobilenet_v1", full=70.0, end=60.0)]
+    return analysis.accuracy.accuracies(found)
 
 
 def test_float_rows_count_once(table):
@@ -78,37 +79,37 @@ def test_float_rows_count_once(table):
 
 
 def test_table_shows_spread_and_number(table):
-    shown = plots.accuracy_table(table)
+    shown = analysis.accuracy.summary(table)
     assert list(shown.columns) == ["Full", "Full+", "8 bits", "4 bits"]
     assert shown.loc["MobileNet-v3-Large", "8 bits"] == "82.5 ± 0.7 (n=2)"
     assert shown.loc["MobileNet-v1", "4 bits"] == "60.0 (n=1)" and pd.isna(shown.loc["MobileNet-v1", "8 bits"])
 
 
 def test_above_the_float_network_of_the_same_seed(table):
-    above = plots.above_full(table)
+    above = analysis.accuracy.above_full(table)
     assert above.sum() == 2 and not above["MobileNet-v1"].any() and above["MobileNet-v3-Large", 0, "8 bits"]
     assert not above["MobileNet-v3-Large", 1, "4 bits"]             # 80 is not above 80
 
 
 def test_published_numbers_are_marked():
-    shown = plots.published_accuracy((8, 4))
+    shown = paper_tables.accuracy((8, 4))
     assert shown.loc["MobileNet-v2"].tolist() == ["no source", "no source", "72.352", "71.564"]
     assert shown.loc["MobileNet-v3-Large", "Full+"] == "75.296 (unverified)"
 
 
 def test_picture_has_the_means(table):
-    figure = plots.accuracy_by_bits(table, allowance=1.48, footnote="made up")
+    figure = plots.accuracy.draw(table, allowance=1.48, footnote="made up")
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["MobileNet-v1, 1 seed", "MobileNet-v3-Large, 2 seeds"]
     assert list(figure.axes[1].lines[0].get_ydata()) == [80.0, 81.0, 82.5, 79.5]
-    assert "v3-Large: Full 80.0, Full+ 81.0, 8 bits 82.5, 4 bits 79.5" in plots.describe_accuracy_by_bits(table)
+    assert "v3-Large: Full 80.0, Full+ 81.0, 8 bits 82.5, 4 bits 79.5" in figure.alt
     plt.close("all")
 
 
 def test_a_network_is_shown_on_the_seeds_that_all_its_bit_widths_have():
     found = {(V3, 8): [run(8, end=82.0)], (V3, 4): [run(4, end=80.0), run(4, seed=1, end=60.0)],
              ("mobilenet_v1", 4): [run(4, model="mobilenet_v1"), run(4, seed=1, model="mobilenet_v1")]}
-    table = plots.accuracies(found)
+    table = analysis.accuracy.accuracies(found)
     assert table[table.network == "MobileNet-v3-Large"].seed.unique().tolist() == [0]
     assert table[table.network == "MobileNet-v1"].seed.unique().tolist() == [0, 1]
-    points = plots.our_points(found).set_index(["network", "w_bits"]).accuracy
+    points = analysis.accuracy.points(found).set_index(["network", "w_bits"]).accuracy
     assert points["MobileNet-v3-Large", 4] == 80.0

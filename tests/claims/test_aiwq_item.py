@@ -7,12 +7,11 @@ import pytest
 from matplotlib import pyplot as plt
 from torch import nn
 
-from paperlib import models, recipes
+from paperlib import analysis, models, plots, recipes
 from paperlib.analysis import one_weight
 from paperlib.claims import NOT_REPRODUCED, REPRODUCED
 from paperlib.claims.aiwq import DRIFTS, aiwq_grows, aiwq_is_uneven, by_bits, in_words, norms_jump
 from paperlib.errors import InputError
-from paperlib.plots import aiwq as plots
 from paperlib.runs import Run
 from paperlib.training import aiwq, freezing
 
@@ -141,7 +140,7 @@ def test_norm_behind_a_layer_as_the_network_has_it(model):
                          columns=["iteration", "layer", "metric", "value"])
     for layer in names:
         table = pd.DataFrame({"layer": names, "aiwq": [2.0 if n == layer else float(n == names[0]) for n in names]})
-        found = plots.norm_behind(Run(None, None, None, table, steps, key="", seconds=0, environment={}))
+        found = analysis.aiwq.norm_behind(Run(None, None, None, table, steps, key="", seconds=0, environment={}))
         assert found == behind.get(layer, behind[names[0]])     # without a norm: the next one counts
 
 
@@ -149,16 +148,16 @@ def test_norm_behind_needs_the_history():
     bare = run(4)
     bare.steps = bare.steps[bare.steps.metric == "aiwq"]
     with pytest.raises(InputError, match="measure=True"):
-        plots.norm_behind(bare)
+        analysis.aiwq.norm_behind(bare)
 
 
 def test_steps_are_aggregated_for_each_iteration():
-    steps = plots.aiwq_steps({32: run(32, (1, 2, 9)), 2: run(2, (1, 5, 9))}, NORMS[1])
+    steps = analysis.aiwq.steps({32: run(32, (1, 2, 9)), 2: run(2, (1, 5, 9))}, NORMS[1])
     assert len(steps) == 2 * (7 + 8 + 8)
     series = steps[steps.bits == 2].set_index(["quantity", "iteration"]).value
     weights = 0.999 ** np.arange(7)[::-1]           # the value of iteration i is 5 i; with 0.999, nearly a plain mean
-    assert series[plots.AIWQ].iloc[-1] == pytest.approx(weights @ (5.0 * np.arange(2, 9)) / weights.sum())
-    assert series[plots.AIWQ].iloc[0] == 10.0
+    assert series[analysis.aiwq.AIWQ].iloc[-1] == pytest.approx(weights @ (5.0 * np.arange(2, 9)) / weights.sum())
+    assert series[analysis.aiwq.AIWQ].iloc[0] == 10.0
     assert series["running_mean"].tolist() == [10 + i for i in range(1, 9)]
     assert series["running_var"].tolist() == [20 + i for i in range(1, 9)]
 
@@ -170,12 +169,12 @@ def test_the_line_ends_where_the_table_stands():
             if (value := w.add(np.array([math.nan if (i + k) % 3 == 0 else float(i * (k + 1))]), 0.999)) is not None]
     table = pd.DataFrame({"layer": list("012"), "aiwq": [w.average / (1 - 0.999**w.iterations) for w in watched]})
     steps = pd.DataFrame(rows, columns=["iteration", "layer", "metric", "value"])
-    drawn = plots.aiwq_steps({4: Run(None, None, None, table, steps, key="", seconds=0, environment={})}, "none")
+    drawn = analysis.aiwq.steps({4: Run(None, None, None, table, steps, key="", seconds=0, environment={})}, "none")
     assert drawn.value.iloc[-1] == pytest.approx(table.aiwq.median())
 
 
 def layers():
-    return plots.aiwq_layers([run(4, (1, 8, 2, 0.5, 4, 3)), run(4, (1, 8, 4, 0.5, 4, 3), seed=1)])
+    return analysis.aiwq.by_layer([run(4, (1, 8, 2, 0.5, 4, 3)), run(4, (1, 8, 4, 0.5, 4, 3), seed=1)])
 
 
 def test_layers_freeze_by_rank_of_the_mean_over_seeds():
@@ -183,40 +182,40 @@ def test_layers_freeze_by_rank_of_the_mean_over_seeds():
     assert table.layer.tolist() == [name for name, _ in LAYERS]
     assert table.aiwq.tolist() == [1, 8, 3, 0.5, 4, 3]
     assert table.frozen.tolist() == [4, 2, 3, 4, 2, 3]
-    found = plots.limits(table)
+    found = analysis.aiwq.limits(table)
     assert found == pytest.approx({2: math.sqrt(4 * 3), 3: math.sqrt(3 * 1)})
     table.loc[3, "kind"] = "project"
-    kinds = plots.aiwq_by_kind(table)
+    kinds = analysis.aiwq.by_kind(table)
     assert kinds.kind.tolist()[:2] == ["depthwise", "expand"] and kinds.kind.tolist()[-1] == "first"
     assert kinds.set_index("kind").loc["project"].tolist() == [2, 1.75, 3.0, 0]
 
 
 def test_pictures_show_what_the_tables_say():
     runs, table = {32: run(32), 2: run(2, (1, 5, 9))}, layers()
-    steps = plots.aiwq_steps(runs, NORMS[0])
-    lines = plots.aiwq_over_iterations(steps, NORMS[0], footnote="made up")
+    steps = analysis.aiwq.steps(runs, NORMS[0])
+    lines = plots.aiwq.draw_steps(steps, NORMS[0], footnote="made up")
     assert [len(ax.lines) for ax in lines.axes] == [2, 2, 2] and lines.axes[0].get_yscale() == "log"
     assert lines.axes[1].lines[1].get_ydata().tolist() == list(range(1, 9))
     assert [t.get_text() for t in lines.legends[0].get_texts()] == ["float", "2 bits"]
-    dots = plots.aiwq_by_layer({"ours": table, "theirs": table}, footnote="made up")
+    dots = plots.aiwq.draw_layers({"ours": table, "theirs": table}, footnote="made up")
     drawn = {line.get_label(): line for line in dots.axes[1].lines}
     assert drawn["depthwise"].get_xdata().tolist() == [1] and drawn["depthwise"].get_ydata().tolist() == [8.0]
-    looks = {(line.get_color(), line.get_marker()) for kind, line in drawn.items() if kind in plots.KINDS}
+    looks = {(line.get_color(), line.get_marker()) for kind, line in drawn.items() if kind in plots.aiwq.KINDS}
     assert len(looks) == table.kind.nunique() == 6
-    one = plots.one_weight(one_weight.staircases((4, 2)), one_weight.one_weight((4, 2)))
+    one = plots.aiwq.draw_one_weight(one_weight.staircases((4, 2)), one_weight.one_weight((4, 2)))
     assert [t.get_text() for ax in one.axes for t in ax.texts if t.get_text()] == ["+0.14", "+1"]
     plt.close("all")
 
 
 def test_alternative_texts_name_the_values():
-    steps = plots.aiwq_steps({32: run(32), 2: run(2, (1, 5, 9))}, NORMS[0])
-    text = plots.describe_aiwq_over_iterations(steps, NORMS[0])
-    assert "at the end: float 10; 2 bits 25." in text
-    assert f"running mean of {NORMS[0]}, which goes through: float 1 to 8" in text
-    text = plots.describe_aiwq_by_layer({"ours": layers()})
-    assert ("ours: 6 layers, the largest features.1.conv.0.0 (depthwise) with 8, the median 3, the smallest 0.5; round "
-            "2 would freeze 1 depthwise, 1 expand") in text
-    text = plots.describe_one_weight(one_weight.staircases((4, 2)), one_weight.one_weight((8, 4, 2)))
+    steps = analysis.aiwq.steps({32: run(32), 2: run(2, (1, 5, 9))}, NORMS[0])
+    text = plots.aiwq.draw_steps(steps, NORMS[0], footnote="made up").alt
+    assert "AIWQ ends at float 10, 2 bits 25;" in text and f"the running variance of {NORMS[0]}" in text
+    text = plots.aiwq.draw_layers({"ours": layers()}, footnote="made up").alt
+    assert ("ours: the largest is features.1.conv.0.0 (depthwise) with 8, the median 3, and round 2 would freeze "
+            "1 depthwise, 1 expand") in text
+    text = plots.aiwq.draw_one_weight(one_weight.staircases((4, 2)), one_weight.one_weight((8, 4, 2))).alt
+    plt.close("all")
     assert "4 bits, 15 levels: from 0.429 to 0.571; 2 bits, 3 levels: from 0 to 1." in text and "8 bits" not in text
 
 

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from paperlib import claims, models, plots
+from paperlib import analysis, claims, models, plots
 from paperlib.analysis import bit_operations
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, experiments, published
+from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, experiments, paper_tables, published
 from paperlib.claims import cost as cost_claims
 from paperlib.models import Scheme, cost
 from paperlib.runs import Run
@@ -127,7 +127,7 @@ def test_table_at_the_papers_size():
 def points():
     found = {(model, bits): [accuracy_run(recipe, bits + 60.0 + recipe.seed) for recipe in recipes]
              for (model, bits), recipes in experiments.accuracy("laptop", 2, (8, 4)).items()}
-    return pd.concat([plots.paper_points(), plots.our_points(found)], ignore_index=True)
+    return pd.concat([paper_tables.cost_points(), analysis.accuracy.points(found)], ignore_index=True)
 
 
 def test_points_are_the_published_and_our_means(points):
@@ -145,13 +145,12 @@ def test_points_are_the_published_and_our_means(points):
 
 
 def test_picture_keeps_the_papers_and_our_axes_apart(points):
-    figure = plots.cost_accuracy(points, footnote="made up")
+    figure = plots.cost_accuracy.draw(points, footnote="made up")
     left = [part.axes[0] for part in figure.subfigs]
     assert [ax.get_title(loc="left") for ax in left] == ["the paper: ImageNet, 224×224", "here: CIFAR-10, 32×32"]
     assert not left[0].get_shared_x_axes().joined(*left) and not left[0].get_shared_y_axes().joined(*left)
     markers = [[line for line in ax.lines if line.get_marker() != "None"] for ax in left]
     assert [len(m) for m in markers] == points.groupby("data", sort=False).size().tolist()
     assert sum(line.get_markerfacecolor() == "w" for line in markers[0]) == 3
-    text = plots.describe_cost_accuracy(points)
-    assert "MobileNet-v2 DSQ (4,4) 64.8 %" in text and text.count("(unverified)") == 3
+    assert "PROFIT at its fewest bits, the paper: ImageNet, 224×224, 4 bits: MobileNet-v2 71.6 %" in figure.alt
     plt.close("all")

@@ -5,7 +5,7 @@ import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
-from paperlib import claims, models, plots, quantizers, recipes
+from paperlib import analysis, claims, models, plots, quantizers, recipes
 from paperlib.analysis import bn_folding
 from paperlib.claims import NOT_REPRODUCED, REPRODUCED
 from paperlib.errors import InputError
@@ -223,16 +223,17 @@ def test_wider_in_both_ways_in_most_layers(other, shares):
 
 
 def test_tables_and_pictures_of_the_notebook():
-    accuracy = plots.folding_accuracy(cells(seeds=2))
+    accuracy = analysis.bn_folding.accuracies(cells(seeds=2))
     assert len(accuracy) == 20 and set(accuracy.before) == {5.0} and set(accuracy["float"]) == {60.0}
     assert "4 bits per tensor: 55.0 % with batch norms kept, 12.0 % folded, a difference of -43.0." in (
-        plots.folding_in_words(accuracy))
-    assert "4 bits, folded, per tensor: 5.0, then 12.0" in plots.describe_folding(accuracy)
-    drawn = [list(line.get_ydata()) for line in plots.folding(accuracy, footnote="made up").axes[1].lines]
+        analysis.bn_folding.in_words(accuracy))
+    figure = plots.bn_folding.draw_accuracy(accuracy, footnote="made up")
+    assert "4 bits, folded, per tensor: 5.0, then 12.0" in figure.alt
+    drawn = [list(line.get_ydata()) for line in figure.axes[1].lines]
     assert [12, 55, 58] in drawn and [56, 59, 60] in drawn      # folded per tensor; kept per channel and float
     tables = {"a network": ranges([(1, 1), (1, 1), (1, 4)], [(2, 3), (2, 1), (2, 5)])}
-    summary = plots.folded_summary(tables).set_index("layers")
+    summary = analysis.bn_folding.summary(tables).set_index("layers")
     assert summary.loc["depthwise", "max/median, folded"] == 3 and summary.loc["1x1", "number"] == 1
-    assert "67% of layers" in plots.describe_folded_ranges(tables)
-    plots.folded_ranges(tables, footnote="made up")
+    told = plots.bn_folding.draw_ranges(tables, footnote="made up").alt
+    assert "share of the layers: 67% in a network" in told
     plt.close("all")

@@ -7,7 +7,7 @@ import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
-from paperlib import claims, models, plots, quantizers, recipes
+from paperlib import analysis, claims, models, plots, quantizers, recipes
 from paperlib.analysis import hswish
 from paperlib.claims import NOT_REPRODUCED, REPRODUCED
 from paperlib.errors import InputError
@@ -66,10 +66,11 @@ def live(network, x, monkeypatch):
 
 
 def test_layers_behind_an_hswish(network):
-    assert list(hswish.layers(network).items()) == [("padded", "depthwise"), ("gated", "project"), ("last", "linear")]
-    found = hswish.layers(models.build("mobilenet_v3_large", width=0.1))
+    assert list(hswish.layers_behind(network).items()) == [("padded", "depthwise"), ("gated", "project"),
+                                                           ("last", "linear")]
+    found = hswish.layers_behind(models.build("mobilenet_v3_large", width=0.1))
     assert len(found) == 21 and "se" not in found.values()      # 2 of each of 9 blocks, block 1, 2 of the classifier
-    assert not hswish.layers(models.build("mobilenet_v2", width=0.1))
+    assert not hswish.layers_behind(models.build("mobilenet_v2", width=0.1))
 
 
 def inputs(net, x):
@@ -196,13 +197,13 @@ def test_trained_levels_are_compared_after_the_best_scale(pact, lsq, verdict):
 
 
 def test_tables_of_the_notebook():
-    table = plots.hswish_grid_table(grids()).set_index("grid")
+    table = analysis.hswish.grid_summary(grids()).set_index("grid")
     assert table["layers where it is best"].tolist() == [2, 1, 0] and table["error, median"].tolist() == [1, 2, 2]
-    padding = plots.hswish_padding(about().assign(layer=LAYERS), levels((-0.375, -0.5, -0.375)))
+    padding = analysis.hswish.padding(about().assign(layer=LAYERS), levels((-0.375, -0.5, -0.375)))
     assert padding.layer.tolist() == ["1 depthwise", "7 depthwise"]        # the classifier pads nothing
     assert padding["from 0 to the next level (steps)"].tolist() == [0.375, 0.5]
-    methods = plots.hswish_methods({"DuQ": about().assign(layer=LAYERS)}, {"DuQ": levels((-0.375, -0.5, 0.0))},
-                                   {"DuQ": [1.0, 2.0]})
+    methods = analysis.hswish.method_summary({"DuQ": about().assign(layer=LAYERS)},
+                                             {"DuQ": levels((-0.375, -0.5, 0.0))}, {"DuQ": [1.0, 2.0]})
     assert methods.iloc[0].tolist()[1:] == pytest.approx([2 / 3, 2, 0.5, 0.1, 1.5])
 
 
@@ -210,12 +211,12 @@ def test_pictures_say_what_they_show():
     layers, lines = about().assign(layer=LAYERS), levels((-0.375, -0.375, -0.375))
     bars = pd.DataFrame([(layer, -0.375 + i, 0.1) for layer in LAYERS for i in range(4)],
                         columns=["layer", "left", "share"])
-    one, two = plots.hswish(bars, lines, layers, footnote="made up"), plots.hswish_errors(
+    one, two = plots.hswish.draw_histograms(bars, lines, layers, footnote="made up"), plots.hswish.draw_errors(
         grids(), {"DuQ": layers}, footnote="made up")
     assert [ax.get_title(loc="left") for ax in one.axes[:3]] == ["1 depthwise", "7 depthwise", "classifier 0"]
-    assert "below 0.62 in the narrowest layer (1 depthwise)" in plots.describe_hswish(lines, layers)
+    assert "between 0.62 and" in one.alt
     assert len(two.axes[0].lines) == 3
-    assert "medians: DuQ 0.100" in plots.describe_hswish_errors(grids(), {"DuQ": layers})
+    assert two.alt.endswith("trained DuQ 0.100.")
     empty = lines.assign(share=[0.5, 0.5, 1.0, 0.0, 0.5, 0.5])
-    assert "In 1 of 3 layers (7 depthwise) no value" in plots.hswish_in_words(layers, empty)
+    assert "In 1 of 3 layers (7 depthwise) no value" in analysis.hswish.in_words(layers, empty)
     plt.close("all")

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from test_ablation import found
 from test_ablation import run as ended
 
-from paperlib import claims, models, plots, recipes
+from paperlib import analysis, claims, models, plots, recipes
 from paperlib.claims import experiments, scoreboard
 from paperlib.claims.verdict import at_scale
 from paperlib.runs import Run
@@ -100,26 +100,26 @@ def test_every_claim_answers_for_runs_that_are_not_there(monkeypatch):
     table = scoreboard.table(scoreboard.judge("recorded"))
     trained = table[~table.runs.isin(["counted", "ImageNet"])]
     assert len(trained) > 50 and set(trained.verdict) == {claims.NOT_RECORDED} and set(trained.seeds) == {0}
-    figure = plots.scoreboard(table, footnote="made up")
+    figure = plots.scoreboard.draw(table, footnote="made up")
     assert f"not recorded yet ({len(trained)})" in [text.get_text() for text in figure.legends[0].get_texts()]
     plt.close(figure)
-    assert "qil_fig4_5_intervals: 4 not recorded yet" in plots.describe_scoreboard(table)
+    assert "qil_fig4_5_intervals: 4 not recorded yet" in figure.alt
 
 
 def test_the_ladder_marks_what_is_no_result():
     runs = found(seeds=2, DuQ=10.0)
     runs["QIL"] = unrecorded(runs["QIL"])
     runs["PACT"] = [ended(run.recipe, 10.0) for run in runs["PACT"]]
-    table = plots.ladder({3: runs})
-    shown = plots.ablation_table(table)["accuracy (%), 3 bits"]
+    table = analysis.ablation.ladder({3: runs})
+    shown = analysis.ablation.summary(table)["accuracy (%), 3 bits"]
     assert shown["QIL"] == "not recorded yet" and shown["DuQ"] == "64.0 (n=1); failed training: 10.0"
     assert shown["PACT"].startswith("failed training: 10.0, 10.0")
-    figure = plots.ablation(table, footnote="made up")
+    figure = plots.ablation.draw(table, footnote="made up")
     [ax] = figure.axes
     assert len(ax.patches) == 6 and [text.get_text() for text in ax.texts].count("failed training") == 2
     crosses = [(x, y) for line in ax.lines if line.get_marker() == "x" for x, y in zip(*line.get_data())]
     assert sorted(crosses) == [(10.0, 0), (10.0, 0), (10.0, 3)]
-    assert "PACT failed training, QIL not recorded yet" in plots.describe_ablation(table)
+    assert "PACT failed training, QIL not recorded yet" in figure.alt
     plt.close(figure)
     told = plots.caption([run for group in runs.values() for run in group], "laptop").split("\n")
     assert "not recorded yet: QIL" in told
@@ -127,10 +127,10 @@ def test_the_ladder_marks_what_is_no_result():
 
 
 def test_a_picture_of_nothing_says_so():
-    table = plots.ladder({3: {row: unrecorded(group) for row, group in found().items()}})
-    figure = plots.ablation(table, footnote="made up")
+    table = analysis.ablation.ladder({3: {row: unrecorded(group) for row, group in found().items()}})
+    figure = plots.ablation.draw(table, footnote="made up")
     assert [text.get_text() for text in figure.axes[0].texts] == ["not recorded yet"]
-    assert plots.describe_ablation(table).startswith("An empty panel that says: not recorded yet.")
+    assert figure.alt.startswith("An empty panel that says: not recorded yet.")
     plt.close(figure)
 
 

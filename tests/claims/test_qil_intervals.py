@@ -7,8 +7,9 @@ import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
-from paperlib import models, plots, recipes
+from paperlib import analysis, models, plots, recipes
 from paperlib.analysis import qil_intervals
+from paperlib.claims import paper_tables
 from paperlib.errors import InputError
 from paperlib.runs import Run, loading
 
@@ -112,7 +113,7 @@ def test_motion_is_in_widths_of_the_interval_before():
     way = [(1.0, 1.0), (1.1, 1.0), (1.2, 1.0), (1.2, 1.0), (1.25, 1.0)]       # 3-bit weights: 2/3 and 4/3 apart
     still = [(1.0, 1.0)] * 5
     run = made({("a", "weight"): way, ("b", "weight"): still, ("a", "activation"): still})
-    table = plots.interval_motion([run]).set_index(["intervals of", "bound"])
+    table = analysis.qil_intervals.motion([run]).set_index(["intervals of", "bound"])
     for bound in ("m", "M"):
         assert table.loc["weights", bound].tolist() == pytest.approx([12.5 * 3 / 4, 25 * 3 / 4, 5 * 3 / 4])
         assert table.loc["activations", bound].tolist() == [0, 0, 0]
@@ -145,11 +146,11 @@ def found():
 
 
 def test_shares_of_all_layers_weigh_each_value_alike(found):
-    shares = plots.pruned_shares(found)
+    shares = analysis.qil_pruning.pruned_shares(found)
     whole = shares[shares.layer == "all"].set_index(["role", "bits"])
     assert whole.end["weight"].tolist() == pytest.approx([15, 30, 60]) and whole.start.tolist() == [10] * 6
     assert whole.end["activation"].tolist() == pytest.approx([75] * 3)
-    table = plots.pruned_table(shares)
+    table = analysis.qil_pruning.summary(shares, paper_tables.pruned_shares())
     assert table["paper"].tolist() == ["26.4", "", "84.2"] + ["about 75"] * 3
     assert table["ours, all layers"][:3].tolist() == ["15.0 (n=1)", "30.0 (n=1)", "60.0 (n=1)"]
     assert table.iloc[3, -2:].tolist() == ["80.0", "70.0 to 90.0"]
@@ -157,29 +158,30 @@ def test_shares_of_all_layers_weigh_each_value_alike(found):
 
 def test_pictures_say_what_they_show(found):
     first = {bits: runs[0] for bits, runs in found.items()}
-    lines, shares = plots.last_bounds(first[4]), plots.pruned_shares(found)
-    figure = plots.interval_bounds(lines, footnote="made up")
+    values, intervals = analysis.qil_intervals.distributions(first)
+    lines, shares = analysis.qil_intervals.last_bounds(first[4]), analysis.qil_pruning.pruned_shares(found)
+    figure = plots.qil_intervals.draw_bounds(lines, footnote="made up")
     ends = {line.get_label(): line.get_ydata()[-1] for line in figure.axes[1].lines}     # M of the weights
     assert ends["a"] == pytest.approx((2.5 - 1 / 7) / (2 - 1 / 7)) and len(ends) == 2
-    assert "M of weights between 0.89 and 1.27 of where it began" in plots.describe_interval_bounds(lines)
-    figure = plots.interval_distributions(first, "a", footnote="made up")
+    assert "of weights M lies between 0.89 and 1.27 of where it began" in figure.alt
+    figure = plots.qil_intervals.draw_distributions(values, intervals, "a", footnote="made up")
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles[:4] == ["float", "5 bits: 20.0 % pruned", "4 bits: 40.0 % pruned", "3 bits: 80.0 % pruned"]
     drawn = [round(float(line.get_xdata()[0]), 3) for line in figure.axes[3].lines]
     assert drawn == [0.833, 2.167, 1.5, -0.833, -2.167, -1.5] and len(figure.axes[7].lines) == 3
     assert not figure.axes[0].lines and not figure.axes[4].lines
-    assert "weights at 3 bits from 0.833 to 2.17, 80.0 % pruned" in plots.describe_interval_distributions(first, "a")
-    figure = plots.pruned_by_bits(shares, footnote="made up")
+    assert "of the weights 20.0 % at 5 bits, 40.0 % at 4 bits, 80.0 % at 3 bits; of the activations" in figure.alt
+    figure = plots.qil_pruning.draw(shares, footnote="made up")
     stars = [line for line in figure.axes[0].lines if line.get_label() == "paper"]
     assert list(zip(*stars[0].get_data())) == [(0, 26.4), (2, 84.2)]
-    assert "weights 15.0 at 5 bits (10.0 before training), 30.0 at 4 bits" in plots.describe_pruned_by_bits(shares)
+    assert "weights 15.0 at 5 bits (10.0 before training), 30.0 at 4 bits" in figure.alt
     plt.close("all")
     with pytest.raises(InputError, match="no quantized layer 'c': choose from a, b"):
-        plots.interval_distributions(first, "c", footnote="made up")
+        plots.qil_intervals.draw_distributions(values, intervals, "c", footnote="made up")
 
 
 def test_words_tell_what_was_there_before_training(found):
-    said = plots.intervals_in_words(found)
+    said = analysis.qil_pruning.in_words(found)
     assert said.startswith("* Quantized networks train for 2 epochs, 20 steps, where the paper's train for 200 epochs")
     assert "Below 5 %, as for the activations, the curves" in said and "the weights and the" not in said
     assert "changes by +45.0 points. Before the first step of training it was +0.0 already" in said

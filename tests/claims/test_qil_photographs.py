@@ -1,12 +1,13 @@
 """QIL's Table 3: the paper's numbers, ours, and what is said of them."""
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from test_qil_tables import run
 
-from paperlib import claims, plots
-from paperlib.claims import experiments
+from paperlib import analysis, claims, plots
+from paperlib.analysis.qil_photographs import COLUMNS
+from paperlib.claims import experiments, paper_tables
 from paperlib.claims import qil_photographs as judged
-from paperlib.plots.qil_photographs import COLUMNS
 
 
 def table(loss, taught):
@@ -23,14 +24,15 @@ GOOD = table({5: 0, 4: 0.2, 3: 1.0, 2: 4}, -0.5)
 def found(loss, taught):
     """Runs with the accuracies of :func:`table`."""
     return {model: {(bits, share): [run(r, 60.0 - loss[bits] + taught * (share > 0), full=60.0) for r in recipes]
-                    for (bits, share), recipes in cells.items()} for model, cells in experiments.qil_photographs().items()}
+                    for (bits, share), recipes in cells.items()}
+            for model, cells in experiments.qil_photographs().items()}
 
 
 def test_the_papers_own_table():
-    paper = plots.paper_photographs()
+    paper = paper_tables.qil_photographs_accuracies()
     assert len(paper) == 2 * (3 * 3 + 1)
     assert judged.allowance() == 1.0
-    shown = plots.photographs_table(paper)
+    shown = analysis.qil_photographs.summary(paper)
     assert shown.loc["A2W2", ("ResNet-18", "λ = 0")] == "65.4 (+3.8)"
     assert shown.loc["float", ("AlexNet", "λ = 0")] == "58.1" and shown.loc["float", ("AlexNet", "λ = 1")] == ""
 
@@ -52,24 +54,25 @@ def test_one_network_that_guesses_leaves_no_verdict():
     guesses = found({**LOSS, 2: 50}, -0.5)
     assert judged.two_bits_cost_most(guesses).verdict == claims.FAILED
     assert judged.few_bits_keep_full_accuracy(guesses).verdict == claims.REPRODUCED     # it is none of these
-    ours = claims.qil_photographs.photographs_by_bits(guesses)
-    assert plots.photographs_table(ours).loc["A2W2", ("AlexNet", "λ = 0")] == "failed training"
-    assert "failed training at 2 bits" in plots.describe_qil_photographs(ours)
+    ours = analysis.qil_photographs.accuracies(guesses)
+    assert analysis.qil_photographs.summary(ours).loc["A2W2", ("AlexNet", "λ = 0")] == "failed training"
+    assert "failed training at 2 bits" in plots.qil_photographs.draw(ours, footnote="made up").alt
+    plt.close("all")
 
 
 def test_picture_and_words():
-    figure = plots.qil_photographs(GOOD, footnote="made up")
+    figure = plots.qil_photographs.draw(GOOD, footnote="made up")
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles == [f"{n}, {whose}" for whose in ("the paper, ImageNet", "ours") for n in ("ResNet-18", "AlexNet")]
-    text = plots.describe_qil_photographs(GOOD)
-    assert "ResNet-18: 60.0 in float, with lambda 0 56.0 at 2 bits, 59.0 at 3 bits" in text and "69.2 in float" in text
+    assert "ours: ResNet-18 56.0 at 2 bits, 59.0 at 3 bits" in figure.alt and "69.2 in float" in figure.alt
 
 
 def test_a_network_that_was_not_run_is_said_to_be_missing():
     table = GOOD[GOOD.network == "ResNet-18"]
-    texts = [text.get_text() for ax in plots.qil_photographs(table, footnote="made up").axes for text in ax.texts]
-    assert "AlexNet: none of ours" in texts and list(plots.photographs_table(table).columns.levels[0]) == ["ResNet-18"]
-    assert "AlexNet" not in plots.describe_qil_photographs(table).split("Lower row")[1]
+    figure = plots.qil_photographs.draw(table, footnote="made up")
+    assert "AlexNet: none of ours" in [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert list(analysis.qil_photographs.summary(table).columns.levels[0]) == ["ResNet-18"]
+    assert "AlexNet" not in figure.alt.split("ours: ")[1]
 
 
 def test_runs_go_down_from_five_bits():

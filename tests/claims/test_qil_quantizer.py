@@ -5,6 +5,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from paperlib.analysis import qil_equations
+from paperlib.plots import qil_layer
 from paperlib.plots import qil_quantizer as plots
 
 
@@ -15,21 +16,21 @@ def closed():
 
 
 def test_every_box_of_the_layer_is_connected_and_apart_from_the_others():
-    figure = plots.qil_layer()
+    figure = qil_layer.draw()
     texts = [t.get_text() for t in figure.axes[0].texts]
-    assert len(figure.axes[0].patches) >= len(plots.BOXES) and "convolution" in texts
-    assert {box for arrow in plots.ARROWS for box in arrow} == set(plots.BOXES)
-    flow = plots.qil_flow()
-    assert len(flow) == len(plots.ARROWS) and flow.iloc[-1].tolist() == ["convolution", "loss L"]
-    edges = [(x - w / 2, x + w / 2, y - h / 2, y + h / 2) for x, y, w, h, *_ in plots.BOXES.values()]
+    assert len(figure.axes[0].patches) >= len(qil_layer.BOXES) and "convolution" in texts
+    assert {box for arrow in qil_layer.ARROWS for box in arrow} == set(qil_layer.BOXES)
+    flow = qil_layer.flow()
+    assert len(flow) == len(qil_layer.ARROWS) and flow.iloc[-1].tolist() == ["convolution", "loss L"]
+    edges = [(x - w / 2, x + w / 2, y - h / 2, y + h / 2) for x, y, w, h, *_ in qil_layer.BOXES.values()]
     for i, (l0, r0, b0, t0) in enumerate(edges):
         assert all(r0 < l1 or r1 < l0 or t0 < b1 or t1 < b0 for l1, r1, b1, t1 in edges[i + 1:])
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_weights_draw_staircase_mapping_and_surrogate(bits):
-    curves = plots.qil_curves(0.5, 0.4, bits, 2)
-    figure = plots.qil_weights(curves, c=0.5, d=0.4, bits=bits)
+    curves = qil_equations.curves(0.5, 0.4, bits, 2)
+    figure = plots.draw_weights(curves, c=0.5, d=0.4, bits=bits)
     a, b, c = figure.axes
     rows = curves[(curves.role == "weight") & (curves.bits == bits)]
     for line, column in ((a.lines[0], "staircase"), (a.lines[1], "mapping"), (b.lines[1], "surrogate")):
@@ -41,26 +42,26 @@ def test_weights_draw_staircase_mapping_and_surrogate(bits):
     k = qil_equations.weight_constants(0.5, 0.4, bits)
     expected = {"$c-d$": 0.1, "$c$": 0.5, "$c+d$": 0.9} | ({"$m$": k.m, "$M$": k.M} if bits == 3 else {})
     assert marks == pytest.approx(expected)
-    text = plots.describe_qil_weights(c=0.5, d=0.4, bits=bits)
-    assert f"a staircase of {levels} levels, 0 up to m = {k.m:.3f}" in text and f"M = {k.M:.3f}" in text
+    assert f"a staircase of {levels} levels at {bits} bits" in figure.alt and f"level at M = {k.M:.3f}" in figure.alt
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 8])
 def test_activations_draw_staircase_and_surrogate(bits):
-    curves = plots.qil_curves(0.5, 0.4, 3, bits)
-    a, b = plots.qil_activations(curves, c=0.5, d=0.4, bits=bits).axes
+    curves = qil_equations.curves(0.5, 0.4, 3, bits)
+    figure = plots.draw_activations(curves, c=0.5, d=0.4, bits=bits)
+    a, b = figure.axes
     assert len(np.unique(np.round(a.lines[0].get_ydata(), 9))) == 2**bits
     assert set(np.unique(b.lines[0].get_ydata())) == {0, 1} and b.get_title(loc="left") == "(b) 1 bit"
     jump = b.lines[0].get_xdata()[np.argmax(b.lines[0].get_ydata() > 0)]
     assert jump == pytest.approx(0.5, abs=0.01)
-    assert f"a staircase of {2**bits} levels" in plots.describe_qil_activations(c=0.5, d=0.4, bits=bits)
+    assert f"from 0 to 1 of {2**bits} levels" in figure.alt
 
 
 @pytest.mark.parametrize("w_bits, a_bits", [(2, 1), (3, 2), (4, 3)])
 def test_marks_do_not_overlap(w_bits, a_bits):
     at = {"c": 0.5, "d": 0.4}
-    curves = plots.qil_curves(w_bits=w_bits, a_bits=a_bits, **at)
-    for figure in (plots.qil_weights(curves, bits=w_bits, **at), plots.qil_activations(curves, bits=a_bits, **at)):
+    curves = qil_equations.curves(w_bits=w_bits, a_bits=a_bits, **at)
+    for figure in (plots.draw_weights(curves, bits=w_bits, **at), plots.draw_activations(curves, bits=a_bits, **at)):
         figure.canvas.draw()
         for ax in figure.axes:
             for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
@@ -70,11 +71,10 @@ def test_marks_do_not_overlap(w_bits, a_bits):
 
 def test_gradients_show_what_is_misprinted():
     weights, activations = qil_equations.gradient_check("weight"), qil_equations.gradient_check("activation")
-    figure = plots.qil_gradients(weights, activations)
+    figure = plots.draw_gradients(weights, activations)
     for ax, (table, name) in zip(figure.axes, ((weights, "c"), (activations, "d"))):
         rows = table[table.derivative == name]
         assert [np.array_equal(line.get_ydata(), rows[column]) for line, column in zip(
             (ax.lines[0], ax.lines[2]), ("right", "printed"))] == [True, True]
-    text = plots.describe_qil_gradients(weights, activations)
     off = (activations.printed - activations.numeric)[activations.derivative == "d"].abs().max()
-    assert text.count("at most 0.000000 off") == 2 and f"up to {off:.2f} away" in text
+    assert "at most 0.000000 and 0.000000 off" in figure.alt and f"and {off:.2f} off the dashed" in figure.alt

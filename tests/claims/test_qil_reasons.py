@@ -3,7 +3,7 @@ import pytest
 from matplotlib import pyplot as plt
 from test_qil_tables import run
 
-from paperlib import plots
+from paperlib import analysis, claims, plots
 from paperlib.claims import experiments
 
 ENDS = {"as in Table 1": (70.0, 60.0, 75.0), "a tenth of the rate": (65.0, 61.0, 75.0),    # A2W2, A1W2, float
@@ -13,7 +13,7 @@ ENDS = {"as in Table 1": (70.0, 60.0, 75.0), "a tenth of the rate": (65.0, 61.0,
 
 @pytest.fixture
 def table():
-    return plots.qil_reasons({changed: {cell: [run(r, end) for r in recipes]
+    return analysis.qil_reasons.losses({changed: {cell: [run(r, end) for r in recipes]
                                         for (cell, recipes), end in zip(cells.items(), ENDS[changed])}
                               for changed, cells in experiments.qil_reasons().items()})
 
@@ -23,7 +23,8 @@ def test_what_is_changed():
         last = recipe.phases[-1]
         return recipe.width, last.epochs, len(recipe.phases), last.scheme.w_bits, last.scheme.a_bits
 
-    cells = {changed: [what(group[0]) for group in wanted.values()] for changed, wanted in experiments.qil_reasons().items()}
+    cells = {changed: [what(group[0]) for group in wanted.values()]
+             for changed, wanted in experiments.qil_reasons().items()}
     assert cells["as in Table 1"] == [(0.125, 5, 2, 2, 2), (0.125, 5, 2, 2, 1), (0.125, 5, 2, 32, 32)]
     slower = [[group[0].phases[-1].lr for group in experiments.qil_reasons()[changed].values()]
               for changed in ("as in Table 1", "a tenth of the rate")]
@@ -45,7 +46,7 @@ def test_a_loss_is_against_the_float_network_of_its_own_width_and_length(table):
 
 
 def test_words_say_what_is_enough(table):
-    assert plots.qil_reasons_in_words(table).splitlines() == [
+    assert analysis.qil_reasons.in_words(table, claims.qil_tables.allowance).splitlines() == [
         "* **A tenth of the rate**: A2W2 loses 10.0 points instead of 5.0, A1W2 loses 14.0 points instead of 15.0. "
         "As little as in the paper: neither.",
         "* **5 times the epochs**: A2W2 loses 0.1 points instead of 5.0, A1W2 loses 6.0 points instead of 15.0. "
@@ -57,11 +58,11 @@ def test_words_say_what_is_enough(table):
 
 
 def test_picture(table):
-    figure = plots.qil_reason_bars(table, footnote="made up")
+    figure = plots.qil_reasons.draw(table, footnote="made up")
     for ax, printed, losses in zip(figure.axes, (0.16, 1.17), ([5, 10, 0.1, 7, 1], [15, 14, 6, 26, 0.5])):
         assert [bar.get_width() for bar in ax.patches] == pytest.approx(losses)
         assert [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"] == [printed]
     assert [text.get_text() for text in figure.axes[0].texts][2] == "0.1  (75.9 of 76.0 %)"
     assert [t.get_text().split("\n")[0] for t in figure.axes[0].get_yticklabels()] == list(ENDS)
-    assert "A1W2: as in Table 1 15.0, a tenth of the rate 14.0" in plots.describe_qil_reason_bars(table)
+    assert "A1W2: as in Table 1 15.0, a tenth of the rate 14.0" in figure.alt
     plt.close("all")

@@ -45,16 +45,15 @@ def test_the_page_links_each_claim_to_its_notebook():
 
 def test_the_picture_has_a_mark_for_each_claim_in_the_colour_of_its_verdict():
     table = scoreboard.table(judged(verdict([1]), verdict([-1])) + judged(verdict([1], testable=False), item="other"))
-    figure = plots.scoreboard(table, footnote="made up")
+    figure = plots.scoreboard.draw(table, footnote="made up")
     marks = [(line.get_xdata()[0], line.get_ydata()[0], line.get_marker(), line.get_markerfacecolor())
              for line in figure.axes[0].lines if len(line.get_xdata())]
-    kinds = plots.scoreboard.__globals__["MARKS"]
+    kinds = plots.scoreboard.MARKS
     assert marks == [(0, 0, *kinds[REPRODUCED][:2]), (1, 0, *kinds[NOT_REPRODUCED][:2]),
                      (0, 1, *kinds[NOT_TESTABLE][:2])]
     assert [text.get_text() for text in figure.axes[0].texts] == ["1 of 2 reproduced", "0 of 1 reproduced"]
     plt.close(figure)
-    assert "profit_fig2_4_aiwq: 1 reproduced, 1 not reproduced; other: 1 not testable" in (
-        plots.describe_scoreboard(table))
+    assert "profit_fig2_4_aiwq: 1 reproduced, 1 not reproduced; other: 1 not testable" in figure.alt
 
 
 def claim_functions():

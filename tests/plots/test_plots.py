@@ -7,6 +7,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from paperlib import plots, recipes
+from paperlib.analysis.loss_curves import end_values
 from paperlib.errors import InputError
 from paperlib.runs import Run
 
@@ -24,7 +25,7 @@ def history():
 
 @pytest.fixture
 def figure():
-    yield plots.pact_vs_duq(history(), bits=4, footnote="made up")
+    yield plots.pact_vs_duq.draw(history(), bits=4, footnote="made up")
     plt.close("all")
 
 
@@ -33,10 +34,11 @@ def test_lines_are_means_over_seeds(figure):
     assert len(drawn) == 4 and all(list(line.get_xdata()) == [1, 2, 3] for line in drawn)      # not epoch 0
     assert drawn[0].get_ydata() == pytest.approx([1.0 + 0.105, 2 / 3 + 0.105, 0.5 + 0.105])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["PACT", "DuQ", "validation", "training"]
+    assert "weights, DuQ: training 0.51, validation 0.51" in figure.alt
 
 
 def test_end_values_are_those_of_the_last_epoch():
-    table = plots.end_values(history()).set_index(["phase", "method"])
+    table = end_values(history()).set_index(["phase", "method"])
     assert table.loc[("weights", "DuQ"), "val loss"] == pytest.approx(0.505)
     assert table.loc[("weights", "DuQ"), "val loss, s.d."] == pytest.approx(0.01 / 2**0.5)
 
@@ -45,7 +47,7 @@ def test_equal_input_gives_equal_bytes(figure, tmp_path, monkeypatch):
     written = []
     for name in ("one", "two"):
         monkeypatch.setenv("PAPERLIB_FIGURES", str(tmp_path / name))
-        again = plots.pact_vs_duq(history(), bits=4, footnote="made up")
+        again = plots.pact_vs_duq.draw(history(), bits=4, footnote="made up")
         plots.save(again, "item", alt=ALT, data=history(), runs=[RUN], profile="smoke", parameters={"bits": 4})
         written.append({p.name: p.read_bytes() for p in (tmp_path / name / "smoke").iterdir()})
     assert sorted(written[0]) == ["item.csv", "item.json", "item.png", "item.svg"]
@@ -62,21 +64,17 @@ def test_alt_text_is_demanded(figure, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_alt_text_names_the_values_that_are_drawn():
-    assert "weights, DuQ: training 0.51, validation 0.51" in plots.describe_pact_vs_duq(history(), bits=4)
-
-
 def test_the_extension_shows_the_validation_loss_of_each_method_and_guessing():
     methods = ["PACT", "DuQ", "LSQ", "QIL"]
     every = pd.concat([history().query("method == 'PACT'").assign(method=m, value=lambda h, k=k: h.value + 0.503 * k)
                        for k, m in enumerate(methods)])
-    figure = plots.four_quantizers(every, bits=4, classes=10, footnote="made up")
+    figure = plots.pact_vs_duq.draw_extension(every, bits=4, classes=10, footnote="made up")
     for ax in figure.axes:
         drawn, guessing = [line for line in ax.lines if len(line.get_xdata()) == 3], ax.lines[-1]
         assert [line.get_ydata()[0] for line in drawn] == pytest.approx([1.105 + 0.503 * k for k in range(4)])
         assert list(guessing.get_ydata()) == pytest.approx([2.302585] * 2)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == methods
-    assert "weights, QIL: 2.11. Guessing would give 2.30" in plots.describe_four_quantizers(every, bits=4, classes=10)
+    assert "weights, QIL: 2.11, and guessing gives 2.30" in figure.alt
     plt.close("all")
 
 

@@ -1,0 +1,74 @@
+"""PROFIT, Fig. 2 and 4: AIWQ and batch-norm statistics over iterations, and AIWQ by layer."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..errors import InputError
+from ..runs import Run
+from ..training.freezing import choose
+from ..training.phases import Freeze
+
+ROUNDS = {2: 1 / 3, 3: 2 / 3}       # PROFIT's round: the share of layers that no longer trains
+DECAY = 0.999                       # of the moving average, as in the authors' code
+AIWQ, MEAN, VARIANCE = "AIWQ", "running_mean", "running_var"
+
+
+def norm_behind(run: Run) -> str:
+    """Name the batch norm behind the layer of largest AIWQ among those with one: features.4.conv.0.1 follows
+    features.4.conv.0.0.  InputError if the run keeps no statistics of batch norms."""
+    norms = set(run.steps[run.steps.metric == MEAN].layer)
+    for layer in run.instability.sort_values("aiwq", ascending=False, kind="stable").layer:
+        stem, _, index = layer.rpartition(".")
+        if index.isdigit() and f"{stem}.{int(index) + 1}" in norms:
+            return f"{stem}.{int(index) + 1}"
+    raise InputError("this run keeps no batch-norm statistics of every step: use weights_alone(..., measure=True)")
+
+
+def steps(runs: Mapping[int, Run], norm: str) -> pd.DataFrame:
+    """Tabulate Fig. 2 of one run for each bit-width: columns bits, iteration, quantity, value.
+
+    Quantities: AIWQ, the median over layers of the moving average so far, as :class:`paperlib.training.aiwq.Aiwq` has
+    it; running_mean and running_var of the batch norm of this name, means over its channels.
+    """
+    tables = []
+    for bits, run in runs.items():
+        by_layer = run.steps[run.steps.metric == "aiwq"].pivot(index="iteration", columns="layer", values="value")
+        average = by_layer.ewm(alpha=1 - DECAY, ignore_na=True).mean()      # weights add up to 1 from the start
+        median = average.median(axis=1).rename("value").reset_index()
+        of_norm = run.steps[(run.steps.layer == norm) & run.steps.metric.isin([MEAN, VARIANCE])]
+        tables += [median.assign(bits=bits, quantity=AIWQ),
+                   of_norm.rename(columns={"metric": "quantity"}).assign(bits=bits)]
+    return pd.concat(tables, ignore_index=True)[["bits", "iteration", "quantity", "value"]]
+
+
+def by_layer(runs: Sequence[Run]) -> pd.DataFrame:
+    """Tabulate Fig. 4, a row for each layer in the network's order: layer; kind; aiwq (nats), mean over the runs'
+    seeds; frozen, the PROFIT round from which on the layer would no longer train (2, 3, or 4: with all others)."""
+    all_seeds = pd.concat([run.instability for run in runs]).groupby("layer").aiwq.mean()
+    table = runs[0].instability[["layer", "kind"]].assign(frozen=4)
+    table["aiwq"] = table.layer.map(all_seeds)
+    for number, share in sorted(ROUNDS.items(), reverse=True):
+        chosen = choose(Freeze(share, "aiwq", measured_in="weights"), list(table.layer), table)
+        table.loc[table.layer.isin(chosen), "frozen"] = number
+    return table[["layer", "kind", "aiwq", "frozen"]]
+
+
+def by_kind(layers: pd.DataFrame) -> pd.DataFrame:
+    """Sum up :func:`by_layer` by kind, largest median first: how many layers, median and maximum (nats), frozen in
+    round 2."""
+    table = layers.groupby("kind").agg(layers=("layer", "size"), median=("aiwq", "median"), max=("aiwq", "max"),
+                                       frozen_in_round_2=("frozen", lambda rounds: (rounds == 2).sum()))
+    return table.sort_values("median", ascending=False).reset_index()
+
+
+def limits(layers: pd.DataFrame) -> dict[int, float]:
+    """Return {round: an AIWQ between that of the last layer it freezes and that of the first it does not}."""
+    found = {}
+    for number in ROUNDS:
+        frozen, trains = layers.aiwq[layers.frozen <= number], layers.aiwq[layers.frozen > number]
+        if frozen.min() > 0 and trains.max() > 0:
+            found[number] = float(np.sqrt(frozen.min() * trains.max()))
+    return found

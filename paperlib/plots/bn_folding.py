@@ -1,0 +1,98 @@
+"""PROFIT, supplement section 5: ranges of folded weights, and training with them."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from ..analysis.bn_folding import FOLDED, KEPT, part
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, finish
+
+MEASURES = {"relative": "max|w| / median|w| of a layer", "channels": "largest / median channel's max|w|"}
+KINDS = {"depthwise": (ORANGE, "^"), "1x1": (BLUE, "o"), "first": (GREEN, "s")}
+# folded, per channel -> colour, marker, how the line is drawn
+CELLS = {(False, False): (BLUE, "o", "-"), (True, False): (ORANGE, "s", "-"), (False, True): (GREEN, "^", "--"),
+         (True, True): (PURPLE, "D", "--")}
+
+
+def draw_ranges(tables: Mapping[str, pd.DataFrame], *, footnote: str) -> Figure:
+    """Draw a dot for each layer: its weights' range with batch norm kept (across) and folded (up), over the scale of
+    the layer's usual weight and over that of its usual channel.
+
+    ``tables``: {network: :func:`paperlib.analysis.bn_folding.ranges`}.
+    """
+    told = {measure: [] for measure in MEASURES}
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(2, len(tables), figsize=(5 * len(tables), 8.8), squeeze=False)
+        for row, (measure, label) in zip(axes, MEASURES.items()):
+            for ax, (network, table) in zip(row, tables.items()):
+                both = _both(table, measure)
+                low, high = both[[KEPT, FOLDED]].min().min() * 0.9, both[[KEPT, FOLDED]].max().max() * 1.6
+                ax.plot([low, high], [low, high], color=GREY, linewidth=1.2)
+                ax.text(0.97, 0.03, "below the line: narrower", transform=ax.transAxes, ha="right", color=GREY)
+                ax.text(0.03, 0.97, "above: wider when folded", transform=ax.transAxes, va="top", color=GREY)
+                for name, (colour, marker) in KINDS.items():
+                    mine = both[both.kind.map(part) == name]
+                    ax.plot(mine[KEPT], mine[FOLDED], marker, color=colour, markersize=7, alpha=0.8, label=name)
+                ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), xlabel=KEPT, ylabel=FOLDED,
+                       title=f"{network}\n{label}" if measure == "relative" else label)
+                for axis in (ax.xaxis, ax.yaxis):
+                    axis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 3, 5)))
+                    axis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+                    axis.set_minor_locator(mpl.ticker.NullLocator())
+                told[measure].append(f"{(both[FOLDED] > both[KEPT]).mean():.0%} in {network}")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        return finish(figure, "Scatter plots on log axes with a dot for each convolution: the range of its weights "
+                      "with batch norm kept across and folded upwards, over the median weight and over the median "
+                      "channel. Folding widens it over the median weight in this share of the layers: "
+                      f"{', '.join(told['relative'])}; over the median channel: {', '.join(told['channels'])}.",
+                      footnote)
+
+
+def draw_accuracy(accuracy: pd.DataFrame, *, footnote: str) -> Figure:
+    """Draw accuracy by bit-width, just quantized and after training, with batch norms kept and folded (means over
+    seeds); ``accuracy``: :func:`paperlib.analysis.bn_folding.accuracies`.
+
+    Float weights have no ranges: what is drawn for "per channel" there is the run per tensor.
+    """
+    widths, top = sorted(accuracy.bits.unique()), accuracy[["float", "before", "after"]].max().max()
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(11, 5.6), sharey=True)
+        for ax, stage, title in zip(axes, ("before", "after"), ("just quantized", "after training")):
+            start = accuracy["float"].mean()
+            ax.axhline(start, color=GREY, linewidth=1.2)
+            ax.axhline(start / 2, color=GREY, linewidth=1.2, linestyle=":")
+            if ax is axes[0]:
+                behind = {"color": GREY, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}, "zorder": 3}
+                ax.text(0, 1.02 * start, "float network at the start", va="bottom", ha="left", **behind)
+                ax.text(len(widths) - 0.8, 0.49 * start, "half of it: a run below has failed", va="top", ha="right",
+                        **behind)
+            for i, ((folded, channel), (colour, marker, line)) in enumerate(CELLS.items()):
+                alike = (accuracy.per_channel == channel) | (accuracy.bits == 32)
+                mine = accuracy[(accuracy.folded == folded) & alike]
+                if mine.empty or set(mine.bits) == {32}:
+                    continue
+                by_bits = mine.groupby("bits")[stage]
+                places = [widths.index(bits) + 0.06 * (i - 1.5) for bits in by_bits.groups]
+                label = f"{FOLDED if folded else KEPT}, per {'channel' if channel else 'tensor'}"
+                spread = np.stack([by_bits.mean() - by_bits.min(), by_bits.max() - by_bits.mean()])
+                ax.errorbar(places, by_bits.mean(), spread, color=colour, marker=marker, linestyle=line, markersize=8,
+                            label=label, capsize=3)
+            ax.set(title=title, xlabel="bits of the weights", ylim=(0, 1.18 * top))
+            ax.set_xticks(range(len(widths)), ["float" if bits == 32 else str(bits) for bits in widths])
+        axes[0].set_ylabel("validation accuracy (%)")
+        figure.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        means = accuracy.groupby("cell", sort=False)[["before", "after"]].mean()
+        told = "; ".join(f"{cell}: {row.before:.1f}, then {row.after:.1f}" for cell, row in means.iterrows())
+        return finish(figure, "Two panels of lines, validation accuracy in percent by bits of the weights, just "
+                      "quantized and after training, with batch norms kept and folded, per tensor and per channel. "
+                      f"From {accuracy['float'].mean():.1f} in float, means over seeds: {told}.", footnote)
+
+
+def _both(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Pivot to one row per layer: kind, and the measure with batch norm kept and folded."""
+    return table.pivot(index=["layer", "kind"], columns="weights", values=measure).reset_index()
