@@ -5,8 +5,10 @@ Runs that were recorded there come back as volumes as well, and ``python -m pape
 """
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import itertools
 import re
 import shutil
 import tarfile
@@ -33,6 +35,7 @@ LIBRARY = ("paperlib/**/*.py", "paperlib/**/*.c", "benchmarks/*.py", "data/publi
 WEIGHTS = "mobilenet_v2-b0353104.pth"       # torchvision's, of the network that the photographs are about
 VOLUME, RESULTS = "volume-{}.tar", "runs-{}.tar.gz"
 MEGABYTE = 10**6
+NAME, MOST = re.compile(r"[\w][\w.+-]*"), 64 * MEGABYTE        # of a file of a recorded run
 
 Item = tuple[str, bytes | Path]             # path relative to the folder that a volume is unpacked in, and content
 
@@ -45,9 +48,14 @@ def pack(folder: Path, *, cifar10: bool = True, photos: int = 0, weights: bool =
     ``photos`` training photographs of Imagenette (a multiple of 10) and the 500 that ImageNet's networks have not seen;
     with ``weights`` torchvision's ImageNet-trained MobileNet-v2.  InputError if any of it is not on this machine.
     """
-    items = [_library(), *([_cifar10()] if cifar10 else []), *([_photographs(photos)] if photos else []),
-             *([_weights()] if weights else [])]
-    return _volumes(folder, VOLUME, (item for part in items for item in part), megabytes)
+    parts = [_library()]
+    if cifar10:
+        parts += [pictures(images) for images in cifar10_images.cifar10(require_full=True)]
+    if photos:
+        parts.append(_photographs(photos))
+    if weights:
+        parts.append(_weights())
+    return _volumes(folder, itertools.chain(*parts), megabytes)
 
 
 def unpack() -> list[str]:
@@ -75,11 +83,6 @@ def _library() -> Iterator[Item]:
     for pattern in LIBRARY:
         for file in sorted(ROOT.glob(pattern)):
             yield file.relative_to(ROOT).as_posix(), file
-
-
-def _cifar10() -> Iterator[Item]:
-    for images in cifar10_images.cifar10(require_full=True):
-        yield from pictures(images)
 
 
 def pictures(images: Images) -> Iterator[Item]:
@@ -123,9 +126,9 @@ def _weights() -> Iterator[Item]:
 
 
 class Deliveries:
-    """Recorded runs as files runs-0.tar.gz, runs-1.tar.gz ... in ``folder``, each at most ``megabytes`` (16 is what
-    one file may have on its way back): each run is there, whole, as soon as it has been added.  A run that is larger by
-    itself comes in parts, runs-0.tar.gz.0 and so on."""
+    """Recorded runs as files runs-0.tar.gz, runs-1.tar.gz ... in ``folder``, each at most ``megabytes``: each run is
+    there, whole, as soon as it has been added.  A run that is larger by itself comes in parts, runs-0.tar.gz.0 and so
+    on."""
 
     def __init__(self, folder: Path, megabytes: float = 15):
         self.folder, self.limit, self.runs, self.number = folder, int(megabytes * MEGABYTE), [], 0
@@ -139,10 +142,9 @@ class Deliveries:
         self.runs.append(run)
         file = self.folder / RESULTS.format(self.number)
         parts = {file: content}
-        if len(content) > self.limit:
+        if len(content) > self.limit:       # the next run finds this file full
             parts = {file.with_name(f"{file.name}.{i}"): content[start: start + self.limit]
                      for i, start in enumerate(range(0, len(content), self.limit))}
-            self.runs, self.number = [], self.number + 1
         for path, part in parts.items():
             with atomic(path) as temp:
                 temp.write_bytes(part)
@@ -177,47 +179,40 @@ def collect(folder: Path) -> list[str]:
 
 def _extract(parts: list[Path], place: Path) -> None:
     """Unpack plain files of a run's names alone."""
-    volume = parts[0]
     try:
         with tarfile.open(fileobj=io.BytesIO(b"".join(part.read_bytes() for part in parts)), mode="r:gz") as tar:
             for member in tar:
-                parts = PurePosixPath(member.name).parts
-                if not member.isreg() or len(parts) != 2 or any(not NAME.fullmatch(part) for part in parts):
-                    raise InputError(f"{volume} holds {member.name!r}, which is no file of a recorded run")
+                names = PurePosixPath(member.name).parts
+                if not member.isreg() or len(names) != 2 or any(not NAME.fullmatch(name) for name in names):
+                    raise InputError(f"{parts[0]} holds {member.name!r}, which is no file of a recorded run")
                 if member.size > MOST:
-                    raise InputError(f"{volume} holds {member.name!r} of {member.size / MEGABYTE:.0f} MB, more than a "
-                                     "run takes")
-                (place / parts[0]).mkdir(exist_ok=True)
-                (place / parts[0] / parts[1]).write_bytes(tar.extractfile(member).read())
+                    raise InputError(f"{parts[0]} holds {member.name!r} of {member.size / MEGABYTE:.0f} MB, more than "
+                                     "a run takes")
+                (place / names[0]).mkdir(exist_ok=True)
+                (place / names[0] / names[1]).write_bytes(tar.extractfile(member).read())
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise InputError(f"{volume} is damaged ({brief(error)}): fetch it again") from error
+        raise InputError(f"{parts[0]} is damaged ({brief(error)}): fetch it again") from error
 
 
-NAME, MOST = re.compile(r"[\w][\w.+-]*"), 64 * MEGABYTE
-
-
-def _volumes(folder: Path, name: str, items: Iterable[Item], megabytes: float) -> list[Path]:
+def _volumes(folder: Path, items: Iterable[Item], megabytes: float) -> list[Path]:
     """Fill one volume after the other, each at most ``megabytes`` long."""
-    limit, files, tar, room = int(megabytes * MEGABYTE), [], None, 0
+    limit, files, room = int(megabytes * MEGABYTE), [], 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, content in items:
-            content = content.read_bytes() if isinstance(content, Path) else content
-            needed = 1024 + -len(content) % 512 + len(content)     # a header (long names take two) and whole blocks
-            if needed + tarfile.RECORDSIZE > limit:
-                raise InputError(f"{path} alone takes {needed / MEGABYTE:.0f} MB: allow larger volumes")
-            if tar is None or room < needed:
-                if tar is not None:
-                    tar.close()
-                files.append(folder / name.format(len(files)))
-                tar, room = tarfile.open(files[-1], "w"), limit - tarfile.RECORDSIZE
-            member = tarfile.TarInfo(path)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-            room -= needed
+        with contextlib.ExitStack() as opened:
+            for path, content in items:
+                content = content.read_bytes() if isinstance(content, Path) else content
+                needed = 1024 + -len(content) % 512 + len(content)     # a header (long names take two) and whole blocks
+                if needed + tarfile.RECORDSIZE > limit:
+                    raise InputError(f"{path} alone takes {needed / MEGABYTE:.0f} MB: allow larger volumes")
+                if room < needed:
+                    opened.close()
+                    files.append(folder / VOLUME.format(len(files)))
+                    tar, room = opened.enter_context(tarfile.open(files[-1], "w")), limit - tarfile.RECORDSIZE
+                member = tarfile.TarInfo(path)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+                room -= needed
     except OSError as error:
         raise unwritable(folder, error) from error
-    finally:
-        if tar is not None:
-            tar.close()
     return files

@@ -17,9 +17,9 @@ def listing() -> pd.DataFrame:
 
     attrs["damaged"] says of each phase whose status is "damaged" what is wrong, and the cure.
     """
-    rows, damaged, store = [], [], runs_dir()
-    folders = [f for f in store.iterdir() if not f.name.startswith(".") and f.is_dir()] if store.is_dir() else []
-    for folder in sorted(folders, key=lambda f: f.stat().st_mtime):
+    rows, damaged = [], []
+    folders = [folder for folder in runs_dir().glob("[!.]*") if folder.is_dir()]
+    for folder in sorted(folders, key=lambda folder: folder.stat().st_mtime):
         row = {"phase run": folder.name, "status": "damaged"}
         try:
             row |= _row(folder)

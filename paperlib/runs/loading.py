@@ -29,13 +29,11 @@ def images(name: str) -> tuple[cifar10_images.Images, cifar10_images.Images]:
 
 def resolve(recipe: Recipe) -> Recipe:
     """The recipe with the data that can be had: without the full CIFAR-10 it names the embedded subset instead."""
-    if recipe.data in PHOTOGRAPHS:
+    if recipe.data != "cifar10" or len(images("cifar10")[0]) == 50_000:
         return recipe
-    train, test = images(recipe.data)
-    if recipe.data == "cifar10" and len(train) < 50_000:
-        recipe = dataclasses.replace(recipe, data="subset", train_images=min(recipe.train_images, len(train)),
-                                     test_images=min(recipe.test_images, len(test)))
-    return recipe
+    train, test = images("cifar10")
+    return dataclasses.replace(recipe, data="subset", train_images=min(recipe.train_images, len(train)),
+                               test_images=min(recipe.test_images, len(test)))
 
 
 def splits(recipe: Recipe) -> tuple[cifar10_images.Images, cifar10_images.Images] | tuple[Photographs, Photographs]:

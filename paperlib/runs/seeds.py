@@ -8,8 +8,7 @@ from .run import Run
 
 
 def same_seeds(*groups: Sequence[Run]) -> list[tuple[Run, ...]]:
-    """The runs of each seed side by side; InputError unless all groups have the same seeds, at least one, in the same
-    order."""
+    """The runs of each seed side by side; InputError unless all groups have the same seeds in the same order."""
     seeds = [[run.recipe.seed for run in group] for group in groups]
     if not seeds[0] or any(s != seeds[0] for s in seeds):
         raise InputError("compare runs of the same seeds, at least one, in the same order")
@@ -18,11 +17,10 @@ def same_seeds(*groups: Sequence[Run]) -> list[tuple[Run, ...]]:
 
 def shared_seeds(*groups: Sequence[Run]) -> list[tuple[Run, ...]]:
     """:func:`same_seeds` of those seeds that all groups have."""
-    common = set.intersection(*({run.recipe.seed for run in group} for group in groups))
-    return same_seeds(*([run for run in group if run.recipe.seed in common] for group in groups))
+    return same_seeds(*on_shared_seeds(dict(enumerate(groups))).values())
 
 
 def on_shared_seeds(found: Mapping[Hashable, Sequence[Run]]) -> dict[Hashable, list[Run]]:
-    """Runs under several names without the seeds that not all names have, since seeds differ by more than names do."""
+    """Runs under several names without the seeds that not all names have."""
     shared = set.intersection(*({run.recipe.seed for run in runs} for runs in found.values()))
     return {name: [run for run in runs if run.recipe.seed in shared] for name, runs in found.items()}

@@ -11,7 +11,7 @@ _makers: dict[str, str] = {}
 
 
 def named(name: str) -> Callable[[Callable], Callable]:
-    """Decorate a function of a run that makes a table, and give the table its name, whatever the function is called.
+    """Decorate a function of a run that makes a table: the table's name, whatever the function is called.
 
     InputError if the name is taken, or could not be a file's on every system.
     """

@@ -17,9 +17,10 @@ import signal
 import stat
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
+
+from filelock import FileLock
 
 PATIENCE = 60       # seconds for the compiler, and for another process that builds the same
 # no -ffast-math: infinities and NaN go through as they do in torch.  OpenMP is the one that torch has loaded.
@@ -39,17 +40,21 @@ def load(source: Path, functions: Iterable[str]) -> ctypes.CDLL:
     if os.name != "posix":
         raise Unavailable(f"{platform.system()} is not supported")
     compiler, folder = _compiler(), _folder()
+    lock = FileLock(folder / ".lock")
     made_from = [source.read_text(encoding="utf-8"), _machine(), *compiler, *FLAGS]
     key = hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:16]
     try:
         file = _intact(folder, key)
         if file is None:
-            with _alone(folder):
-                file = _intact(folder, key) or _build(source, compiler, folder, key)
+            with contextlib.suppress(OSError, NotImplementedError):     # without a lock both build, which does no harm
+                lock.acquire(timeout=PATIENCE)
+            file = _intact(folder, key) or _build(source, compiler, folder, key)
         library = ctypes.CDLL(str(file))
     except OSError as error:
         raise Unavailable(f"{error.strerror or error}, in {folder}: set XDG_CACHE_HOME to a folder of your own from "
                           "which programs may be run") from error
+    finally:
+        lock.release()
     missing = [name for name in functions if not hasattr(library, name)]
     if missing:
         raise Unavailable(f"what {shlex.join(compiler)} has made lacks {missing[0]}: set CC to another C compiler")
@@ -69,8 +74,7 @@ def _compiler() -> list[str]:
 
 
 def _folder() -> Path:
-    """The folder of libraries, made if need be.  By its standard, an XDG_CACHE_HOME that isn't absolute counts for
-    nothing."""
+    """The folder of libraries, made if need be.  An XDG_CACHE_HOME that isn't absolute counts for nothing."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     folder = Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "paperlib", "kernels")
     cure = "set XDG_CACHE_HOME to a folder of your own"
@@ -111,28 +115,6 @@ def _intact(folder: Path, key: str) -> Path | None:
 
 def _name(key: str, library: bytes) -> str:
     return f"{key}-{hashlib.sha256(library).hexdigest()}.so"
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other threads and processes from building too.  The lock goes with its process; where it can't be had in
-    time, both build, which does no harm."""
-    import fcntl  # Windows has none
-
-    handle, end = os.open(folder, os.O_RDONLY), time.monotonic() + PATIENCE
-    try:
-        while time.monotonic() < end:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(0.05)
-            except OSError:     # a file system without locks
-                break
-            else:
-                break
-        yield
-    finally:
-        os.close(handle)
 
 
 def _build(source: Path, compiler: list[str], folder: Path, key: str) -> Path:

@@ -18,10 +18,7 @@ ASIDE = {                   # what numbers do not pass through, wherever it is i
 
 
 def read(folder: Path) -> dict[str, bytes]:
-    """{path: content} of the modules and C sources in a folder.
-
-    Hidden files, backups and copies do not count: their names are no module's.
-    """
+    """{path: content} of the modules and C sources in a folder, without copies whose names are no module's."""
     found = {}
     for file in folder.rglob("*.*"):
         path = file.relative_to(folder)
@@ -33,11 +30,8 @@ def read(folder: Path) -> dict[str, bytes]:
 
 
 def numerics(sources: Mapping[str, bytes]) -> str:
-    """A hash over all that decides numbers, :func:`closure`.
-
-    Comments, docstrings, import lines, what errors say, and where a definition stands do not count: rewording and
-    moving cost no retraining.
-    """
+    """A hash over all that decides numbers, :func:`closure`: rewording and moving cost no retraining, since comments,
+    docstrings, import lines, what errors say and where a definition stands do not count."""
     found = closure(sources)
     for node in (node for tree in found.values() for node in ast.walk(tree)):
         if isinstance(node, ast.Raise):
@@ -65,8 +59,7 @@ def closure(sources: Mapping[str, bytes]) -> dict[str, ast.Module]:
 
 
 def _parsed(path: str, sources: Mapping[str, bytes]) -> ast.Module | None:
-    """The syntax tree without what has no effect; of C, a module that holds the text; None for what is no Python,
-    which no process can have imported."""
+    """The syntax tree without what has no effect; of C, a module that holds the text; None for what is no Python."""
     content = sources[path]
     if path.endswith(".c"):
         text = re.sub(r"//[^\n]*|/\*.*?\*/", " ", content.decode(errors="replace"), flags=re.DOTALL)

@@ -96,22 +96,20 @@ def _built(kind, value, where: str):
     return value
 
 
-def read(name: str, value, kind):
-    """``value`` as a plain Python value of this kind; InputError that says what ``name`` must be."""
+def read(name: str, value, kind, *, text: bool = False):
+    """``value`` as a plain Python value of this kind; InputError that says what ``name`` must be.
+
+    ``text``: it may be written as text as well: "0.5", "true", "none", "4 3".
+    """
     try:
+        if text and isinstance(value, str):
+            value = _parsed(value, kind)
         return _read(value, kind)
     except (TypeError, ValueError, OverflowError, ArithmeticError, StopIteration):
         raise InputError(f"{name} must be {words(kind)}, got {_brief(value)}") from None
 
 
-def parse(name: str, text, kind):
-    """:func:`read` for what may be written as text: "0.5", "true", "none", "4 3"."""
-    try:
-        return read(name, _parsed(text, kind) if isinstance(text, str) else text, kind)
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name} must be {words(kind)}, got {_brief(text)}") from None
+parse = functools.partial(read, text=True)
 
 
 def words(kind) -> str:

@@ -19,19 +19,15 @@ ROOT = Path(__file__).resolve().parents[2]
 IN_CLONE = (ROOT / "pyproject.toml").exists()       # not so where pip has installed a wheel
 
 # Failures of the disk or of its permissions; any other OSError inside `atomic` is the caller's own.
-_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO,
-         errno.EISDIR}
+_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EISDIR}
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link", stat.S_IFIFO: "pipe",
           stat.S_IFSOCK: "socket"}
-
-
 PATIENCE = 2        # seconds of silence while another process has a folder
 FOLDERS = ("PAPERLIB_DATA", "PAPERLIB_RUNS", "PAPERLIB_FIGURES", "PAPERLIB_IMAGENETTE", "PAPERLIB_IMAGENET")
 
 
 def environment() -> dict[str, str]:
-    """The environment for a process of ours that starts in another folder: this clone's library comes first, and
-    folders that were named from here are named in full."""
+    """The environment for a process of ours in another folder: this clone's library first, folders named in full."""
     named = {name: str(named_folder(name, Path)) for name in FOLDERS if os.environ.get(name)}
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, **named, "PYTHONPATH": path}
@@ -91,8 +87,7 @@ def opened(path):
 
 
 def plain_name(name: str, of: str) -> str:
-    """``name``, if it can name a file or folder and nothing outside the one that it lies in; ``of``: what it names, for
-    the InputError otherwise."""
+    """``name``, if it can name a file or folder here and nothing elsewhere; InputError, of what it names, otherwise."""
     if not re.fullmatch(r"\w[\w.+-]{,199}", name):
         raise InputError(f"{name!r} cannot be the name of {of}: use letters, digits, '.', '_', '+' and '-', no folders")
     return name
@@ -116,8 +111,8 @@ def _beside(path, kind):
     """Yield a free temporary name beside `path`, and clear away what is left under it.
 
     The name is hidden, begins with a digit, differs in every call, even where process ids repeat, and keeps the
-    suffix (np.save and savefig choose by it). The parent folder is made. Raises InputError if something else than a
-    `kind` ("file", "folder") is at `path`, if the folder cannot be written or the disk fails.
+    suffix (np.save and savefig choose by it). InputError if something else than a `kind` ("file", "folder") is at
+    `path`, if the folder, which is made, cannot be written or the disk fails.
     """
     with suppress(OSError):
         found = stat.S_IFMT(os.lstat(path).st_mode)
@@ -145,7 +140,7 @@ def _beside(path, kind):
 def atomic(path):
     """Yield a temporary path beside `path`; what the body writes there appears at `path` whole or not at all.
 
-    On success the file is fsynced and moved over `path`; on any exception it is removed. InputError as above.
+    InputError where `path` is no file, its folder cannot be written or the disk fails.
     """
     path = Path(path).absolute()
     with _beside(path, "file") as temp:
@@ -192,16 +187,11 @@ def alone(folder: Path, waiting=lambda: None):
     except (OSError, NotImplementedError) as error:
         raise unwritable(folder, error) from error
     try:
-        clear(folder)
+        for stray in folder.glob(".[0-9]*"):
+            _remove(stray)
         yield
     finally:
         lock.release()
-
-
-def clear(folder: Path) -> None:
-    """Remove from `folder` what killed processes were writing; the caller sees to it that nobody writes there now."""
-    for stray in folder.glob(".[0-9]*"):
-        _remove(stray)
 
 
 def _remove(path):

@@ -29,8 +29,8 @@ def library_version() -> str:
 
 
 def demand_unchanged(version: Callable[[Mapping[str, bytes]], str]) -> None:
-    """InputError if ``version`` of the files, ``code_hash.numerics`` or ``codehash.whole``, is not that of the code in
-    use here any more: what that code makes would pass for the work of other code."""
+    """InputError if ``version`` (``code_hash.numerics`` or ``whole``) of the files is not that of the code in use here
+    any more: what it makes would pass for the work of other code."""
     now = code_hash.read(LIBRARY)
     if now != IMPORTED and version(now) != version(IMPORTED):
         changed = ", ".join(sorted(path for path in now | IMPORTED if now.get(path) != IMPORTED.get(path))[:3])

@@ -33,7 +33,7 @@ def unpacked(volumes, folder):
 
 def test_images_come_out_as_they_went_in(tmp_path):
     test = cifar10_images.load_subset()[1]
-    volumes = bundle._volumes(tmp_path / "volumes", bundle.VOLUME, bundle.pictures(test), 3)
+    volumes = bundle._volumes(tmp_path / "volumes", bundle.pictures(test), 3)
     place = unpacked(volumes, tmp_path / "there") / "data" / "bundle"
     back = bundle.read(test.name, place)
     assert np.array_equal(back.x, test.x) and np.array_equal(back.y, test.y)
@@ -44,12 +44,12 @@ def test_images_come_out_as_they_went_in(tmp_path):
 
 def test_volumes_keep_to_their_size_and_hold_everything(tmp_path):
     items = [(f"{'deep/' * 40}{i}", bytes([i]) * (1000 * i)) for i in range(60)]
-    volumes = bundle._volumes(tmp_path, bundle.VOLUME, items, 0.2)
+    volumes = bundle._volumes(tmp_path, items, 0.2)
     assert len(volumes) > 5 and all(volume.stat().st_size <= 200_000 for volume in volumes)
     place = unpacked(volumes, tmp_path / "there")
     assert all((place / name).read_bytes() == content for name, content in items)
     with pytest.raises(InputError, match="large alone takes 1 MB: allow larger volumes"):
-        bundle._volumes(tmp_path, bundle.VOLUME, [("large", bytes(10**6))], 0.2)
+        bundle._volumes(tmp_path, [("large", bytes(10**6))], 0.2)
 
 
 def test_the_library_travels_whole(tmp_path):

@@ -58,7 +58,8 @@ def test_what_killed_processes_left_is_cleared(tmp_path):
     (tmp_path / ".13-cd.run" / "history.csv").write_text("half")
     (tmp_path / ".lock").touch()
     (tmp_path / "final.pt").touch()
-    paths.clear(tmp_path)
+    with paths.alone(tmp_path):
+        pass
     assert sorted(file.name for file in tmp_path.iterdir()) == [".lock", "final.pt"]
 
 
