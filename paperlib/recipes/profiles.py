@@ -69,7 +69,7 @@ class Profile:
 
 _PHOTOGRAPHS = {"num_classes": 1000, "input_size": 224, "weights": "IMAGENET1K_V1", "train_images": 0,
                 "test_images": 0, "float_epochs": 0, "conclusive": True}
-_ALL = [
+_PROFILES = {profile.name: profile for profile in [
     Profile("smoke", "seconds: does everything run? 1 000 embedded images; shows nothing about the papers",
             data="subset", train_images=1000, test_images=500, width=0.25, vgg_width=0.0625, batch_size=100,
             threads=1, float_epochs=2, stage_epochs=2, step_epochs=1, round_epochs=1, bn_epochs=1, sample_epochs=1,
@@ -81,26 +81,23 @@ _ALL = [
     Profile("cifar10", "all of CIFAR-10 at full width: hours on a CPU, meant for one GPU", seeds=3, paper=True),
     Profile("imagenette", "ImageNet-trained networks on 13 000 photographs of ten ImageNet classes, 224x224: hours on "
             "a CPU, meant for one GPU", data="imagenette", batch_size=64, stage_epochs=3, step_epochs=2,
-            round_epochs=3, bn_epochs=1, sample_epochs=1, warmup_epochs=0.5, lr=0.00125,
-            **_PHOTOGRAPHS),
+            round_epochs=3, bn_epochs=1, sample_epochs=1, warmup_epochs=0.5, lr=0.00125, **_PHOTOGRAPHS),
     Profile("imagenet", "the papers' own recipes on all of ImageNet: GPUs", data="imagenet", batch_size=256,
             teacher="torchvision/resnet101", quantizer_lr=0.01, paper=True, **_PHOTOGRAPHS),
-    Profile("recorded", "no training: the runs in data/recorded/", replays="laptop", seeds=3),
-]
+    Profile("recorded", "no training: the runs in data/recorded/", replays="laptop", seeds=3)]}
 IDENTITY = ("name", "what", "replays")        # what is no setting
-_BY_NAME = {p.name: p for p in _ALL}
 
 
 def names() -> list[str]:
     """The profiles that can be used."""
-    return list(_BY_NAME)
+    return list(_PROFILES)
 
 
 def get(name: str) -> Profile:
-    """A profile by name, or the recorded profile's scale; InputError if it is unknown."""
-    if not isinstance(name, str) or name not in _BY_NAME:
+    """A profile by name; InputError if it is unknown."""
+    if not isinstance(name, str) or name not in _PROFILES:
         raise InputError(f"unknown profile {name!r}: choose from {', '.join(names())}")
-    return _BY_NAME[name]
+    return _PROFILES[name]
 
 
 def scale(profile: str | Profile) -> Profile:
@@ -127,6 +124,6 @@ def changed(name: str, /, **settings) -> Profile:
 def differences(profile: Profile) -> dict:
     """{setting: value} of the profile that it started from, of those that are others now; from a name that no profile
     has, the defaults."""
-    start = _BY_NAME.get(profile.name) or Profile(profile.name, profile.what)
+    start = _PROFILES.get(profile.name) or Profile(profile.name, profile.what)
     return {f.name: getattr(start, f.name) for f in dataclasses.fields(Profile)
             if f.name not in IDENTITY[:2] and getattr(profile, f.name) != getattr(start, f.name)}

@@ -57,26 +57,33 @@ class Recipe:
             raise InputError("a recipe without phases trains nothing: give it at least one Phase")
         names = [p.name for p in self.phases]
         for i, phase in enumerate(self.phases):
-            if phase.scheme is None and i and self.phases[i - 1].scheme is not None:
-                raise InputError(f"phase {phase.name!r} is float but follows a quantized one: give it a Scheme, with "
-                                 "w_bits=32 and a_bits=32 if nothing is to be quantized")
-            teacher, freeze = phase.teacher, phase.freeze
-            if teacher is not None and teacher not in names[:i] and not teacher.startswith(PRETRAINED):
-                raise InputError(f"phase {phase.name!r} has teacher {teacher!r}, which is no earlier phase: "
-                                 f"choose from {', '.join(names[:i]) or 'none'}, or name one as {PRETRAINED}resnet101")
-            if teacher is not None and teacher not in names[:i] and (
-                    teacher.removeprefix(PRETRAINED) not in TORCHVISION or self.num_classes != 1000):
-                raise InputError(f"phase {phase.name!r} has teacher {teacher!r} and num_classes={self.num_classes}, but "
-                                 f"torchvision's know 1000 classes and are {', '.join(TORCHVISION)}: choose another")
-            measured = [p.name for p in self.phases[:i] if p.measure]
-            if freeze is not None and freeze.measured_in not in (None, *measured):
-                raise InputError(f"phase {phase.name!r} freezes by the AIWQ of {freeze.measured_in!r}, which is no "
-                                 f"earlier phase with measure=True: choose from {', '.join(measured) or 'none'}")
-            if freeze is not None and phase.scheme is None:
-                raise InputError(f"phase {phase.name!r} is float and has nothing to freeze: give it a Scheme, with "
-                                 "w_bits=32 and a_bits=32 if nothing is to be quantized")
+            fault = self._fault(phase, self.phases[:i])
+            if fault:
+                raise InputError(f"phase {phase.name!r} {fault}")
         if len(set(names)) < len(names):
             raise InputError(f"two phases have the same name: {', '.join(names)}")
+
+    def _fault(self, phase: Phase, before: tuple[Phase, ...]) -> str:
+        """What keeps a phase from coming after these, and the cure, or nothing."""
+        names, measured = [p.name for p in before], [p.name for p in before if p.measure]
+        teacher, freeze = phase.teacher, phase.freeze
+        scheme = "give it a Scheme, with w_bits=32 and a_bits=32 if nothing is to be quantized"
+        if phase.scheme is None and before and before[-1].scheme is not None:
+            return f"is float but follows a quantized one: {scheme}"
+        if phase.scheme is None and freeze is not None:
+            return f"is float and has nothing to freeze: {scheme}"
+        if freeze is not None and freeze.measured_in not in (None, *measured):
+            return (f"freezes by the AIWQ of {freeze.measured_in!r}, which is no earlier phase with measure=True: choose "
+                    f"from {', '.join(measured) or 'none'}")
+        if teacher is None or teacher in names:
+            return ""
+        if not teacher.startswith(PRETRAINED):
+            return (f"has teacher {teacher!r}, which is no earlier phase: choose from {', '.join(names) or 'none'}, or "
+                    f"name one as {PRETRAINED}resnet101")
+        if teacher.removeprefix(PRETRAINED) not in TORCHVISION or self.num_classes != 1000:
+            return (f"has teacher {teacher!r} and num_classes={self.num_classes}, but torchvision's know 1000 classes "
+                    f"and are {', '.join(TORCHVISION)}: choose another")
+        return ""
 
     @classmethod
     def of(cls, profile: str | profiles.Profile, label: str, model: str, seed: int, phases: Iterable[Phase]) -> Recipe:
