@@ -215,7 +215,8 @@ def test_export(paperlib, folder, tmp_path, monkeypatch):
 
 def test_a_run_trained_by_other_code_is_found_by_its_key(paperlib, folder, monkeypatch):
     run = runs.obtain(recipes.weights_alone(4, model="mobilenet_v2", profile=profiles.changed(
-        "smoke", **{**SETTINGS, "round_epochs": 0, "float_epochs": 0, "stage_epochs": 2})), progress=lambda **event: None)
+        "smoke", **{**SETTINGS, "round_epochs": 0, "float_epochs": 0, "stage_epochs": 2})),
+        progress=lambda **event: None)
     weights = run.model().state_dict()
     for module in ("phase_store", "obtaining"):
         monkeypatch.setattr(f"paperlib.runs.{module}.code_version", lambda: "younger")

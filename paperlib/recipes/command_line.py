@@ -13,7 +13,7 @@ from . import Recipe, profiles
 from .profiles import Profile
 
 OPTIONS = ("model", "w_bits", "a_bits", "distillation", "order", "method")      # as argparse calls them
-SWEPT = {"order": ["aiwq"], "method": ["duq", "pact"]}      # options of several values, a recipe for each: the usual ones
+SWEPT = {"order": ["aiwq"], "method": ["duq", "pact"]}      # options of several values, a recipe for each
 
 
 def checked(read: Callable[[str], object]) -> Callable[[str], object]:

@@ -50,8 +50,8 @@ class Recipe:
         if self.model not in models():
             raise InputError(f"unknown model {self.model!r}: choose from {', '.join(models())}")
         if self.data in ("subset", "cifar10") and (self.input_size != 32 or self.num_classes < 10 or self.augmentation):
-            raise InputError(f"data={self.data!r} has images of 32 pixels and 10 classes, augmented in its own way: not "
-                             f"input_size={self.input_size}, num_classes={self.num_classes}, "
+            raise InputError(f"data={self.data!r} has images of 32 pixels and 10 classes, augmented in its own way: "
+                             f"not input_size={self.input_size}, num_classes={self.num_classes}, "
                              f"augmentation={self.augmentation}")
         if not self.phases:
             raise InputError("a recipe without phases trains nothing: give it at least one Phase")
@@ -73,8 +73,8 @@ class Recipe:
         if phase.scheme is None and freeze is not None:
             return f"is float and has nothing to freeze: {scheme}"
         if freeze is not None and freeze.measured_in not in (None, *measured):
-            return (f"freezes by the AIWQ of {freeze.measured_in!r}, which is no earlier phase with measure=True: choose "
-                    f"from {', '.join(measured) or 'none'}")
+            return (f"freezes by the AIWQ of {freeze.measured_in!r}, which is no earlier phase with measure=True: "
+                    f"choose from {', '.join(measured) or 'none'}")
         if teacher is None or teacher in names:
             return ""
         if not teacher.startswith(PRETRAINED):
@@ -122,7 +122,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, d: dict) -> Recipe:
-        """The recipe that :meth:`to_dict` gave; InputError names a field that is missing, unknown or of another type."""
+        """The recipe that :meth:`to_dict` gave; InputError names a field that is missing, unknown or wrong."""
         return kinds.build(cls, d)
 
 

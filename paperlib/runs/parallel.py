@@ -85,7 +85,7 @@ def training_jobs(chains: Sequence[Sequence[StoredPhase]]) -> dict[str, Training
     return jobs
 
 
-def ready_jobs(waiting: Mapping[str, TrainingJob], running: Collection[str], *, longest_first: bool = True) -> list[str]:
+def ready_jobs(waiting: Mapping[str, TrainingJob], running: Collection[str], longest_first: bool = True) -> list[str]:
     """The keys of the jobs that can begin: they go on from none that is waiting or running.  The one with the longest
     way ahead comes first, or else they come in their own order."""
     ready = [key for key, job in waiting.items() if job.after not in waiting and job.after not in running]
@@ -112,7 +112,8 @@ def train(chains: Sequence[Sequence[StoredPhase]], workers: int, until: float | 
                 lost.add(other)
                 del waiting[other]
 
-    with Progress(total=sum(job.epochs for job in waiting.values())) as progress, _processes(workers, progress) as start:
+    epochs = sum(job.epochs for job in waiting.values())
+    with Progress(total=epochs) as progress, _processes(workers, progress) as start:
         while waiting or running:
             ready = ready_jobs(waiting, [key for key, _ in running.values()], longest_first=fits is None)
             for key in ready[:workers - len(running)]:

@@ -1,5 +1,5 @@
 """Recorded runs as they lie in data/recorded/, a folder each: found by their recipe, checked as they are read, replaced
-as a whole, listed in an index.  What is damaged is named in a warning, and does not keep the others from being found."""
+as a whole, listed in an index.  A warning names what is damaged, which keeps no others from being found."""
 from __future__ import annotations
 
 import functools

@@ -34,7 +34,7 @@ WAYS = {"float32": {}, "bfloat16": {"precision": "bfloat16"}, "float32, compiled
         "bfloat16, CUDA graphs": {"precision": "bfloat16", "compiled": "reduce-overhead"}}
 REFERENCE = "float32"
 TOLERANCE = {"float32": 0.02, "bfloat16": 0.1}      # of the mean training loss, which begins near ln 10 = 2.3
-CPU, FLOAT = "CPU, float32", "float network, float32"       # rows beside the ways: what is right, and without quantizers
+CPU, FLOAT = "CPU, float32", "float network, float32"       # rows beside the ways: the truth, and no quantizers
 SIZE = {"width": 0.25, "batch": 128, "images": 2048}
 KIND = Kind("mobilenet_v3_large", 0.25, 32, quantized=True, taught=False, measured=False)    # what it trains
 TRIAL = {"size": {**SIZE, "batch": 16, "images": 64}, "most": 2, "seconds": 120.0,
@@ -138,9 +138,9 @@ def report(**options) -> Choice:
     """:func:`run`, on the device that trainings use unless told otherwise, with everything printed."""
     options = {"device": device(), **options}
     on_gpu = options["device"] == "cuda"
-    print(f"{torch.cuda.get_device_name() if on_gpu else 'CPU'}, {cores()} cores; Python {sys.version.split()[0]}, torch "
-          f"{torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version() if on_gpu else None}",
-          flush=True)
+    name, cudnn = (torch.cuda.get_device_name(), torch.backends.cudnn.version()) if on_gpu else ("CPU", None)
+    print(f"{name}, {cores()} cores; Python {sys.version.split()[0]}, torch {torch.__version__}, CUDA "
+          f"{torch.version.cuda}, cuDNN {cudnn}", flush=True)
     table, choice = run(**options)
     print(table.round(3).to_string(index=False), f"\nchosen: {choice}", flush=True)
     return choice

@@ -57,8 +57,8 @@ def started() -> Iterator[None]:
     try:
         dist.init_process_group("nccl" if on_gpu else "gloo")
     except (ValueError, RuntimeError) as error:
-        raise InputError(f"the processes did not find each other ({' '.join(str(error).split())[:120]}): start them with "
-                         "torchrun") from error
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"the processes did not find each other ({reason}): start them with torchrun") from error
     try:
         yield
     finally:

@@ -69,7 +69,7 @@ def kinds(cls: type) -> dict:
 
 
 def build(cls: type, value, where: str = ""):
-    """Build a dataclass whose fields :func:`settle` checks, and the dataclasses in it, out of plain data such as JSON's.
+    """Build a dataclass whose fields :func:`settle` checks, and the dataclasses in it, out of plain data, as of JSON.
 
     InputError names the field that is missing, unknown or of another kind.
     """

@@ -130,7 +130,8 @@ def test_survives_json(order, profile):
 
 
 @pytest.mark.parametrize("options, cause", [
-    ({"order": "alphabet"}, "unknown freezing order 'alphabet': choose from aiwq"), ({"rounds": 0}, "rounds must be a whole number from 1 to 100, got 0"),
+    ({"order": "alphabet"}, "unknown freezing order 'alphabet': choose from aiwq"),
+    ({"rounds": 0}, "rounds must be a whole number from 1 to 100, got 0"),
     ({"w_bits": 32}, "quantizes weights and activations"), ({"a_bits": 32}, "quantizes weights and activations"),
     ({"w_bits": 9}, "1 to 8"), ({"a_bits": 0}, "1 to 8"), ({"w_bits": 2.0}, "whole number"),
     ({"profile": "huge"}, "unknown profile 'huge'"), ({"weight": "pact"}, "'pact' does not quantize weights"),

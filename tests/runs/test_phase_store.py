@@ -43,7 +43,8 @@ def laid(seed=0, **changes):
     """The folder of a phase that is done, as far as its files tell."""
     made = link(seed)
     info = {"key": made.key, "previous": None, "code": "c", "recipe": made.identity, "environment": {},
-            "accuracy": 10.0, "seconds": 1.5, "images_per_s": None, "peak_memory_mb": 99, "finished": "2024-01-01 00:00:00"}
+            "accuracy": 10.0, "seconds": 1.5, "images_per_s": None, "peak_memory_mb": 99,
+            "finished": "2024-01-01 00:00:00"}
     made._write("link.json", json.loads(json.dumps({**info, **changes}, default=str)))
     checkpoint.save({**DONE, **changes.get("state", {})}, made.folder / "final.pt")
     return made.folder
@@ -159,7 +160,8 @@ def small():
 
 
 WRONG = {"epoch 99": {"epoch": 99}, "epoch -5": {"epoch": -5}, "epoch of another": {"epoch": 2},
-         "no epoch": {"epoch": None}, "epoch as text": {"epoch": "1"}, "no history": {"history": []}, "step 3": {"step": 3}, "step -1": {"step": -1},
+         "no epoch": {"epoch": None}, "epoch as text": {"epoch": "1"}, "no history": {"history": []},
+         "step 3": {"step": 3}, "step -1": {"step": -1},
          "step 1": {"step": 1}, "history of text": {"history": "abc"}, "rows of two": {"history": [[0, 0]]},
          "seconds": {"seconds": float("nan")}, "sums": {"sums": torch.zeros(3)}, "schedule": {"schedule": {}},
          "optimizer": {"optimizer": {}}, "another network": {"net": {"w": torch.zeros(1)}}, "aiwq": {"schedule": None}}

@@ -136,7 +136,8 @@ def changed(info, **settings):
 
 DAMAGED = {
     "empty": lambda info: "", "no JSON": lambda info: "{", "a list": lambda info: [], "a text": lambda info: "x",
-    "bytes": lambda info: b"\xff\xfe{", "deep": lambda info: "[" * 100_000, "somebody else's": lambda info: {"name": "x"},
+    "bytes": lambda info: b"\xff\xfe{", "deep": lambda info: "[" * 100_000,
+    "somebody else's": lambda info: {"name": "x"},
     "of a newer version": lambda info: changed(info, sparsity=0.5),
     "a list for a recipe": lambda info: {**info, "recipe": []}, "no phases": lambda info: changed(info, phases=[]),
     "phases as text": lambda info: changed(info, phases="float"), "a phase as text": lambda info: changed(

@@ -87,7 +87,8 @@ def test_code_that_numbers_pass_through_and_no_other():
 
 def test_imports_are_followed_wherever_they_stand():
     local = "\ndef local():\n    from . import new\n"
-    sources = library(**{"quantizers/one.py": "", "models/new.py": "import paperlib.plots.style", "models/layers.py": local,
+    sources = library(**{"quantizers/one.py": "", "models/new.py": "import paperlib.plots.style",
+                         "models/layers.py": local,
                          "models/alone.py": ""})
     found = set(code_hash.closure(sources)) - set(code_hash.closure(provenance.IMPORTED))
     assert {"quantizers/one.py", "models/new.py", "plots/style.py"} <= found    # a quantizer's file needs no import
@@ -98,7 +99,8 @@ def test_imports_are_followed_wherever_they_stand():
     ("training/engine.py", "momentum=phase.momentum", "momentum=0.5"), ("runs/loading.py", "500", "499"),
     ("data/imagenet_batches.py", "BICUBIC", "BILINEAR"), ("data/imagenet.py", "_in_turn(new) + ", ""),
     ("data/image_files.py", 'convert("RGB")', 'convert("L")'), ("system/distributed.py", "n / max(n - 1, 1)", "1.0"),
-    ("data/cifar10_batches.py", "0.4914", "0.4915"), ("quantizers/kernels.c", "0.5f", "0.4f"), ("runs/phase_trainer.py", "recipe.seed)", "0)")])
+    ("data/cifar10_batches.py", "0.4914", "0.4915"), ("quantizers/kernels.c", "0.5f", "0.4f"),
+    ("runs/phase_trainer.py", "recipe.seed)", "0)")])
 def test_a_single_number_changes_it(path, old, new):
     assert code_hash.numerics(library(**{path: replaced(old, new)})) != provenance.code_version()
 
@@ -112,7 +114,8 @@ def test_words_imports_and_places_do_not_change_it():
             text = replaced(old, new)(text)
         return text.replace("\n", "\r\n")
 
-    sources = library(**{"training/engine.py": reworded, "quantizers/kernels.c": "\n// a comment\n/* and\nanother */\n"})
+    sources = library(**{"training/engine.py": reworded,
+                         "quantizers/kernels.c": "\n// a comment\n/* and\nanother */\n"})
     sources["models/sub/wide.py"] = sources.pop("models/vgg7.py").replace(b"from ..errors", b"from paperlib.errors")
     sources["models/__init__.py"] = sources["models/__init__.py"].replace(b"from .vgg7 ", b"from .sub.wide ")
     assert code_hash.numerics(sources) == provenance.code_version()
@@ -131,8 +134,8 @@ def pythons():
 def test_every_python_has_the_same():
     assert digest(SAMPLE) == SAMPLE_HASH
     wanted, seen = f"{provenance.code_version()} {provenance.library_version()} {SAMPLE_HASH}", set()
-    script = ("import sys; from paperlib.system import code_hash, provenance as p; print(p.code_version(), p.library_version(),"
-              " code_hash.whole({'module.py': sys.stdin.buffer.read()}), sys.version_info[1])")
+    script = ("import sys; from paperlib.system import code_hash, provenance as p; print(p.code_version(), "
+              "p.library_version(), code_hash.whole({'module.py': sys.stdin.buffer.read()}), sys.version_info[1])")
     for python in pythons():
         done = subprocess.run([python, "-c", script], input=SAMPLE, capture_output=True, cwd=ROOT)
         if done.returncode != 127:      # pyenv has a name for it and no Python

@@ -31,7 +31,9 @@ def another(profile, name):
     """The profile with another value of a setting."""
     value = getattr(profile, name)
     new = OTHER[name] if name in OTHER else not value if isinstance(value, bool) else value + 1
-    return dataclasses.replace(profile, **{name: {"cifar10": "subset", 1000: 999}.get(new, 64) if new == value else new})
+    if new == value:
+        new = {"cifar10": "subset", 1000: 999}.get(new, 64)
+    return dataclasses.replace(profile, **{name: new})
 
 
 def fits(profile, recipe):
