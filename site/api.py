@@ -3,31 +3,31 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 import types
 from pathlib import Path
 
 from paperlib import quantizers
 
+# A page for each module, with its ``__all__`` or the functions and classes that it defines; of the last three, whose
+# files are named after figures, with those of each file too.
 MODULES = ("quantizers", "models", "models.layers", "models.cost", "training.aiwq", "training.phases", "recipes",
-           "recipes.profiles", "runs", "claims.experiments", "analysis.layer_inputs", "deploy", "claims.published",
-           "plots", "claims", "teaching.widgets", "teaching.exercises")
+           "recipes.profiles", "runs", "deploy", "teaching.widgets", "teaching.exercises",
+           "analysis", "claims", "plots")
+BY_FIGURE = ("analysis", "claims", "plots")
 
 
-def public(module: types.ModuleType) -> list[str]:
-    """Its ``__all__``, or else the functions and classes that it defines."""
-    return list(getattr(module, "__all__", None) or (
+def public(module: types.ModuleType) -> dict[str, object]:
+    """Return {full name: value} of all that the page of a module shows."""
+    names = getattr(module, "__all__", None) or [
         name for name, value in vars(module).items() if not name.startswith("_")
-        and (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__.startswith(module.__name__)))
-
-
-def methods() -> list[type]:
-    """The classes of all registered quantizers."""
-    found = {quantizers.find(name, role): None for role in ("weight", "activation") for name in quantizers.names(role)}
-    return sorted(found, key=lambda method: (method.__module__, inspect.getsourcelines(method)[1]))
+        and (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__ == module.__name__]
+    found = {f"{module.__name__}.{name}": getattr(module, name) for name in names}
+    return {name: value for name, value in found.items() if not inspect.ismodule(value)}
 
 
 def write(folder: Path) -> None:
-    """A page for each module and an index."""
+    """Write a page for each module and an index."""
     folder.mkdir()
     lines = [*_title("API", "="), "Every public name, from the docstrings. ``from paperlib import quantizers, models`` "
              "and so on; the command line explains itself: ``python -m paperlib --help``.", ""]
@@ -41,25 +41,24 @@ def write(folder: Path) -> None:
 
 
 def _page(module: types.ModuleType) -> list[str]:
-    lines = [*_title(module.__name__, "="), f".. automodule:: {module.__name__}", ""]
-    groups: dict[str, list[str]] = {}
-    for name in sorted(public(module), key=lambda n: _home(module, getattr(module, n)) == module.__name__):
-        groups.setdefault(_home(module, getattr(module, name)), []).append(name)
-    for home, names in groups.items():
-        if len(groups) > 1:
-            lines += _title("others" if home == module.__name__ else home.rpartition(".")[2], "-")
-        for name in sorted(names, key=lambda n: n.isupper()):       # constants last
-            lines += _entry(f"{module.__name__}.{name}", getattr(module, name))
+    groups: dict[str, dict[str, object]] = {}
+    for name, value in public(module).items():
+        groups.setdefault(getattr(value, "__module__", module.__name__).rpartition(".")[2], {})[name] = value
+    if module.__name__.rpartition(".")[2] in BY_FIGURE:
+        for info in pkgutil.iter_modules(module.__path__):
+            group = groups.setdefault(info.name, {})
+            shown = public(importlib.import_module(f"{module.__name__}.{info.name}"))
+            group |= {name: value for name, value in shown.items() if value not in group.values()}
     if module is quantizers:
-        lines += _title("Methods", "-")
-        for method in methods():
-            lines += _entry(f"{method.__module__}.{method.__qualname__}", method)
+        found = {quantizers.find(name, role) for role in ("weight", "activation") for name in quantizers.names(role)}
+        ordered = sorted(found, key=lambda method: (method.__module__, inspect.getsourcelines(method)[1]))
+        groups["Methods"] = {f"{method.__module__}.{method.__qualname__}": method for method in ordered}
+    lines = [*_title(module.__name__, "="), f".. automodule:: {module.__name__}", ""]
+    for title, values in groups.items():
+        lines += _title(title, "-") if len(groups) > 1 and values else []
+        for name in sorted(values, key=lambda name: name.rpartition(".")[2].isupper()):     # constants last
+            lines += _entry(name, values[name])
     return lines
-
-
-def _home(module: types.ModuleType, value) -> str:
-    home = getattr(value, "__module__", "") or ""
-    return home if home.startswith("paperlib") else module.__name__
 
 
 def _entry(name: str, value) -> list[str]:

@@ -49,9 +49,14 @@ def differences(doc: str) -> str:
     return " ".join(found[1].split()) if found else ""
 
 
+def skipped(app, what: str, name: str, obj, skip: bool, options) -> bool | None:
+    """Leave out members that others have written (matplotlib's of an artist) and those that say nothing."""
+    foreign = not (getattr(obj, "__module__", None) or "paperlib").startswith("paperlib")
+    return foreign or (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") or None
+
+
 def setup(app) -> dict:
     app.connect("autodoc-process-docstring", lambda app, what, name, obj, options, lines:
                 lines.__setitem__(slice(None), prepared(list(lines))))
-    app.connect("autodoc-skip-member", lambda app, what, name, obj, skip, options:
-                True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None)
+    app.connect("autodoc-skip-member", skipped)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
