@@ -20,7 +20,7 @@ from paperlib import models
 from paperlib.data.cifar10_batches import Batches
 from paperlib.data.cifar10_images import load_subset
 from paperlib.training import aiwq
-from paperlib.training.output_moments import Change, Moments, divergence, rows
+from paperlib.training.output_moments import Change, Moments, divergence, output_without_bias, rows
 
 
 class TwoConvolutions(aiwq.Aiwq):
@@ -31,7 +31,7 @@ class TwoConvolutions(aiwq.Aiwq):
         def watch(layer, weight, output, seen):
             if watched.previous is not None:
                 every = [torch.arange(size) for size in weight.shape[:2]]
-                old = layer.respond(seen, watched.previous, *every)
+                old = output_without_bias(layer, seen, watched.previous, *every)
                 kl = divergence(*(Moments.of(rows(y.detach(), layer)) for y in (output, old)))
                 watched.add(kl.numpy(), self.decay)
             watched.previous = weight.detach().clone()

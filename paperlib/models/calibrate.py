@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..errors import InputError
 from ..quantizers import Quantizer, calibration
 from .calibration_inputs import Inputs
+from .fused_conv import FusedConv2d
 from .graph import unwrapped
 from .quantize import quantized_layers
 from .residual import quantized_blocks
@@ -214,7 +215,7 @@ def calibrate(net: nn.Module, data, method: str | None = None, *, only_new: bool
         calibration.known(method, options)
     elif options:
         raise InputError(f"options belong to a method: pass method={'|'.join(calibration.METHODS)} as well")
-    if any(getattr(layer, "before", None) for _, layer in quantized_layers(net)):
+    if any(isinstance(layer, FusedConv2d) for _, layer in quantized_layers(net)):
         raise InputError("in a fused network layers don't see their own inputs: calibrate first, then models.fuse")
     inner = unwrapped(net)
     inputs, passes = Inputs(inner, data), Calibration(inner, only_new, method, options)

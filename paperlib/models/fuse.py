@@ -6,17 +6,10 @@ from collections import Counter
 import torch
 from torch import nn
 
-from . import fused_conv
 from .copying import copied, hooked
+from .fused_conv import ACTIVATIONS, FusedConv2d, FusedPrologue
 from .graph import replace, trace, unwrapped
-from .layers import QuantConv2d
-
-
-class Deferred(nn.BatchNorm2d):
-    """A batch norm whose work the convolution after it does; it keeps parameters and statistics in their place."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return input
+from .layers import QuantConv2d, adopt
 
 
 def fuse(net: nn.Module) -> nn.Module:
@@ -33,52 +26,47 @@ def fuse(net: nn.Module) -> nn.Module:
     calls = Counter(modules[node.target] for node in graph.nodes if node.op == "call_module")
 
     def only(node, *types):
-        """The module that ``node`` calls if it is of these types, is called once, feeds one other node and has no
-        hooks, which would miss its input or output."""
+        """The module that ``node`` calls if it is of these types, is called once, feeds one other node and has neither
+        hooks, which would miss its input or output, nor a forward of its own."""
         if not isinstance(node, torch.fx.Node) or node.op != "call_module" or len(node.users) != 1:
             return None
         module = modules[node.target]
-        return module if type(module) in types and calls[module] == 1 and not hooked(module) else None
+        free = calls[module] == 1 and not hooked(module) and "forward" not in vars(module)
+        return module if type(module) in types and free else None
 
     for node in graph.nodes:
         layer = modules[node.target] if node.op == "call_module" else None
-        if not isinstance(layer, QuantConv2d) or calls[layer] != 1 or layer.input_quantizer is None or not node.args:
+        if type(layer) is not QuantConv2d or calls[layer] != 1 or layer.input_quantizer is None or not node.args:
             continue
         if layer.input_quantizer.affine() is None:
             continue
         previous = node.args[0]
-        activation = only(previous, *fused_conv.ACTIVATIONS)
+        activation = only(previous, *ACTIVATIONS)
         norm = only((previous.args or [None])[0] if activation else previous, nn.BatchNorm2d)
         if norm is None or norm.running_mean is None or norm.weight is None or hooked(layer):
             norm = activation = None
-        layer.before = fused_conv.FusedPrologue(norm, type(activation) if activation else None)
-        if norm is not None:
-            norm.__class__ = Deferred
-        if activation:
-            replace(net, activation, _PassedOn(activation))
+        fused = adopt(FusedConv2d, layer)
+        fused.prologue = FusedPrologue(norm, activation)
+        replace(net, layer, fused)
+        for module in filter(None, fused.prologue):
+            module.forward = passed_on      # parameters and statistics stay in their place, under their names
     return net
 
 
-class _PassedOn(nn.Module):
-    """In the place of an activation that the convolution after it computes."""
-
-    def __init__(self, activation: nn.Module):
-        super().__init__()
-        self.activation = activation
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return input
+def passed_on(input: torch.Tensor) -> torch.Tensor:
+    """Stand for the forward of a module whose work the convolution after it does."""
+    return input
 
 
 def unfuse(net: nn.Module) -> nn.Module:
     """A copy of the network in which every module does its own work again, without wrappers (DataParallel,
     DistributedDataParallel, AveragedModel, torch.compile) around it."""
     net = copied(unwrapped(net))
-    for name, module in list(net.named_modules()):
-        if isinstance(module, Deferred):
-            module.__class__ = nn.BatchNorm2d
-        elif isinstance(module, _PassedOn):
-            replace(net, module, module.activation)
-        elif isinstance(module, QuantConv2d):
-            module.before = None
+    for layer in list(net.modules()):
+        if isinstance(layer, FusedConv2d):
+            for module in filter(None, layer.prologue):
+                del module.forward
+            plain = adopt(QuantConv2d, layer)
+            del plain.prologue
+            replace(net, layer, plain)
     return net

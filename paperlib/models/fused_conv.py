@@ -16,43 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..quantizers import kernels
-from ..quantizers.functional import SMALLEST, Grid, total_product
+from ..quantizers import Quantizer, kernels
+from ..quantizers.functional import SMALLEST, total_product
 from ..quantizers.kernels import Chain, scratch
+from .layers import LayerInput, QuantConv2d
 
 aten = torch.ops.aten
-CLIPS = {None: (-math.inf, math.inf), nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 6.0)}   # activations that only clip
-ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish)
-
-
-class LayerInput(NamedTuple):
-    """A quantized input as a layer used it: x * unit + shift, with a border of ``shift``; the output's gain or None."""
-
-    x: Tensor
-    unit: float
-    shift: Tensor | float
-    gain: Tensor | None
-
-
-class FusedPrologue(NamedTuple):
-    """What a convolution does on the way to its input quantizer."""
-
-    norm: nn.BatchNorm2d | None
-    activation: type | None
-
-    def apart(self, z: Tensor) -> Tensor:
-        """The same by the modules' own code."""
-        z = z if self.norm is None else nn.BatchNorm2d.forward(self.norm, z)
-        return z if self.activation is None else self.activation()(z)
-
-
+UNCLIPPED = (-math.inf, math.inf)
+CLIPS = {nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 6.0)}    # activations that only clip
+ACTIVATIONS = (*CLIPS, nn.Hardswish)
 WORTH = 2**18    # numbers in an input from which on it pays to recompute a quantizer that has no batch norm before it
-
-
-def fits(before: FusedPrologue, z: Tensor) -> bool:
-    """Single or double precision, without autocast, and large enough; not where torch writes down the plain form."""
-    return (z.dtype.itemsize >= 4 and not kernels.recording()
-            and not torch.is_autocast_enabled(z.device.type) and (before.norm is not None or z.numel() >= WORTH))
 
 
 class Norm(NamedTuple):
@@ -89,124 +62,176 @@ class Norm(NamedTuple):
         return k.combine(grad, z, slope, by_z, torch.addcmul(share * total, by_z, self.mean, value=-1))
 
 
-class Settings(NamedTuple):
-    activation: type | None
-    grid: Grid
-    clip_gradient: bool
-    shifted: bool           # no border, or one at the lowest level: the offset is a constant for each output channel
-    layer: nn.Module        # the convolution
+class Gradients(NamedTuple):
+    """What :class:`_FusedConv` is a function of, and the gradient of each; None where none is wanted.
 
-    def chain(self, norm: Norm, in_scale: float, offset: float) -> Chain:
-        """From z to codes.  An activation that only clips needs no step of its own: the limits take care of it."""
-        per_unit = self.grid.steps / in_scale
-        constant = -offset * per_unit
-        low, high = (bound * per_unit + constant for bound in CLIPS.get(self.activation, CLIPS[None]))
-        low, high = max(low, self.grid.code_min), min(high, self.grid.code_max)
-        if self.activation is nn.Hardswish:
-            return Chain(norm.slope, norm.intercept, per_unit, constant, low, high, True, self.grid.half_up)
-        intercept = norm.intercept * per_unit
-        return Chain(norm.slope * per_unit, intercept + constant if constant else intercept, per_unit, constant, low,
-                     high, False, self.grid.half_up)
+    With W the quantized weight, K the grid's steps, s = out_scale / K, code the input of the convolution, g the
+    gradient of t, which is ``n * K / in_scale`` of the activation n before it is clipped and rounded to codes, and dW
+    and db those of the convolution's weight ``W * s`` and of its bias::
+
+        z, bn_weight, bn_bias       batch norm's own formulas, of g inside the clip
+        in_scale    -sum(g * t) / in_scale, over what is not clipped by the grid; by PACT's rule sum(g) / s over what
+                    is clipped above, less that over what is clipped below
+        in_offset   -K / in_scale * sum(g), over what is not clipped by the grid
+        out_scale   sum(dW * W) / K
+        out_offset  sum over channels of db * sum(W)
+        weight      s * dW + out_offset * db
+        bias        db
+
+    Where the border is 0 and not out_offset, that is a part of the input and not of the bias: then out_offset has the
+    gradient ``sum(g) / s``, and out_scale loses ``sum(g) * out_offset / s**2 / K``.
+    """
+
+    z: Tensor | None = None
+    bn_weight: Tensor | None = None
+    bn_bias: Tensor | None = None
+    in_scale: Tensor | None = None
+    out_scale: Tensor | None = None
+    in_offset: Tensor | None = None
+    out_offset: Tensor | None = None
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    norm: None = None
+    layer: None = None
 
 
 class _FusedConv(torch.autograd.Function):
     """The convolution is of the integer codes, with the step multiplied into its weight."""
 
     @staticmethod
-    def forward(ctx, z, bn_weight, bn_bias, in_scale, out_scale, in_offset, out_offset, weight, bias, norm, s):
+    def forward(ctx, z, bn_weight, bn_bias, in_scale, out_scale, in_offset, out_offset, weight, bias, norm, layer):
         in_scale, out_scale, offset, shift = (float(a) for a in (in_scale, out_scale, in_offset, out_offset))
-        in_scale, step = max(in_scale, SMALLEST), max(out_scale, SMALLEST) / s.grid.steps
-        chain = s.chain(norm, in_scale, offset)
+        in_scale, step = max(in_scale, SMALLEST), max(out_scale, SMALLEST) / layer.input_quantizer.grid.steps
+        chain = layer.chain(norm, in_scale, offset)
         code = kernels.best(z).codes(z, chain, scratch.like(z))
-        if shift and not s.shifted:
+        constant = shift if shift and layer.shift_is_constant else None
+        if shift and constant is None:
             code.add_(shift / step)
         ctx.save_for_backward(z, weight)
-        ctx.norm, ctx.chain, ctx.numbers, ctx.s = norm, chain, (in_scale, step, shift), s
-
-        constant = shift if s.shifted and shift else None
-        output = s.layer.convolve(code, weight * step, s.layer.shifted_bias(weight, constant))
-        if s.layer.watch is not None:
-            s.layer.watch(s.layer, weight, output, LayerInput(code, step, constant or 0.0, None))
+        ctx.norm, ctx.layer, ctx.chain, ctx.numbers = norm, layer, chain, (in_scale, step, shift)
+        output = layer.convolve(code, weight * step, layer.shifted_bias(weight, constant))
+        if layer.watch is not None:
+            layer.watch(layer, weight, output, LayerInput(code, step, constant or 0.0, None))
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         z, weight = ctx.saved_tensors
-        norm, chain, s, (in_scale, step, shift), needs = ctx.norm, ctx.chain, ctx.s, ctx.numbers, ctx.needs_input_grad
-        layer = s.layer
-        k = kernels.best(z)
+        norm, layer, chain, (in_scale, step, shift) = ctx.norm, ctx.layer, ctx.chain, ctx.numbers
+        needs, grads, quantizer, k = Gradients(*ctx.needs_input_grad), {}, layer.input_quantizer, kernels.best(z)
+        steps, constant = quantizer.grid.steps, layer.shift_is_constant
+        in_place = bool(shift) and not constant
         code = k.codes(z, chain, scratch.like(z))
-        in_place = bool(shift) and not s.shifted
         if in_place:
             code.add_(shift / step)
-        before = any(needs[:4]) or needs[5] or in_place and (needs[4] or needs[6])
+        before = (any((needs.z, needs.bn_weight, needs.bn_bias, needs.in_scale, needs.in_offset))
+                  or in_place and (needs.out_scale or needs.out_offset))
         g, by_weight, by_bias = aten.convolution_backward(
             grad, code, weight * step, [len(weight)], layer.stride, layer.padding, layer.dilation, False, (0, 0),
-            layer.groups,
-            [before, needs[4] or needs[7], needs[8] or s.shifted and (bool(shift) or needs[6])])
-        grads = [None] * 11
-        if needs[4]:            # sum(grad * code) over the input is sum(grad * weight) over the weight
-            grads[4] = total_product(by_weight, weight, torch.Size()) / s.grid.steps
+            layer.groups, [before, needs.out_scale or needs.weight,
+                           needs.bias or constant and (bool(shift) or needs.out_offset)])
+        if needs.out_scale:     # sum(grad * code) over the input is sum(grad * weight) over the weight
+            grads["out_scale"] = total_product(by_weight, weight, torch.Size()) / steps
             if in_place:
-                grads[4] -= g.sum() * (shift / step**2 / s.grid.steps)
-        if needs[6]:
-            grads[6] = by_bias.dot(weight.sum((1, 2, 3))) if s.shifted else g.sum() / step
-        if needs[7]:
-            grads[7] = by_weight.mul_(step)
-            if shift and s.shifted:
-                grads[7].add_(by_bias.view(-1, 1, 1, 1), alpha=shift)
-        if needs[8]:
-            grads[8] = by_bias
+                grads["out_scale"] -= g.sum() * (shift / step**2 / steps)
+        if needs.out_offset:
+            grads["out_offset"] = by_bias.dot(weight.sum((1, 2, 3))) if constant else g.sum() / step
+        if needs.weight:
+            grads["weight"] = by_weight.mul_(step)
+            if shift and constant:
+                grads["weight"].add_(by_bias.view(-1, 1, 1, 1), alpha=shift)
+        if needs.bias:
+            grads["bias"] = by_bias
         if not before:
-            return tuple(grads)
+            return Gradients(**grads)
         if g.stride() != z.stride():
             g = torch.empty_like(z).copy_(g)
-        at_low, at_high = _clipped(g, z, chain, s) if needs[3] or needs[5] else (None, None)  # k.masked overwrites g
+        at_low, at_high = (_clipped(g, z, chain, quantizer) if needs.in_scale or needs.in_offset
+                           else (None, None))       # now, since k.masked overwrites g
         by_xhat, total, by_t, total_t = k.masked(g, z, chain, norm.mean, norm.invstd)
-        if needs[1] or needs[2]:    # chain.slope is that of n, or for a line that of t = n * per_unit + constant
+        if needs.bn_weight or needs.bn_bias:    # chain.slope is that of n, or for a line that of t = n * per_unit + ...
             unit = 1.0 if chain.curved else chain.per_unit
-            grads[1], grads[2] = by_xhat * unit, total * unit
-        if needs[3] and s.clip_gradient:
-            grads[3] = torch.as_tensor((at_high - at_low) / step, dtype=z.dtype, device=z.device)
-        elif needs[3]:
+            grads["bn_weight"], grads["bn_bias"] = by_xhat * unit, total * unit
+        if needs.in_scale and quantizer.clip_gradient:
+            grads["in_scale"] = torch.as_tensor((at_high - at_low) / step, dtype=z.dtype, device=z.device)
+        elif needs.in_scale:
             if by_t is None:        # t = xhat * slope / invstd + (intercept + mean * slope)
                 by_t = by_xhat.dot(chain.slope / norm.invstd) + total.dot(
                     torch.addcmul(chain.intercept, norm.mean, chain.slope))
-            grads[3] = (by_t + at_low * chain.low + at_high * chain.high) * (-1 / in_scale)
-        if needs[5]:
-            grads[5] = ((total.sum() if total_t is None else total_t) + at_low + at_high) * -chain.per_unit
-        if needs[0]:
-            grads[0] = norm.backward(g, z, chain.slope, by_xhat, total, k)
-        return tuple(grads)
+            grads["in_scale"] = (by_t + at_low * chain.low + at_high * chain.high) * (-1 / in_scale)
+        if needs.in_offset:
+            grads["in_offset"] = ((total.sum() if total_t is None else total_t) + at_low + at_high) * -chain.per_unit
+        if needs.z:
+            grads["z"] = norm.backward(g, z, chain.slope, by_xhat, total, k)
+        return Gradients(**grads)
 
 
-def _clipped(g: Tensor, z: Tensor, chain: Chain, s: Settings) -> tuple[Tensor | float, Tensor | float]:
+def _clipped(g: Tensor, z: Tensor, chain: Chain, quantizer: Quantizer) -> tuple[Tensor | float, Tensor | float]:
     """Sums of the gradient over those clipped values that move the input scale, at the lower and at the upper end.
 
     By PACT's rule these are the ones that the grid clips; else those that the activation clips within the grid (ReLU6).
     """
-    ends = ((chain.low, s.grid.code_min), (chain.high, s.grid.code_max))
-    wanted = [(bound == edge) == s.clip_gradient and not (s.clip_gradient and edge == 0) for bound, edge in ends]
+    grid, by_grid = quantizer.grid, quantizer.clip_gradient
+    ends = ((chain.low, grid.code_min), (chain.high, grid.code_max))
+    wanted = [(bound == edge) == by_grid and not (by_grid and edge == 0) for bound, edge in ends]
     if not any(wanted):
         return 0.0, 0.0
     t = kernels.position(z, chain)
     return tuple((g * (t == bound)).sum() if want else 0.0 for want, (bound, _) in zip(wanted, ends))
 
 
-def conv(layer: nn.Module, before: FusedPrologue, z: Tensor, weight: Tensor) -> Tensor:
-    """``layer`` (a QuantConv2d whose input quantizer has an affine grid) on what ``before`` makes of ``z``.
+class FusedPrologue(NamedTuple):
+    """The modules whose work a convolution does on the way to its input quantizer; an activation only after a norm."""
 
-    ``weight`` is the quantized one.
-    """
-    if not (z.is_contiguous() or z.is_contiguous(memory_format=torch.channels_last)):
-        z = z.contiguous()      # the loops go along memory, which others may share or skip
-    bn, q = before.norm, layer.input_quantizer
-    q.observe(z)
-    q._require_calibrated()
-    settings = Settings(before.activation, q.grid, q.clip_gradient, bool(layer.pad_value) or not any(layer.padding),
-                        layer)
-    with torch.no_grad():
-        norm = Norm.of(bn, z)
-    parameters = (None, None) if bn is None else (bn.weight, bn.bias)
-    return _FusedConv.apply(z, *parameters, *q.float32_affine(), weight, layer.bias, norm, settings)
+    norm: nn.BatchNorm2d | None
+    activation: nn.Module | None
+
+    def apart(self, z: Tensor) -> Tensor:
+        """The same by the modules' own code."""
+        for module in filter(None, self):
+            z = type(module).forward(module, z)     # not the forward that fuse.py has given it
+        return z
+
+
+class FusedConv2d(QuantConv2d):
+    """A QuantConv2d that does its prologue's work; its input quantizer has an evenly spaced grid."""
+
+    prologue: FusedPrologue
+
+    def forward(self, z: Tensor) -> Tensor:
+        if not self.fits(z):
+            return super().forward(self.prologue.apart(z))
+        if not (z.is_contiguous() or z.is_contiguous(memory_format=torch.channels_last)):
+            z = z.contiguous()      # the loops go along memory, which others may share or skip
+        bn, q, weight = self.prologue.norm, self.input_quantizer, self.quantized_weight()
+        q.observe(z)
+        q._require_calibrated()
+        with torch.no_grad():
+            norm = Norm.of(bn, z)
+        parameters = (None, None) if bn is None else (bn.weight, bn.bias)
+        return _FusedConv.apply(z, *parameters, *q.float32_affine(), weight, self.bias, norm, self)
+
+    def fits(self, z: Tensor) -> bool:
+        """Single or double precision, without autocast, and large enough; not where torch writes down the plain form.
+        """
+        return (z.dtype.itemsize >= 4 and not kernels.recording() and not torch.is_autocast_enabled(z.device.type)
+                and (self.prologue.norm is not None or z.numel() >= WORTH))
+
+    @property
+    def shift_is_constant(self) -> bool:
+        """Whether the offset is a constant for each output channel: no border, or one at the lowest level."""
+        return bool(self.pad_value) or not any(self.padding)
+
+    def chain(self, norm: Norm, in_scale: float, offset: float) -> Chain:
+        """From z to codes.  An activation that only clips needs no step of its own: the limits take care of it."""
+        activation, grid = type(self.prologue.activation), self.input_quantizer.grid
+        per_unit = grid.steps / in_scale
+        constant = -offset * per_unit
+        low, high = (bound * per_unit + constant for bound in CLIPS.get(activation, UNCLIPPED))
+        low, high = max(low, grid.code_min), min(high, grid.code_max)
+        if activation is nn.Hardswish:
+            return Chain(norm.slope, norm.intercept, per_unit, constant, low, high, True, grid.half_up)
+        intercept = norm.intercept * per_unit
+        return Chain(norm.slope * per_unit, intercept + constant if constant else intercept, per_unit, constant, low,
+                     high, False, grid.half_up)

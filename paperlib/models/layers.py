@@ -5,16 +5,24 @@ import copy
 import math
 import warnings
 from collections.abc import Callable
+from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..quantizers import Quantizer
-from . import fused_conv
 
 OURS = {"kind", "input_floor", "input_quantizer", "weight_quantizer"}      # set on each layer
+
+
+class LayerInput(NamedTuple):
+    """A quantized input as a layer used it: x * unit + shift, with a border of ``shift``; the output's gain or None."""
+
+    x: Tensor
+    unit: float
+    shift: Tensor | float
+    gain: Tensor | None
 
 
 class _Quantized:
@@ -24,7 +32,7 @@ class _Quantized:
     weight_quantizer: Quantizer | None
     input_floor: float = -math.inf      # what the graph says that no input lies below, which a method may ignore
     # called in each forward with (self, quantized weight, output, what was quantized): see instability.Aiwq
-    watch: Callable[[nn.Module, Tensor, Tensor, fused_conv.LayerInput], None] | None = None
+    watch: Callable[[nn.Module, Tensor, Tensor, LayerInput], None] | None = None
 
     def __getstate__(self) -> dict:
         """What copies and files hold: all but ``watch``, which is for this very layer."""
@@ -58,7 +66,6 @@ class QuantConv2d(_Quantized, nn.Conv2d):
     """
 
     pad_value: float = 0.0
-    before: fused_conv.FusedPrologue | None = None      # what models.fuse has this layer do as well
 
     @classmethod
     def from_float(cls, conv: nn.Conv2d) -> "QuantConv2d":
@@ -66,16 +73,10 @@ class QuantConv2d(_Quantized, nn.Conv2d):
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             raise InputError(f"only convolutions with numeric zero padding can be quantized, got padding="
                              f"{conv.padding!r}, padding_mode={conv.padding_mode!r}: pad before the layer instead")
-        return _adopt(cls, conv, in_channels=conv.in_channels, out_channels=conv.out_channels,
-                      kernel_size=conv.kernel_size, stride=conv.stride, padding=conv.padding,
-                      dilation=conv.dilation, groups=conv.groups)
+        return _from_float(cls, conv)
 
     def forward(self, input: Tensor) -> Tensor:
         q, weight = self.input_quantizer, self.quantized_weight()
-        if self.before is not None:
-            if fused_conv.fits(self.before, input):
-                return fused_conv.conv(self, self.before, input, weight)
-            input = self.before.apart(input)
         if not self.pad_value or not any(self.padding):
             x, shift = (input if q is None else q(input)), None
         else:
@@ -85,7 +86,7 @@ class QuantConv2d(_Quantized, nn.Conv2d):
         if gain is not None:
             output = output * gain if bias is None else output * gain + bias.view(-1, 1, 1)
         if self.watch is not None:
-            self.watch(self, weight, output, fused_conv.LayerInput(x, 1.0, shift or 0.0, gain))
+            self.watch(self, weight, output, LayerInput(x, 1.0, shift or 0.0, gain))
         return output
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -98,26 +99,6 @@ class QuantConv2d(_Quantized, nn.Conv2d):
         constant = shift * weight.sum((1, 2, 3))
         return constant if self.bias is None else self.bias + constant
 
-    def respond(self, seen: fused_conv.LayerInput, weight: Tensor, outputs: Tensor | None = None,
-                inputs: Tensor | None = None) -> Tensor:
-        """What ``weight`` gives on the same input, without bias: all of it, or the part between these channels."""
-        x = seen.x
-        if outputs is None:
-            output = self.convolve(x, weight * seen.unit, None)
-        elif self.groups == 1:
-            output = F.conv2d(x[:, inputs], weight * seen.unit, None, self.stride, self.padding, self.dilation)
-        elif self.groups == self.in_channels == self.out_channels:
-            output = F.conv2d(x[:, outputs], weight * seen.unit, None, self.stride, self.padding, self.dilation,
-                              len(outputs))
-        else:
-            everywhere = torch.zeros_like(self.weight)
-            everywhere[outputs] = torch.zeros_like(everywhere[outputs]).index_copy_(1, inputs, weight * seen.unit)
-            output = self.convolve(x, everywhere, None)[:, outputs]
-        output = output + (seen.shift * weight.sum((1, 2, 3))).view(-1, 1, 1)
-        if seen.gain is None:
-            return output
-        return output * (seen.gain if outputs is None else seen.gain[:, outputs])
-
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", pad_value={self.pad_value:g}" if self.pad_value else "")
 
@@ -128,7 +109,7 @@ class QuantLinear(_Quantized, nn.Linear):
     @classmethod
     def from_float(cls, linear: nn.Linear) -> "QuantLinear":
         """A QuantLinear that shares ``linear``'s parameters, hooks and attributes and quantizes nothing yet."""
-        return _adopt(cls, linear, in_features=linear.in_features, out_features=linear.out_features)
+        return _from_float(cls, linear)
 
     def forward(self, input: Tensor) -> Tensor:
         x = input if self.input_quantizer is None else self.input_quantizer(input)
@@ -137,17 +118,11 @@ class QuantLinear(_Quantized, nn.Linear):
         if gain is not None:
             output = output * gain if self.bias is None else output * gain + self.bias
         if self.watch is not None:
-            self.watch(self, weight, output, fused_conv.LayerInput(x, 1.0, 0.0, gain))
+            self.watch(self, weight, output, LayerInput(x, 1.0, 0.0, gain))
         return output
 
-    def respond(self, seen: fused_conv.LayerInput, weight: Tensor, outputs: Tensor | None = None,
-                inputs: Tensor | None = None) -> Tensor:
-        """As QuantConv2d's."""
-        output = F.linear(seen.x if inputs is None else seen.x[..., inputs], weight)
-        return output if seen.gain is None else output * seen.gain
 
-
-def _adopt(cls, layer: nn.Module, **shape):
+def _from_float(cls, layer: nn.Module):
     plain = cls.__mro__[2]
     if nn.utils.parametrize.is_parametrized(layer):
         raise InputError(f"a parametrized {plain.__name__} (weight norm, say) cannot be quantized: remove the "
@@ -168,8 +143,14 @@ def _adopt(cls, layer: nn.Module, **shape):
     lost = [name for name in dir(type(layer)) if not hasattr(cls, name) and not name.startswith("__")]
     if lost:
         warnings.warn(f"a {type(layer).__name__} becomes a {cls.__name__}, without {', '.join(lost)}", stacklevel=2)
-    new = cls(**shape, bias=layer.bias is not None, device="meta")
+    new = adopt(cls, layer)
+    new.input_quantizer = new.weight_quantizer = None
+    return new
+
+
+def adopt(cls, layer: nn.Module):
+    """Make a ``cls`` of ``layer``, with the same parameters, quantizers, hooks and attributes."""
+    new = cls.__new__(cls)      # all that __init__ would set comes from the layer
     for key, value in vars(layer).items():
         new.__dict__[key] = copy.copy(value) if key in ("_parameters", "_buffers", "_modules") else value
-    new.input_quantizer = new.weight_quantizer = None
     return new

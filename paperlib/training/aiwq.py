@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..models.fused_conv import LayerInput
-from ..models.layers import QuantConv2d, QuantLinear
+from ..models.layers import LayerInput, QuantConv2d, QuantLinear
 from .output_moments import Change, Moments, Snapshot, divergence, moments_again, rows
 
 STEP_COLUMNS = ["iteration", "layer", "metric", "value"]

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.fused_conv import LayerInput
+from ..models.layers import LayerInput
 from ..quantizers import kernels
 from ..quantizers.functional import SMALLEST
 from ..system import distributed
@@ -78,12 +79,40 @@ class Snapshot(NamedTuple):
         return cls(weight.clone() if quantizer is None else weight, scale.detach().float().clamp_min(SMALLEST))
 
 
+def output_without_bias(layer: nn.Module, given: LayerInput, weight: Tensor, outputs: Tensor | None = None,
+                        inputs: Tensor | None = None) -> Tensor:
+    """Compute what ``weight`` makes of a layer's input, for all channels or from ``inputs`` to ``outputs`` alone.
+
+    ``outputs`` and ``inputs`` are int64 (n,): which of the layer's output channels, and of the input channels that each
+    of them sees, ``weight`` has.
+    """
+    x, gain = given.x, given.gain
+    if gain is not None and outputs is not None and isinstance(layer, nn.Conv2d):
+        gain = gain[:, outputs]
+    if isinstance(layer, nn.Linear):
+        output = F.linear(x if inputs is None else x[..., inputs], weight)
+        return output if gain is None else output * gain
+    scaled, window = weight * given.unit, (layer.stride, layer.padding, layer.dilation)
+    if outputs is None:
+        output = layer.convolve(x, scaled, None)
+    elif layer.groups == 1:
+        output = F.conv2d(x[:, inputs], scaled, None, *window)
+    elif layer.groups == layer.in_channels == layer.out_channels:
+        output = F.conv2d(x[:, outputs], scaled, None, *window, len(outputs))
+    else:
+        everywhere = torch.zeros_like(layer.weight)
+        everywhere[outputs] = torch.zeros_like(everywhere[outputs]).index_copy_(1, inputs, scaled)
+        output = layer.convolve(x, everywhere, None)[:, outputs]
+    output = output + (given.shift * weight.sum((1, 2, 3))).view(-1, 1, 1)
+    return output if gain is None else output * gain
+
+
 def moments_again(layer: nn.Module, old: Snapshot, seen: LayerInput) -> Moments:
     """Moments of the output that the old weight gives on the same input, by computing the layer a second time.
 
     On a GPU that is cheaper than to look for the weights that changed, since nothing has to wait for the device.
     """
-    output = layer.respond(seen, old.weight)
+    output = output_without_bias(layer, seen, old.weight)
     if layer.bias is not None:
         output = output + (layer.bias.view(-1, 1, 1) if isinstance(layer, nn.Conv2d) else layer.bias)
     return Moments.of(rows(output, layer))
@@ -158,5 +187,5 @@ class Change(NamedTuple):
         if 2 * len(inputs) > change.shape[1]:
             inputs = torch.arange(change.shape[1], device=inputs.device)
         kept = output.index_select(1 if change.dim() == 4 else -1, outputs)
-        correction = layer.respond(seen, change[outputs][:, inputs], outputs, inputs)
+        correction = output_without_bias(layer, seen, change[outputs][:, inputs], outputs, inputs)
         return outputs, Moments.of(rows(kept, layer) * self.ratio[outputs] + offset[outputs] + rows(correction, layer))

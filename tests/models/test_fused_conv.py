@@ -128,7 +128,7 @@ CHAINS = [  # ranges below and beyond the 6 at which ReLU6 clips; offsets that p
 def test_chain_computes_the_same(act, name, floor, span, options, conv):
     plain, net = block(act and act(), quantizer(name, floor, span=span, **options), **conv)
     last = net[-1]
-    assert last.before.norm is net[0] and last.before.activation is act
+    assert last.prologue.norm is net[0] and type(last.prologue.activation) is (act or type(None))
     assert_same(results(plain, data()), results(net, data()))
 
 
@@ -225,7 +225,7 @@ def test_fuse_copies_and_unfuse_gives_back():
     assert all(torch.equal(v, plain.state_dict()[k]) for k, v in before.items())
     twin = copy.deepcopy(net)
     twin.load_state_dict(plain.state_dict())
-    assert twin.features[1].conv[1].before.norm is not net.features[1].conv[1].before.norm
+    assert twin.features[1].conv[1].prologue.norm is not net.features[1].conv[1].prologue.norm
     back = models.unfuse(twin)
     assert [type(m) for m in back.modules()] == [type(m) for m in plain.modules()]
     assert torch.equal(back.eval()(images()), plain.eval()(images()))
@@ -254,14 +254,14 @@ class Forked(nn.Module):
 def test_what_others_use_is_not_fused():
     plain = models.calibrate(models.quantize(Forked().double(), Scheme(first_input_bits=4)), data()[:, :4]).train()
     net = models.fuse(plain)
-    assert [getattr(net, n).before.norm for n in "abcd"] == [None] * 4
+    assert [getattr(net, n).prologue.norm for n in "abcd"] == [None] * 4
     assert_same(results(plain, data()[:, :4]), results(net, data()[:, :4]))
 
 
 def test_methods_without_an_even_grid_stay_plain():
     net = models.fuse(models.quantize(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)), Scheme(
         "xnor", "xnor", w_bits=1, a_bits=1, first_input_bits=1)))
-    assert net[0].before is net[2].before is None and type(net[1]) is nn.BatchNorm2d
+    assert type(net[0]) is type(net[2]) is QuantConv2d and "forward" not in vars(net[1])
     with pytest.raises(Exception, match="no range yet"):
         models.fuse(models.quantize(models.build("mobilenet_v2", width=0.25), Scheme()))(images(dtype=torch.float32))
 
