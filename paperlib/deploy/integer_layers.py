@@ -12,7 +12,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from ..errors import InputError
 from ..models.fuse import unfuse
-from ..models.graph import norms_behind, trace
+from ..models.graph import foldable_norms, trace
 from ..models.layers import QuantConv2d, QuantLinear
 from ..models.residual import quantize_input
 from ..quantizers import Quantizer
@@ -101,7 +101,7 @@ def integers(net: nn.Module) -> dict[str, IntegerLayer]:
     """
     net = float64_copy(net)
     graph, modules = trace(net), dict(net.named_modules(remove_duplicate=False))
-    norms, found = norms_behind(net, graph), {}
+    norms, found = foldable_norms(net, graph), {}
     for node in graph.nodes:
         layer = modules.get(node.target) if node.op == "call_module" else None
         if not isinstance(layer, (QuantConv2d, QuantLinear)) or not layer.input_quantizer or not layer.weight_quantizer:

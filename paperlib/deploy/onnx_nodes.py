@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..models.graph import changed, is_plain, norms_behind
+from ..models.graph import changed, foldable_norms, is_plain
 from ..models.operations import operation
 from ..quantizers import Quantizer
 from .integer_layers import IntegerLayer, image_graph, integers, kind_of, norm_terms, note_shapes, spacing
@@ -33,7 +33,7 @@ class Writer:
         self.net, self.graph, self.modules = net, traced.graph, dict(net.named_modules(remove_duplicate=False))
         self.operations = {node: operation(node, self.modules) for node in self.graph.nodes}
         self.layers = integers(net) if any(isinstance(m, Quantizer) for m in net.modules()) else {}
-        self.norms = norms_behind(net, self.graph)
+        self.norms = foldable_norms(net, self.graph)
         result = next(node for node in self.graph.nodes if node.op == "output").args[0]
         if not isinstance(result, torch.fx.Node):
             raise InputError(f"forward returns a {kind_of(result)}, and a file has one output, the logits: put "

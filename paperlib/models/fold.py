@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .copying import copied, hooked
-from .graph import norms_behind, replace, trace, unwrapped
+from .graph import foldable_norms, replace, trace, unwrapped
 
 
 def fold(net: nn.Module) -> nn.Module:
@@ -20,7 +20,7 @@ def fold(net: nn.Module) -> nn.Module:
     as these would see other values.
     """
     net = copied(unwrapped(net))
-    for layer, place in norms_behind(net, trace(net)).items():
+    for layer, place in foldable_norms(net, trace(net)).items():
         conv, norm = net.get_submodule(layer), net.get_submodule(place)
         if isinstance(conv, nn.Conv2d) and "weight" in conv._parameters and not hooked(conv) and not hooked(norm):
             conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, norm.running_mean, norm.running_var,

@@ -141,8 +141,8 @@ def _hand_over(old: torch.fx.Node, new: torch.fx.Node, since: int) -> None:
     old.meta["enters"] = {entry for entry in entries if entry[1] <= since}
 
 
-def norms_behind(net: nn.Module, graph: torch.fx.Graph) -> dict[str, str]:
-    """{layer: the batch norm whose work the layer can do}.
+def foldable_norms(net: nn.Module, graph: torch.fx.Graph) -> dict[str, str]:
+    """Find {layer: the batch norm whose work the layer can do}.
 
     The norm alone takes what the layer gives, each of the two is called once, the norm's channels are the layer's and
     it has running statistics.  Layers are Conv2d and Linear, quantized or not, without a forward of their own.

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ..data.imagenet import IMAGENETTE
 from ..recipes import Recipe
+from ..training.history import HISTORY_COLUMNS
 
 if TYPE_CHECKING:
     from .obtaining import Run
@@ -24,7 +25,7 @@ def unrecorded(recipe: Recipe) -> pd.DataFrame:
     rows = [(phase.name, epoch, epoch, split, metric, math.nan) for phase in recipe.phases
             for epoch in range(phase.epochs + 1) for split in ("train", "val", "val_ema")
             for metric in ("loss", "accuracy") if epoch or split == "val"]
-    return pd.DataFrame(rows, columns=["phase", "epoch", "step", "split", "metric", "value"])
+    return pd.DataFrame(rows, columns=HISTORY_COLUMNS)
 
 
 def chance(recipe: Recipe) -> float:

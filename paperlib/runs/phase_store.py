@@ -29,12 +29,12 @@ from ..system.provenance import code_version, demand_unchanged, environment, pea
 from ..training import checkpoint, resuming
 from ..training.aiwq import STEP_COLUMNS
 from ..training.engine import Diverged, Trainer
+from ..training.history import HISTORY_COLUMNS, check_history
 from ..training.phases import Phase
 from ..training.progress import tell
 from . import descriptions, phase_trainer
 
 FINAL = ("net", "ema", "history", "seconds", "aiwq")
-HISTORY_COLUMNS = ["phase", "epoch", "step", "split", "metric", "value"]
 OUT_OF_MEMORY = ", perhaps for want of memory: train fewer at a time (--workers), or a smaller profile or batch"
 
 
@@ -97,7 +97,7 @@ class StoredPhase:
         """net, ema (state dicts), history, aiwq and seconds, as the phase left them."""
         state = checkpoint.load(file := self.folder / "final.pt", keys=FINAL)
         try:
-            resuming.check_history(state["history"], self.phase.epochs)
+            check_history(state["history"], self.phase.epochs)
         except checkpoint.ERRORS as error:
             raise checkpoint.damaged(file, error) from error
         with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -16,24 +16,14 @@ from .. import models
 from ..system import distributed
 from ..training import freezing
 from ..training.engine import Trainer, begin
+from ..training.freezing import Finished
 from ..training.phases import PRETRAINED
 from ..training.torch_settings import assumed
 from . import loading
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ..recipes import Recipe
     from ..training.phases import Phase
-
-
-class Finished(Protocol):
-    """An earlier phase of a run: ``instability`` is its AIWQ table, if it measured one."""
-
-    phase: Phase
-    instability: pd.DataFrame | None
-
-    def network(self) -> nn.Module: ...
 
 
 def conditions(recipe: Recipe) -> AbstractContextManager:
@@ -65,11 +55,8 @@ def trainer(recipe: Recipe, phase: Phase, before: Sequence[Finished]) -> Trainer
     net = (before[-1].network() if before else architecture(recipe, phase, weights=True)).to(device)
     fast = distributed.world() == 1 and recipe.precision == "float32" and not recipe.compiled
     net = begin(net, phase, loading.first_images(recipe, train) if phase.scheme else None, fast=fast)
-    frozen = []
-    if phase.freeze is not None:
-        measured = next((b.instability for b in before if b.phase.name == phase.freeze.measured_in), None)
-        frozen = freezing.choose(phase.freeze, freezing.layers(net), measured, recipe.seed)
-    return Trainer(net, phase, train, test, seed=recipe.seed, first_epoch=epochs(before), frozen=frozen,
+    return Trainer(net, phase, train, test, seed=recipe.seed, first_epoch=epochs(before),
+                   frozen=freezing.frozen_in(phase, net, before, recipe.seed),
                    teacher=_teacher(recipe, phase.teacher, before, device), precision=recipe.precision,
                    compiled=recipe.compiled)
 

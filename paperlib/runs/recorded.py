@@ -18,7 +18,7 @@ import pandas as pd
 from ..errors import InputError
 from ..recipes import Recipe
 from ..system import paths
-from ..training.resuming import check_history
+from ..training.history import HISTORY_COLUMNS, check_history
 from . import descriptions
 from .descriptions import Description
 
@@ -80,10 +80,9 @@ def table(folder: Path, name: str) -> pd.DataFrame | None:
 def history(folder: Path, recipe: Recipe) -> pd.DataFrame:
     """The history of a recorded run; InputError if it is damaged or not all of the recipe's phases."""
     found = table(folder, "history")
-    columns = ["epoch", "step", "split", "metric", "value"]
     try:
         for phase in recipe.phases:
-            check_history(found.loc[found.phase == phase.name, columns].values.tolist(), phase.epochs)
+            check_history(found.loc[found.phase == phase.name, HISTORY_COLUMNS[1:]].values.tolist(), phase.epochs)
     except (KeyError, ValueError) as error:
         raise InputError(f"{folder / 'history.csv'} is damaged ({error}): {_cure(folder)}") from error
     return found

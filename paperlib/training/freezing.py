@@ -1,20 +1,38 @@
-"""From AIWQ to layers that no longer train."""
+"""PROFIT's central step: from AIWQ to layers that no longer train."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import pandas as pd
 import torch
 from torch import nn
 
 from ..errors import InputError
+from ..models.graph import trace
 from ..models.layers import QuantConv2d, QuantLinear
-from ..models.value_bounds import trace
-from .phases import Freeze
+from .phases import Freeze, Phase
+
+
+class Finished(Protocol):
+    """An earlier phase of a run: ``instability`` is its AIWQ table, if it measured one."""
+
+    phase: Phase
+    instability: pd.DataFrame | None
+
+    def network(self) -> nn.Module: ...
+
+
+def frozen_in(phase: Phase, net: nn.Module, before: Sequence[Finished], seed: int) -> list[str]:
+    """Choose the layers of ``net`` that stand still in ``phase``, by what the phases ``before`` it have measured."""
+    if phase.freeze is None:
+        return []
+    measured = next((b.instability for b in before if b.phase.name == phase.freeze.measured_in), None)
+    return choose(phase.freeze, layers(net), measured, seed)
 
 
 def choose(freeze: Freeze, layers: list[str], measured: pd.DataFrame | None = None, seed: int = 0) -> list[str]:
-    """The names of the layers that ``freeze`` freezes, out of ``layers``.
+    """Choose the layers that ``freeze`` freezes out of ``layers``, by name.
 
     ``measured``: the table of :class:`paperlib.training.aiwq.Aiwq`; layers whose AIWQ is not known (NaN) count as the
     most stable.  InputError for names that are not in ``layers`` and for an order that has nothing to go by.

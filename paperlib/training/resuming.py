@@ -6,6 +6,7 @@ from pathlib import Path
 
 from . import checkpoint
 from .engine import Trainer
+from .history import check_history
 
 
 def resume(trainer: Trainer, file: Path) -> None:
@@ -30,14 +31,3 @@ def _check(state: dict, trainer: Trainer) -> None:
         check_history(state["history"], epoch, whole=epoch == trainer.phase.epochs)
     if not math.isfinite(state["seconds"]) or state["seconds"] < 0 or state["sums"].shape != (4,):
         raise ValueError("its sums are no sums")
-
-
-def check_history(rows: list, epochs: int, *, whole: bool = True) -> None:
-    """ValueError unless ``rows`` (epoch, step, split, metric, value) are those of so many epochs, in their order;
-    ``whole``: of all that the phase has, with the evaluation of the averaged weights at the end."""
-    for split, wanted in {"val": range(epochs + 1), "train": range(1, epochs + 1),
-                          "val_ema": [epochs] * (whole and epochs > 0)}.items():
-        found = [epoch for epoch, _, where, metric, value in rows
-                 if (where, metric) == (split, "accuracy") and 0 <= value <= 100]
-        if found != list(wanted):
-            raise ValueError(f"its history is not that of {epochs} epochs")
