@@ -1,18 +1,16 @@
 """ResNets: torchvision's own networks, with a beginning for small images."""
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
-import torchvision
 from torch import nn
-from torchvision.models import ResNet
+from torchvision import models
 
 
-def _resnet(make: Callable[..., ResNet], *, num_classes: int, input_size: int) -> ResNet:
-    """torchvision's ResNet; layer names and shapes are torchvision's, so are its weights (He et al. 2016).
+def _resnet(make, *, num_classes: int, input_size: int) -> models.ResNet:
+    """Build torchvision's ResNet (He et al. 2016): layer names, shapes and weights are torchvision's.
 
-    For inputs up to 64 pixels wide the first convolution is 3x3 with stride 1, without max pooling behind it, so 32x32
+    For images up to 64 pixels wide the first convolution is 3x3 with stride 1, without max pooling behind it, so 32x32
     images end as 4x4 maps.  That convolution alone doesn't fit torchvision's weights.  The last batch norm of each
     residual branch starts at gamma 0, as in the MobileNets here.
 
@@ -26,6 +24,6 @@ def _resnet(make: Callable[..., ResNet], *, num_classes: int, input_size: int) -
     return net
 
 
-resnet18 = partial(_resnet, torchvision.models.resnet18)
-resnet50 = partial(_resnet, torchvision.models.resnet50)
-resnet101 = partial(_resnet, torchvision.models.resnet101)
+resnet18 = partial(_resnet, models.resnet18)
+resnet50 = partial(_resnet, models.resnet50)
+resnet101 = partial(_resnet, models.resnet101)

@@ -66,7 +66,7 @@ def digest(text: bytes):
 
 NUMBERS = ["data/cifar10_batches", "data/cifar10_images", "data/image_arrays", "data/image_files", "data/imagenet",
            "data/imagenet_batches", "models/__init__", "models/fuse", "models/fused_conv", "models/layers",
-           "models/mobilenet_v2", "models/quantize", "models/value_bounds", "models/weights", "quantizers/base",
+           "models/mobilenet", "models/quantize", "models/value_bounds", "models/weights", "quantizers/base",
            "quantizers/duq", "quantizers/kernels", "quantizers/lsq", "quantizers/qil", "quantizers/registry",
            "runs/loading", "runs/phase_trainer", "system/distributed", "training/aiwq", "training/engine",
            "training/evaluation", "training/freezing", "training/losses", "training/output_moments",
