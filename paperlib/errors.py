@@ -12,3 +12,8 @@ class InputError(ValueError):
     def _render_traceback_(self) -> list[str]:
         """What notebooks show instead of a traceback."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def brief(error: BaseException) -> str:
+    """Say in one line, of at most 120 characters, what an exception says; its type's name if it says nothing."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:120]

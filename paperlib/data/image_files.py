@@ -12,11 +12,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..system.distributed import cores
 from ..system.paths import atomic, data_dir
 from .downloads import workshop
-from .image_arrays import brief
 
 CROP = 224  # height and width, in pixels, of what a network sees
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")  # of photographs; Pillow has others start programs

@@ -5,10 +5,9 @@ import socket
 from itertools import zip_longest
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..system.paths import data_dir, named_folder
 from .downloads import say, workshop
-from .image_arrays import brief
 from .image_files import CROP, SHORTER, Photographs, cache_folder, size
 
 # Imagenette's class folders, in sorted order, and their class indices in ImageNet.

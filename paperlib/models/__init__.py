@@ -4,7 +4,7 @@ import os
 import torch
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..system import kinds
 from ..system.kinds import Classes, Pixels, Width
 from .calibrate import calibrate
@@ -44,7 +44,7 @@ def build(name: str, *, num_classes: int = 10, width: float = 1.0, input_size: i
         net = getattr(networks, name)(num_classes=num_classes, input_size=input_size, **scale)
     except (RuntimeError, MemoryError) as error:
         raise InputError(f"{name} with width={width:g}, input_size={input_size} and num_classes={num_classes} does not "
-                         f"fit into memory ({' '.join(str(error).split())[:80]}): choose smaller ones") from error
+                         f"fit into memory ({brief(error)}): choose smaller ones") from error
     if weights is not None:
         load_weights(net, name, weights)
     return net.to(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..quantizers import Quantizer, calibration
 from .calibration_inputs import Inputs
 from .fused_conv import FusedConv2d
@@ -135,7 +135,7 @@ class Calibration:
         except Exception as error:
             shapes = " and ".join(str(tuple(x.shape)) for x in args)
             raise InputError(f"{type(self.net).__name__} cannot take images of shape {shapes} ({args[0].dtype}; "
-                             f"{' '.join(str(error).split())[:120]}): give it the size, channels and dtype it is "
+                             f"{brief(error)}): give it the size, channels and dtype it is "
                              "made for") from error
 
     def set_all(self, batches: Iterator[tuple[Tensor, ...]], again: Inputs) -> None:

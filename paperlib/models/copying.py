@@ -8,7 +8,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from ..errors import InputError
+from ..errors import InputError, brief
 
 # hooks that compute a layer's weight before each forward, so that no copy and no other layer could have it as its own
 COMPUTED = {BasePruningMethod: "torch.nn.utils.prune.remove(layer, {!r})",
@@ -35,7 +35,7 @@ def copied(net: nn.Module) -> nn.Module:
                 except Exception as reason:
                     raise InputError(
                         f"this network cannot be copied, because of {name + '.' if name else ''}{key} "
-                        f"({' '.join(str(reason).split())[:60]}): set it to None, or, if it is a tensor of an earlier "
+                        f"({brief(reason)}): set it to None, or, if it is a tensor of an earlier "
                         "forward, store it detached (y.detach())") from error
         raise
 

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..quantizers import Quantizer
 from . import unfuse
 from .layers import QuantConv2d, QuantLinear
@@ -89,5 +89,5 @@ def _macs(net: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
         copy(torch.empty(1, *shape, dtype=dtype, device="meta"))
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise InputError(f"cannot send an image of shape {'x'.join(map(str, shape))} through {type(net).__name__} "
-                         f"({' '.join(str(error).split())[:120]}): give input_size as the network needs it") from error
+                         f"({brief(error)}): give input_size as the network needs it") from error
     return macs

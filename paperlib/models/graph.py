@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.optim.swa_utils import AveragedModel
 
-from ..errors import InputError
+from ..errors import InputError, brief
 from .layers import QuantConv2d, QuantLinear
 from .operations import FRESH, NORMS, operation
 
@@ -76,9 +76,8 @@ def trace(net: nn.Module) -> torch.fx.Graph:
                     if p.default is not p.empty}
         graph = _Leaves().trace(net, concrete_args=defaults or None)
     except Exception as error:      # whatever a forward does with a stand-in for a tensor
-        reason = " ".join(str(error).split()) or type(error).__name__
-        cure = next(cure for part, cure in _CURES.items() if part in reason)
-        raise InputError(f"cannot follow {type(net).__name__}.forward ({reason[:120]}): {cure}") from error
+        cure = next(cure for part, cure in _CURES.items() if part in " ".join(str(error).split()))
+        raise InputError(f"cannot follow {type(net).__name__}.forward ({brief(error)}): {cure}") from error
     _make_changes_visible(graph, dict(net.named_modules(remove_duplicate=False)))
     for node in [n for n in graph.nodes if n.op == "placeholder" and n.args]:
         _erase(graph, node)         # an argument with a default, and torch.fx's assertions about it

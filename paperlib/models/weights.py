@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..system import kinds
 from ..system.kinds import Name
 
@@ -49,10 +49,10 @@ def _from_torchvision(name: str, weights: str) -> dict[str, Tensor]:
     try:
         return known[weights].get_state_dict(check_hash=True, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise InputError(f"cannot get {url} ({_reason(error)}): lay the file at {file}, or set TORCH_HOME to a folder "
+        raise InputError(f"cannot get {url} ({brief(error)}): lay the file at {file}, or set TORCH_HOME to a folder "
                          f"that holds it as hub/checkpoints/{file.name}") from error
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{url} arrived damaged ({_reason(error)}): run again") from error
+        raise InputError(f"{url} arrived damaged ({brief(error)}): run again") from error
 
 
 def _from_file(path: Path) -> dict[str, Tensor]:
@@ -104,7 +104,3 @@ def _compare(net: nn.Module, state: dict[str, Tensor], source: str | os.PathLike
 
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a number"
-
-
-def _reason(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:120]

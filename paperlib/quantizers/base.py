@@ -38,6 +38,7 @@ class Quantizer(Stateful):
     weight_decay = False    # whether training applies L2 to the parameters
     clip_gradient = False   # PACT's rule for the gradient of its clip
     disturbs_norms = False  # whether values come out in another size, so that batch norms need new statistics
+    ignores_floor = False   # whether h-swish's floor is beyond the method: what lies below 0 becomes 0
     follows = False         # whether the range is a function of the weight at hand, found anew at every call
     # the usual calibration of each role; None where data have no say, or the range follows the weight
     range_from: dict | None = {"weight": ("max", {}), "activation": ("percentile", {"percent": 99})}
@@ -52,6 +53,8 @@ class Quantizer(Stateful):
             raise InputError(f"{method} quantizes {' and '.join(self.roles)}s, not {role!r}: choose another method")
         bits, floor = kinds.read("bits", bits, Bits), kinds.read("floor", floor, Finite)
         signed, shape = kinds.read("signed", signed, bool | None), kinds.read("shape", shape, tuple[Count, ...])
+        if role == "activation" and self.ignores_floor:
+            signed, floor = bool(signed) or floor < -0.5, 0.0
         if bits not in self.bit_widths:
             raise InputError(f"{method} has {_listed(self.bit_widths)}, not {bits}: choose another method")
         self.role, self.bits = role, bits

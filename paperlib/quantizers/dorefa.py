@@ -36,11 +36,10 @@ class DoReFa(Quantizer):
 
     range_from = None
     disturbs_norms = True   # weights reach from -1 to 1, activations end at 1 whatever comes; 1 bit as in binary.py
+    ignores_floor = True
 
-    def __init__(self, *, signed: bool | None = None, floor: float = 0.0, **settings):
-        if settings["role"] == "activation":
-            signed, floor = bool(signed) or floor < -0.5, 0.0
-        super().__init__(signed=signed, floor=floor, **settings)
+    def __init__(self, **settings):
+        super().__init__(**settings)
         n = 2**self.bits - 1
         self.follows = self.role == "weight" and self.bits == 1
         self.calibrated = not self.follows

@@ -36,11 +36,10 @@ class LSQ(Quantizer):
     """
 
     range_from = {"weight": ("lsq", {}), "activation": ("lsq", {})}
+    ignores_floor = True
 
-    def __init__(self, *, signed: bool | None = None, floor: float = 0.0, **settings):
-        if settings["role"] == "activation":
-            signed, floor = bool(signed) or floor < -0.5, 0.0
-        super().__init__(signed=signed, floor=floor, **settings)
+    def __init__(self, **settings):
+        super().__init__(**settings)
         self.grid = self.own_grid()
         self.s = nn.Parameter(torch.ones(self.shape))
         self.group_size = 1    # how many values of the last input share one s
@@ -91,11 +90,11 @@ class LSQPlus(LSQ):
     """
 
     range_from = {"weight": ("mse", {}), "activation": ("mse", {})}
+    ignores_floor = False
 
-    def __init__(self, *, floor: float = 0.0, **settings):
-        super().__init__(floor=0.0 if settings["role"] == "activation" else floor, **settings)
+    def __init__(self, **settings):
+        super().__init__(**settings)
         if self.role == "activation":
-            self.floor = float(floor)
             self.beta = nn.Parameter(torch.tensor(self.floor))
 
     def own_grid(self) -> Grid:

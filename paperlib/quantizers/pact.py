@@ -35,9 +35,10 @@ class PACT(Quantizer):
     roles = ("activation",)
     weight_decay = True
     clip_gradient = True
+    ignores_floor = True
 
-    def __init__(self, *, signed: bool | None = None, floor: float = 0.0, **settings):
-        super().__init__(signed=bool(signed) or floor < -0.5, **settings)
+    def __init__(self, **settings):
+        super().__init__(**settings)
         self.grid = self.symmetric_or_unsigned_grid()
         self.alpha = nn.Parameter(torch.tensor(1.0))
 

@@ -48,12 +48,10 @@ class QIL(Quantizer):
     """
 
     range_from = {"weight": ("mse", {}), "activation": ("mse", {})}
+    ignores_floor = True
 
-    def __init__(self, *, version: str = "v1", normalized: bool = False, signed: bool | None = None,
-                 floor: float = 0.0, **settings):
-        if settings["role"] == "activation":
-            signed, floor = bool(signed) or floor < -0.5, 0.0
-        super().__init__(signed=signed, floor=floor, **settings)
+    def __init__(self, *, version: str = "v1", normalized: bool = False, **settings):
+        super().__init__(**settings)
         if version not in ("v1", "cvpr"):
             raise InputError(f"version must be 'v1' (arXiv 1808.05779v1) or 'cvpr' (2019), got {version!r}")
         self.grid: Grid = self.symmetric_or_unsigned_grid(half_up=True)

@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 from ..errors import InputError
-from ..system import kinds
-from ..system.kinds import Finite
 
 _METHODS: dict[str, dict[str, type]] = {}      # name -> role -> class
 
@@ -38,7 +36,6 @@ def build(name: str, *, role: str, bits: int, signed: bool | None = None, floor:
     InputError for unknown names and for what the method doesn't have.
     """
     cls = find(name, role)
-    floor, signed = kinds.read("floor", floor, Finite), kinds.read("signed", signed, bool | None)
     try:
         return cls(role=role, bits=bits, signed=signed, floor=floor, **options)
     except TypeError as error:

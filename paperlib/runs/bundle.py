@@ -24,8 +24,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..data import cifar10_images, imagenet
-from ..data.image_arrays import Images, brief, verified
-from ..errors import InputError
+from ..data.image_arrays import Images, verified
+from ..errors import InputError, brief
 from ..system.paths import ROOT, atomic, data_dir, recorded_dir, unwritable
 from . import recorded
 

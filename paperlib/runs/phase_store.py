@@ -26,7 +26,7 @@ from ..system import distributed
 from ..system.code_hash import numerics
 from ..system.paths import alone, atomic, runs_dir
 from ..system.provenance import code_version, demand_unchanged, environment, peak_memory
-from ..training import checkpoint, resuming
+from ..training import checkpoint
 from ..training.aiwq import STEP_COLUMNS
 from ..training.engine import Diverged, Trainer
 from ..training.history import HISTORY_COLUMNS, check_history
@@ -171,7 +171,7 @@ class StoredPhase:
             self._write("link.json", config)
         trainer = phase_trainer.trainer(recipe, phase, before)
         if last.exists():
-            resuming.resume(trainer, last)
+            checkpoint.resume(trainer, last)
         progress = functools.partial(
             report, key=chain[-1].key, run=f"{recipe.label}, seed {recipe.seed}", phase=phase.name,
             epochs_before=phase_trainer.epochs(before), epochs=sum(p.epochs for p in recipe.phases))

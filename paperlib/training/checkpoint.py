@@ -3,13 +3,19 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import pickle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..system.paths import atomic, opened
+from .history import check_history
+
+if TYPE_CHECKING:
+    from .engine import Trainer
 
 MARK = b"SHA-256:"      # of all before it; with 32 bytes of digest the last thing in a file
 ERRORS = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError,
@@ -43,10 +49,33 @@ def load(path: Path, *, keys: tuple[str, ...] = ()) -> dict:
     return state
 
 
+def resume(trainer: Trainer, file: Path) -> None:
+    """Let ``trainer`` go on from the state in ``file``.  InputError, with the cure, if it is not of this phase."""
+    state = load(file, keys=tuple(trainer.state()))
+    try:
+        _check(state, trainer)
+        trainer.load(state)
+    except ERRORS as error:
+        raise damaged(file, error) from error
+
+
+def _check(state: dict, trainer: Trainer) -> None:
+    epoch, step, steps = state["epoch"], state["step"], len(trainer.train_batches)
+    if type(epoch) is not int or not 0 <= epoch <= trainer.phase.epochs:
+        raise ValueError(f"it says epoch {epoch!r} of {trainer.phase.epochs}")
+    if type(step) is not int or not 0 <= step <= steps * (epoch < trainer.phase.epochs):
+        raise ValueError(f"it says step {step!r} of {steps}")
+    if state["schedule"]["last_epoch"] != epoch * steps + step:
+        raise ValueError("its learning rate is that of another step")
+    if state["history"] or epoch or step:       # none where the very first evaluation was interrupted
+        check_history(state["history"], epoch, whole=epoch == trainer.phase.epochs)
+    if not math.isfinite(state["seconds"]) or state["seconds"] < 0 or state["sums"].shape != (4,):
+        raise ValueError("its sums are no sums")
+
+
 def damaged(path: Path, error: Exception) -> InputError:
-    """The InputError for a file that cannot be used, with the cure."""
-    reason = " ".join(str(error).split())[:80] or type(error).__name__
-    return InputError(f"{path} is damaged ({reason}): {cure(path.parent)}")
+    """Make the InputError for a file that cannot be used, with the cure."""
+    return InputError(f"{path} is damaged ({brief(error)}): {cure(path.parent)}")
 
 
 def cure(folder: Path) -> str:

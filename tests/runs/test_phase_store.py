@@ -20,7 +20,7 @@ from paperlib.errors import InputError
 from paperlib.runs import inventory
 from paperlib.runs.phase_store import StoredPhase
 from paperlib.system import paths
-from paperlib.training import checkpoint, resuming
+from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer
 from paperlib.training.phases import Phase
 
@@ -173,7 +173,7 @@ def test_a_state_that_this_training_cannot_have_left_is_refused(how, small, tmp_
     file = tmp_path / "last.pt"
     checkpoint.save({**states[0], **WRONG[how]}, file)
     with pytest.raises(InputError, match=f"{file} is damaged .*delete the folder"):
-        resuming.resume(trainer(), file)
+        checkpoint.resume(trainer(), file)
 
 
 def test_every_state_that_training_leaves_goes_on(small, tmp_path):
@@ -181,7 +181,7 @@ def test_every_state_that_training_leaves_goes_on(small, tmp_path):
     fresh = trainer().state()       # what an interruption in the very first evaluation leaves
     for state in (fresh, *states):
         checkpoint.save(state, tmp_path / "last.pt")
-        resuming.resume(again := trainer(), tmp_path / "last.pt")
+        checkpoint.resume(again := trainer(), tmp_path / "last.pt")
         again.run()
         assert again.history == states[-1]["history"]
 
