@@ -145,15 +145,14 @@ def short_name(layer: str, kind: str) -> str:
 
 def grid_summary(grids: pd.DataFrame) -> pd.DataFrame:
     """Sum up :func:`hswish_grids`, a row per grid: its levels, how many are used, and what it costs over all layers."""
+    by_grid = grids.groupby("grid", sort=False)
+    table = by_grid.agg(**{
+        "levels": ("levels", "first"), "levels used, mean": ("used", "mean"), "below 0, mean": ("below", "mean"),
+        "of these used, mean": ("used_below", "mean"), "error, median": ("error", "median")})
+    table["part of it from below 0"] = by_grid.error_below.sum() / by_grid.error.sum()
     best = grids.loc[grids.groupby("layer").error.idxmin()].grid.value_counts()
-    rows = []
-    for grid, mine in grids.groupby("grid", sort=False):
-        rows.append({"grid": GRID_NAMES[grid], "levels": mine.levels.iloc[0], "levels used, mean": mine.used.mean(),
-                     "below 0, mean": mine.below.mean(), "of these used, mean": mine.used_below.mean(),
-                     "error, median": mine.error.median(),
-                     "part of it from below 0": mine.error_below.sum() / mine.error.sum(),
-                     "layers where it is best": int(best.get(grid, 0))})
-    return pd.DataFrame(rows)
+    table["layers where it is best"] = best.reindex(table.index, fill_value=0)
+    return table.rename(index=GRID_NAMES).reset_index()
 
 
 def method_summary(layers: Mapping[str, pd.DataFrame], levels: Mapping[str, pd.DataFrame],

@@ -78,17 +78,6 @@ def _weighted(a_planes: np.ndarray, w_planes: np.ndarray, values: list[int]) -> 
     return total
 
 
-def xnor_product(a: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """``a @ w.T`` of bipolar integers (-1 or 1) ``a`` (m, n) and ``w`` (k, n): int64 (m, k).
-
-    Equal signs count 1, others -1, so it is n - 2 popcount(a XOR w), or 2 popcount(a XNOR w) - n; with XOR the zeros
-    that fill up the last word count nothing.  InputError for other numbers or lengths.
-    """
-    a, w = (_checked(name, codes, 1, -1, 1, bipolar=True) for name, codes in (("activations", a), ("weights", w)))
-    _same_length(a, w)
-    return a.shape[1] - 2 * popcount(planes(a > 0, 1)[0][:, None] ^ planes(w > 0, 1)[0]).sum(-1)
-
-
 def _whole(bits: int) -> int:
     if type(bits) is not int or not 1 <= bits <= 8:
         raise InputError(f"bits must be a whole number from 1 to 8, got {bits!r}")

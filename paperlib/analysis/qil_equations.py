@@ -77,11 +77,6 @@ def rounded_weights(w: Tensor, c: Number, d: Number, bits: int) -> Tensor:
     return k.M * w.sign() * _half_up(k.q * _part(w.abs(), c, d)) / k.q
 
 
-def ternary_weights(w: Tensor, c: Number, d: Number) -> Tensor:
-    """Eq. 8, two bits: 0 below c, else M sign(w); M = c, so d plays no part."""
-    return torch.where(w.abs() < c, torch.zeros_like(w), c * w.sign())
-
-
 def mapped_activations(x: Tensor, c: Number, d: Number, bits: int) -> Tensor:
     """What eq. 2 is for activations: 0 below m, a straight line, 1 above M."""
     k = activation_constants(c, d, bits)
@@ -89,14 +84,8 @@ def mapped_activations(x: Tensor, c: Number, d: Number, bits: int) -> Tensor:
     return torch.where(x < k.m, torch.zeros_like(x), torch.where(x > k.M, torch.ones_like(x), line))
 
 
-def floored_activations(x: Tensor, c: Number, d: Number, bits: int) -> Tensor:
-    """What eq. 4 is for activations (Fig. 3): levels 0, 1/q, ..., 1; at one bit 1 from c upwards."""
-    q = steps("activation", bits)
-    return (mapped_activations(x, c, d, bits) * q).floor() / q
-
-
 def rounded_activations(x: Tensor, c: Number, d: Number, bits: int) -> Tensor:
-    """The same in exact arithmetic, by rounding, half-way cases up."""
+    """What eq. 4 is for activations (Fig. 3), in exact arithmetic: levels 0, 1/q, ..., 1, half-way cases up."""
     q = steps("activation", bits)
     return _half_up(q * _part(x, c, d)) / q
 

@@ -41,12 +41,6 @@ def test_ternary_weights_are_two_bits():
     assert np.array_equal(popcount.product(a, w, 4, 2), a @ w.T)
 
 
-@pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 129])
-def test_xnor_product_is_exact(n):
-    a, w = RANDOM.choice([-1, 1], (4, n)), RANDOM.choice([-1, 1], (3, n))
-    assert np.array_equal(popcount.xnor_product(a, w), a @ w.T)
-
-
 @pytest.mark.parametrize("count", [popcount.popcount, popcount._popcount_by_halves])
 def test_popcount_counts_ones(count):
     words = np.concatenate([RANDOM.integers(0, 2**64, 500, dtype=np.uint64),
@@ -70,12 +64,6 @@ def test_planes_put_the_lowest_bit_first_and_fill_up_with_zeros():
 def test_wrong_input_is_refused(a, w, a_bits, w_bits, cause):
     with pytest.raises(InputError, match=cause):
         popcount.product(np.array(a), np.array(w), a_bits, w_bits)
-
-
-def test_wrong_input_to_xnor_is_refused():
-    for a, w, cause in (([[0]], [[1]], "activations of 1 bit are -1 or 1"), ([[1]], [[1, 1]], "equally long")):
-        with pytest.raises(InputError, match=cause):
-            popcount.xnor_product(np.array(a), np.array(w))
 
 
 def quantized(layer, x, method="qil", **scheme):

@@ -9,9 +9,17 @@ from paperlib.errors import InputError
 pytestmark = pytest.mark.usefixtures("one_thread")
 CASES = [("weight", bits) for bits in range(2, 9)] + [("activation", bits) for bits in range(1, 9)]
 INTERVALS = [(0.5, 0.4), (0.31, 0.13), (1.7, 1.6), (0.4, 0.4), (0.3, 0.5)]      # the last one reaches beyond 0
-ROUNDED = {"weight": qil_equations.rounded_weights, "activation": qil_equations.rounded_activations}
-FLOORED = {"weight": qil_equations.floored_weights, "activation": qil_equations.floored_activations}
 each = pytest.mark.parametrize("role, bits", CASES)
+
+
+def floored_activations(x, c, d, bits):
+    """Eq. 4 for activations."""
+    q = qil_equations.steps("activation", bits)
+    return (qil_equations.mapped_activations(x, c, d, bits) * q).floor() / q
+
+
+ROUNDED = {"weight": qil_equations.rounded_weights, "activation": qil_equations.rounded_activations}
+FLOORED = {"weight": qil_equations.floored_weights, "activation": floored_activations}
 
 
 def inputs(role, n=1001):
@@ -96,9 +104,8 @@ def test_constants_are_where_levels_begin(role, bits):
 def test_two_bit_weights_change_at_c_alone():
     w = torch.tensor([-0.7, -0.5, -0.49, 0.0, 0.49, 0.5, 0.7], dtype=torch.float64)
     for d in (0.1, 0.25, 0.5):
-        assert qil_equations.ternary_weights(w, 0.5, d).tolist() == [-0.5, -0.5, 0, 0, 0, 0.5, 0.5]
         for form in (qil_equations.rounded_weights, qil_equations.floored_weights):
-            assert form(w, 0.5, d, 2).tolist() == qil_equations.ternary_weights(w, 0.5, d).tolist()
+            assert form(w, 0.5, d, 2).tolist() == [-0.5, -0.5, 0, 0, 0, 0.5, 0.5]       # eq. 8
 
 
 def test_float32_loses_levels_at_thresholds_and_not_elsewhere():

@@ -21,10 +21,13 @@ def even(n=200_001):
 
 def test_even_values_cost_a_twelfth_of_the_squared_step():
     for bits in (2, 4, 6):
-        assert quantization_error.against_even(even(), quantization_error.set_max_level(weights(bits), 1.0)) == pytest.approx(1, abs=1e-3)
-    q = quantization_error.set_max_level(quantizers.build("duq", role="activation", bits=2, floor=-0.375), 3 * 0.25 - 0.375)
+        q = quantization_error.set_max_level(weights(bits), 1.0)
+        assert quantization_error.against_even(even(), q) == pytest.approx(1, abs=1e-3)
+    q = quantizers.build("duq", role="activation", bits=2, floor=-0.375)
+    quantization_error.set_max_level(q, 3 * 0.25 - 0.375)
     assert quantization_error.step(q) == pytest.approx(0.25)
-    assert quantization_error.against_even(torch.zeros(9), q) == pytest.approx(3, rel=1e-5)       # 0 is half-way: (s/2)²·12/s²
+    at_zero = quantization_error.against_even(torch.zeros(9), q)
+    assert at_zero == pytest.approx(3, rel=1e-5)        # 0 is half-way: (s/2)²·12/s²
 
 
 def test_rounding_and_clipping_add_up_and_have_their_closed_forms():
@@ -33,7 +36,7 @@ def test_rounding_and_clipping_add_up_and_have_their_closed_forms():
     assert rounding + clipping == pytest.approx(((q(x) - x).square().mean() / x.square().mean()).item(), rel=1e-4)
     assert clipping == pytest.approx(0.3**3, rel=1e-3)                   # 2 * (0.3³/3) / 2, over 1/3
     assert rounding == pytest.approx(0.7 * 0.1**2 / 12 * 3, rel=1e-2)
-    assert quantization_error.error_parts(x, quantization_error.set_max_level(weights(4), 1.0))[1] == pytest.approx(0, abs=1e-12)
+    assert quantization_error.error_parts(x, quantization_error.set_max_level(q, 1.0))[1] == pytest.approx(0, abs=1e-12)
 
 
 def test_a_scan_finds_what_calibration_finds():

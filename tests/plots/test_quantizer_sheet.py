@@ -57,7 +57,8 @@ def test_curves_are_those_of_the_quantizer(name, role):
 
 def test_gradients_of_duq_after_h_swish_by_hand():
     table = quantizer_curves.curves("duq", "activation", floor=-0.375)
-    q = quantizer_curves.build("duq", "activation", floor=-0.375).calibrate(quantizer_curves.sample("activation", floor=-0.375))
+    q = quantizer_curves.build("duq", "activation", floor=-0.375)
+    q.calibrate(quantizer_curves.sample("activation", floor=-0.375))
     top, inside = softplus(q.a).item() - 0.375, table.gradient != 0
     assert inside.tolist() == [-0.375 < x < top for x in table.x] and set(table.gradient[inside]) == {1.0}
     assert table.y.min() == -0.375 and table.y.max() == pytest.approx(top)
