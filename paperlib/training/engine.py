@@ -78,8 +78,7 @@ class Trainer:
 
     ``frozen``: names of the layers that phase.freeze is about.  ``precision``: "float32", or "bfloat16" for autocast.
     ``compiled``: with torch.compile, True or one of its modes (not where AIWQ is measured).  Under torchrun each
-    process trains on its share of every batch, with gradients,
-    batch norm, metrics and AIWQ over all of them.
+    process trains on its share of every batch, with gradients, batch norm, metrics and AIWQ over all of them.
     """
 
     def __init__(self, net: nn.Module, phase: Phase, train: ImageBatches, test: ImageBatches, *, seed: int,

