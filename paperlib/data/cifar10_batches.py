@@ -65,7 +65,7 @@ class Batches:
             yield x.permute(0, 3, 1, 2), y
 
     def _draw(self, i):
-        """int64 (4, N) on the device: image, crop's top, crop's left, flip, for epoch i."""
+        """Draw int64 (4, N) on the device: image, crop's top, crop's left, flip, for epoch i."""
         key = hashlib.sha256(f"{self.seed} {i}".encode()).digest()[:4]  # the CPU generator uses 32 bits
         generator = torch.Generator().manual_seed(int.from_bytes(key, "big"))
         n = len(self.images)

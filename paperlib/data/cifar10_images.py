@@ -56,7 +56,7 @@ def cifar10(source: str = "auto", require_full: bool = False) -> tuple[Images, I
 
 
 def _build(route, renew=True):
-    """(train, test) by one route, written to the cache; `renew=False` takes a cache that stands by then."""
+    """Get (train, test) by one route, written to the cache; `renew=False` takes a cache that stands by then."""
     with workshop(cache_file().parent) as temp:
         if not renew and cache_file().exists():  # another process made it while this one waited
             return load_cache()
@@ -68,12 +68,12 @@ def _build(route, renew=True):
 # The cache: one flat uint8 .npy of train pixels, train labels, test pixels, test labels.
 
 def cache_file() -> Path:
-    """The cache's path; everything else in its folder is hidden and temporary."""
+    """Return the cache's path; everything else in its folder is hidden and temporary."""
     return data_dir() / "cifar10" / "cifar10.npy"
 
 
 def load_cache() -> tuple[Images, Images]:
-    """(train, test) from the cache, checked; InputError if it is damaged."""
+    """Read (train, test) from the cache, checked; InputError if it is damaged."""
     path, cure = cache_file(), "delete it and run `make data`"
     names, pixels = ("cifar10 train", "cifar10 test"), 3 * 32 * 32
     try:
@@ -99,7 +99,7 @@ def store(pair: tuple[Images, Images]) -> None:
 # The embedded subset: one picture per split, 100 thumbnails in a row, and the labels as CSV.
 
 def load_subset() -> tuple[Images, Images]:
-    """(train, test) of 5 000 and 1 000 images from `data/cifar10-subset`, checked; InputError if damaged."""
+    """Read (train, test) of 5 000 and 1 000 images from `data/cifar10-subset`, checked; InputError if damaged."""
     cure = "restore it with `git checkout data/cifar10-subset`"
     try:
         with open(shipped(SUBSET) / "labels.csv", newline="") as file:

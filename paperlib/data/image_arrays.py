@@ -41,7 +41,7 @@ class Images:
         return torch.cat(found).sort().values
 
     def stratified(self, n: int) -> "Images":
-        """The first n/10 images of each class, in original order.
+        """Take the first n/10 images of each class, in original order.
 
         Raises InputError unless n is a positive multiple of 10 and every class has n/10 images.
         """
@@ -50,7 +50,7 @@ class Images:
 
 
 def verified(x, y, name, where, cure):
-    """Images from uint8 (N, 3, 32, 32) and labels (N,), once their SHA-256 matches; else InputError."""
+    """Make Images from uint8 (N, 3, 32, 32) and labels (N,), once their SHA-256 matches; else InputError."""
     x, y = np.ascontiguousarray(x, np.uint8), np.asarray(y).astype(np.uint8)
     digest = hashlib.sha256(x)
     digest.update(y)

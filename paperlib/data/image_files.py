@@ -50,7 +50,7 @@ class Photographs(Dataset):
             self._memory
 
     def cache_file(self) -> Path:
-        """Where the cache is: its name holds a hash of all files' names and sizes, so other files get another.
+        """Say where the cache is: its name holds a hash of all files' names and sizes, so other files get another.
 
         InputError naming one that cannot be read.
         """
@@ -70,7 +70,7 @@ class Photographs(Dataset):
 
     @cached_property
     def _memory(self):
-        """The whole file as uint8 (bytes,), heights and widths int64 (N, 2), where each picture ends int64 (N,)."""
+        """Map the whole file as uint8 (bytes,), heights and widths int64 (N, 2), where each picture ends int64 (N,)."""
         file, n = self.cache_file(), len(self)
         if not file.exists():
             with workshop(file.parent):
@@ -99,7 +99,7 @@ def cache_folder() -> Path:
 
 
 def read(path) -> torch.Tensor:
-    """The picture in a file as uint8 (3, H, W), whatever its colour space; InputError if it is not whole."""
+    """Read the picture in a file as uint8 (3, H, W), whatever its colour space; InputError if it is not whole."""
     from torchvision.transforms.v2.functional import pil_to_tensor  # here, since torchvision takes long to import
     with _opened(path) as picture:
         return pil_to_tensor(picture.convert("RGB"))
@@ -117,19 +117,19 @@ def _opened(path):
 
 
 def size(path) -> tuple[int, int]:
-    """(height, width) of the picture in a file, from its header; InputError if it has none."""
+    """Read (height, width) of the picture in a file, from its header; InputError if it has none."""
     with _opened(path) as picture:
         return picture.height, picture.width
 
 
 def _reduced(h, w):
-    """The size in the cache. As in v2.Resize, the longer side is rounded down."""
+    """Return the size in the cache. As in v2.Resize, the longer side is rounded down."""
     divisor = max(min(h, w), SHORTER)
     return SHORTER * h // divisor, SHORTER * w // divisor
 
 
 def _write(file, paths, name):
-    """The cache: a flat uint8 .npy of all heights and widths (int32 (N, 2)), then every picture (H, W, 3)."""
+    """Write the cache: a flat uint8 .npy of all heights and widths (int32 (N, 2)), then every picture (H, W, 3)."""
     from torchvision.transforms.v2 import InterpolationMode, functional
 
     def pixels(path, shape):

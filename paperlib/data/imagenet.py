@@ -110,7 +110,7 @@ def _is_unseen(sample):
 
 
 def _in_turn(samples):
-    """The first sample of every class, then the second of every class, and so on."""
+    """Take the first sample of every class, then the second of every class, and so on."""
     classes = {}
     for sample in samples:
         classes.setdefault(sample[1], []).append(sample)
@@ -118,7 +118,7 @@ def _in_turn(samples):
 
 
 def _imagenette_folder():
-    """The folder with Imagenette's train/ and val/, fetched if need be."""
+    """Find the folder with Imagenette's train/ and val/, fetched if need be."""
     named = os.environ.get("PAPERLIB_IMAGENETTE")
     base = named_folder("PAPERLIB_IMAGENETTE", data_dir)
     # several sizes: that of torchvision's download first

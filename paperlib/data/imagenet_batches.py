@@ -16,7 +16,7 @@ INTERPOLATION = {"random_resized_crop": "bicubic", "random_crop": "bilinear"}
 
 
 def transform(train: bool, augmentation: str = "random_resized_crop", resize: int = SHORTER, pixels: int = CROP):
-    """torchvision's transform from uint8 (3, H, W) to uint8 (3, pixels, pixels).
+    """Make torchvision's transform from uint8 (3, H, W) to uint8 (3, pixels, pixels).
 
     Training: "random_resized_crop" (PROFIT: 8 to 100 % of the area, bicubic) or "random_crop" (QIL: shorter side 256,
     bilinear), then flipped left to right half of the time; drawn from torch's global generator. Testing: shorter
@@ -119,7 +119,7 @@ class _Augmented(Dataset):
         self.dataset, self.transform, self.seed = dataset, transform, seed
 
     def __getitems__(self, keys):
-        """All items of a batch, or the InputError that one of them raises: a worker would garble its one line."""
+        """Return a batch's items, or the InputError that one of them raises: a worker would garble its one line."""
         try:
             return [self[key] for key in keys]
         except InputError as error:
@@ -135,12 +135,12 @@ class _Augmented(Dataset):
 
 
 def _hashed(*numbers) -> int:
-    """A seed made of several numbers; 32 bits are what the CPU's generator uses."""
+    """Make a seed made of several numbers; 32 bits are what the CPU's generator uses."""
     return int.from_bytes(hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()[:4], "big")
 
 
 def _collate(pixels, items):
-    """uint8 (b, 3, pixels, pixels) and int64 (b,), b = 0 for no items; an InputError as it is."""
+    """Stack uint8 (b, 3, pixels, pixels) and int64 (b,), b = 0 for no items; an InputError as it is."""
     if items == []:
         return torch.empty(0, 3, pixels, pixels, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
     return items if isinstance(items, InputError) else default_collate(items)

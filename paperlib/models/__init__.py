@@ -19,13 +19,13 @@ _FIXED = ("alexnet", "resnet18", "resnet50", "resnet101")
 
 
 def names() -> list[str]:
-    """The networks that :func:`build` knows."""
+    """List the networks that :func:`build` knows."""
     return sorted(_SCALABLE + _FIXED)
 
 
 def build(name: str, *, num_classes: int = 10, width: float = 1.0, input_size: int = 32,
           weights: str | os.PathLike | None = None) -> nn.Module:
-    """A float network by name, in channels_last memory format.
+    """Build a float network by name, in channels_last memory format.
 
     ``width`` scales the channels, where the network has such a multiplier.  ``input_size``: pixels; up to 64 the
     network starts with less striding.  ``weights``: None, a name of torchvision's such as "IMAGENET1K_V1", or the path

@@ -171,7 +171,7 @@ class Calibration:
             self.run(again, lambda quantizer, tensor: None, self.norms)
 
     def padded(self) -> bool:
-        """Whether a border is not the one that the float network knows."""
+        """Say whether a border is not the one that the float network knows."""
         return any(getattr(layer, "pad_value", 0) and any(layer.padding) for _, layer in self.layers)
 
     @contextlib.contextmanager

@@ -61,14 +61,14 @@ class Inputs:
 
 
 def _arguments(net: nn.Module) -> int:
-    """How many positional arguments ``forward`` cannot do without; one at least."""
+    """Count how many positional arguments ``forward`` cannot do without; one at least."""
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(net.forward).parameters.values()
     return max(1, sum(p.kind in positional and p.default is p.empty for p in parameters))
 
 
 def _is_array(x) -> bool:
-    """Whether ``x`` is a tensor or an array of numbers."""
+    """Say whether ``x`` is a tensor or an array of numbers."""
     return isinstance(x, Tensor) or isinstance(x, np.ndarray) and x.dtype.kind in "biuf"
 
 

@@ -17,7 +17,7 @@ COMPUTED = {BasePruningMethod: "torch.nn.utils.prune.remove(layer, {!r})",
 
 
 def copied(net: nn.Module) -> nn.Module:
-    """A deep copy.  InputError names the layer that has a computed weight or holds what cannot be copied."""
+    """Make a deep copy.  InputError names the layer that has a computed weight or holds what cannot be copied."""
     for name, module in net.named_modules():
         for hook in module._forward_pre_hooks.values():
             for kind, cure in COMPUTED.items():
@@ -41,5 +41,5 @@ def copied(net: nn.Module) -> nn.Module:
 
 
 def hooked(module: nn.Module) -> bool:
-    """Whether somebody looks at the module's inputs, outputs or their gradients."""
+    """Say whether somebody looks at the module's inputs, outputs or their gradients."""
     return any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks))

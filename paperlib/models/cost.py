@@ -67,7 +67,7 @@ def table(net: nn.Module, input_size: int | tuple[int, int, int]) -> pd.DataFram
 
 @torch.no_grad()
 def _macs(net: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
-    """{layer: multiply-accumulates for one image}, in order of the first call."""
+    """Count {layer: multiply-accumulates for one image}, in order of the first call."""
     macs, copy = {}, unfuse(net).to("meta").eval()
     for _, block in quantized_blocks(copy):
         block.identity_quantizer = nn.Identity()

@@ -13,7 +13,7 @@ from .layers import QuantConv2d, adopt
 
 
 def fuse(net: nn.Module) -> nn.Module:
-    """A copy of a quantized network that computes the same, faster and with less memory.
+    """Make a copy of a quantized network that computes the same, faster and with less memory.
 
     Every convolution whose input quantizer has an evenly spaced grid recomputes in the backward pass what it doesn't
     keep; a batch norm and an activation that feed such a convolution and nothing else become part of it.  Names of

@@ -39,7 +39,7 @@ class Norm(NamedTuple):
 
     @classmethod
     def of(cls, bn: nn.BatchNorm2d | None, z: Tensor) -> "Norm":
-        """From a module; in training mode this moves its running statistics, as its own forward would."""
+        """Take it from a module; in training mode this moves its running statistics, as its own forward would."""
         if bn is None:
             zero, one = z.new_zeros(z.shape[1]), z.new_ones(z.shape[1])
             return cls(zero, one, one, zero, False)
@@ -188,7 +188,7 @@ class FusedPrologue(NamedTuple):
     activation: nn.Module | None
 
     def apart(self, z: Tensor) -> Tensor:
-        """The same by the modules' own code."""
+        """Do the same by the modules' own code."""
         for module in filter(None, self):
             z = type(module).forward(module, z)     # not the forward that fuse.py has given it
         return z
@@ -220,11 +220,11 @@ class FusedConv2d(QuantConv2d):
 
     @property
     def shift_is_constant(self) -> bool:
-        """Whether the offset is a constant for each output channel: no border, or one at the lowest level."""
+        """Say whether the offset is a constant for each output channel: no border, or one at the lowest level."""
         return bool(self.pad_value) or not any(self.padding)
 
     def chain(self, norm: Norm, in_scale: float, offset: float) -> Chain:
-        """From z to codes.  An activation that only clips needs no step of its own: the limits take care of it."""
+        """Say how z becomes codes.  An activation that only clips needs no step of its own: the limits take care of it."""
         activation, grid = type(self.prologue.activation), self.input_quantizer.grid
         per_unit = grid.steps / in_scale
         constant = -offset * per_unit

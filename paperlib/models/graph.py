@@ -65,7 +65,7 @@ class _Leaves(torch.fx.Tracer):
 
 
 def trace(net: nn.Module) -> torch.fx.Graph:
-    """The graph of ``net``, down to layers.  Arguments of ``forward`` that have a default keep it.
+    """Trace the graph of ``net``, down to layers.  Arguments of ``forward`` that have a default keep it.
 
     What an operation changes in place (``relu_(y)``, ``y += 1``) is, from there on, that operation's result: later
     users of ``y`` become users of the result.  Where the same memory has another name that is used later,
@@ -162,7 +162,7 @@ def foldable_norms(net: nn.Module, graph: torch.fx.Graph) -> dict[str, str]:
 
 
 def is_plain(layer: nn.Module | None) -> bool:
-    """Whether it is a Conv2d or Linear, quantized or not, and not a class of someone's own with another forward."""
+    """Say whether it is a Conv2d or Linear, quantized or not, and not a class of someone's own with another forward."""
     return type(layer) in (nn.Conv2d, nn.Linear, QuantConv2d, QuantLinear)
 
 

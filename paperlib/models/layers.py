@@ -35,11 +35,11 @@ class _Quantized:
     watch: Callable[[nn.Module, Tensor, Tensor, LayerInput], None] | None = None
 
     def __getstate__(self) -> dict:
-        """What copies and files hold: all but ``watch``, which is for this very layer."""
+        """Give copies and files all but ``watch``, which is for this very layer."""
         return {key: value for key, value in vars(self).items() if key != "watch"}
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        """As torch does; ranges that belong to another weight, since the new one came without, have to be set anew."""
+        """Load as torch does; ranges of another weight, where the new one came without any, have to be set anew."""
         before = self.weight.detach().clone()
         super()._load_from_state_dict(state_dict, prefix, *args)
         for name in ("input_quantizer", "weight_quantizer"):
@@ -52,7 +52,7 @@ class _Quantized:
         return self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
 
     def gain(self, input: Tensor) -> Tensor | None:
-        """What the output, before the bias, is multiplied by, if the input's quantizer asks for it (XNOR)."""
+        """Return what the output, before the bias, is multiplied by, if the input's quantizer asks for it (XNOR)."""
         return None if self.input_quantizer is None else self.input_quantizer.gain(input, self)
 
 
@@ -93,7 +93,7 @@ class QuantConv2d(_Quantized, nn.Conv2d):
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def shifted_bias(self, weight: Tensor, shift: Tensor | float | None) -> Tensor | None:
-        """The bias plus what an input of ``shift`` everywhere, the border included, adds to each output channel."""
+        """Add to the bias what an input of ``shift`` everywhere, the border included, gives in each output channel."""
         if shift is None:
             return self.bias
         constant = shift * weight.sum((1, 2, 3))

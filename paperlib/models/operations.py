@@ -89,7 +89,7 @@ class Operation(NamedTuple):
 
 
 def operation(node: torch.fx.Node, modules: dict) -> Operation | None:
-    """The operation of a node, or None for what is not known here."""
+    """Find the operation of a node, or None for what is not known here."""
     if node.op == "call_module":
         return _of_module(modules[node.target], node)
     if node.op not in ("call_function", "call_method"):

@@ -68,12 +68,12 @@ def _weight_quantizer(old, scheme: Scheme, bits: int, weight: Tensor):
 
 
 def _pad(floor: float) -> float:
-    """The least value of an input with this floor that padding may stand for: 0, or less where that is known."""
+    """Return the least value of an input with this floor that padding may stand for: 0, or less where that is known."""
     return 0.0 if floor == -math.inf else min(floor, 0.0)
 
 
 def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
-    """A copy of ``net`` in which every Conv2d and Linear has the quantizers that ``scheme`` gives it.
+    """Make a copy of ``net`` in which every Conv2d and Linear has the quantizers that ``scheme`` gives it.
 
     ``net`` is float or already quantized; quantizers that the new scheme keeps, and ranges where only the bit-width
     changes, are carried over, new ones wait for :func:`calibrate`.  InputError if the network has no such layer or

@@ -31,5 +31,5 @@ def detach(block: nn.Module) -> Quantizer:
 
 
 def quantized_blocks(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(name, block) of every block in ``net`` with such a quantizer."""
+    """Give (name, block) of every block in ``net`` with such a quantizer."""
     return ((name, module) for name, module in net.named_modules() if hasattr(module, "identity_quantizer"))

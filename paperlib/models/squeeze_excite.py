@@ -39,13 +39,13 @@ def gate_layers(net: nn.Module) -> set[str]:
 
 
 def _sources(node: torch.fx.Node, found: Operation | None) -> list[torch.fx.Node]:
-    """What decides a node's numbers: not the sizes that a reshape takes from elsewhere, nor constants."""
+    """Find what decides a node's numbers: not the sizes that a reshape takes from elsewhere, nor constants."""
     inputs = node.all_input_nodes if found is None else [n for n in found.inputs if isinstance(n, torch.fx.Node)]
     return [n for n in inputs if n.op != "get_attr"]
 
 
 def _is_global(found: Operation, node: torch.fx.Node, modules: dict) -> bool:
-    """Whether it makes one number of each channel."""
+    """Say whether it makes one number of each channel."""
     settings = found.settings
     if found.name in _POOLS:
         return settings["output_size"] in (1, (1, 1), [1, 1])

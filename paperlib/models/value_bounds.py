@@ -102,7 +102,7 @@ class Floors(NamedTuple):
 
 
 def input_floors(net: nn.Module) -> Floors:
-    """The floors of ``net``'s layers and residual blocks.  InputError if the network cannot be traced."""
+    """Find the floors of ``net``'s layers and residual blocks.  InputError if the network cannot be traced."""
     graph = trace(net)
     modules, bounds, layers, blocks, last = dict(net.named_modules(remove_duplicate=False)), {}, {}, {}, None
     for node in graph.nodes:

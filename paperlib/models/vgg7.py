@@ -29,7 +29,7 @@ class VGG7(nn.Module):
 
 
 def vgg7(*, num_classes: int, width: float, input_size: int, **options) -> VGG7:
-    """2x128C3 - MP2 - 2x256C3 - MP2 - 2x512C3 - MP2 - 1024FC - softmax (Jung et al. 2018, section 4.2).
+    """Build 2x128C3 - MP2 - 2x256C3 - MP2 - 2x512C3 - MP2 - 1024FC - softmax (Jung et al. 2018, section 4.2).
 
     The paper doesn't say where batch norm stands.  Here batch norm and ReLU follow each convolution and the layer of
     1024 units, none of which has a bias; the softmax is the loss's.  Weights start as torch's layers start them.
@@ -44,5 +44,5 @@ def vgg7(*, num_classes: int, width: float, input_size: int, **options) -> VGG7:
 
 
 def vgg7_hardtanh(**settings) -> VGG7:
-    """:func:`vgg7` with Hardtanh for ReLU: for methods that take the sign of what comes (XNOR)."""
+    """Build :func:`vgg7` with Hardtanh for ReLU: for methods that take the sign of what comes (XNOR)."""
     return vgg7(**settings, activation=nn.Hardtanh)

@@ -71,7 +71,7 @@ class Quantizer(Stateful):
         self.calibrated = False
 
     def symmetric_or_unsigned_grid(self, **options) -> Grid:
-        """2**bits codes from 0 upwards, or the 2**bits - 1 codes that are symmetric around 0."""
+        """Make a grid of 2**bits codes from 0 upwards, or the 2**bits - 1 codes that are symmetric around 0."""
         if not self.signed:
             return Grid(2**self.bits - 1, 0, 2**self.bits - 1, **options)
         k = 2 ** (self.bits - 1) - 1
@@ -82,23 +82,23 @@ class Quantizer(Stateful):
 
     # -- to be written by each method ---------------------------------------------------------------------------
     def affine(self) -> Affine | None:
-        """Where the evenly spaced grid lies, as functions of the parameters."""
+        """Say where the evenly spaced grid lies, as functions of the parameters."""
         return None
 
     def codes(self, x: Tensor) -> Tensor:
-        """The integer codes of ``x``, as floating-point numbers."""
+        """Return the integer codes of ``x``, as floating-point numbers."""
         return F.codes_(F.position(x, self.float32_affine(), self.grid), self.grid)
 
     def values(self, code: Tensor) -> Tensor:
-        """The reals that floating-point codes stand for."""
+        """Return the reals that floating-point codes stand for."""
         return F.values_(code.clone(), self.float32_affine(), self.grid)
 
     def surrogate(self, x: Tensor) -> Tensor:
-        """A function of ``x`` and the parameters whose gradient stands in for that of the staircase."""
+        """Compute a function of ``x`` and the parameters whose gradient stands in for that of the staircase."""
         raise NotImplementedError
 
     def stand_in(self, x: Tensor, y: Tensor) -> Tensor:
-        """``y``, the quantized ``x``, with the surrogate's gradient."""
+        """Return ``y``, the quantized ``x``, with the surrogate's gradient."""
         return F.straight_through(y, self.surrogate(x))
 
     def set_span(self, span: Tensor) -> None:
@@ -149,7 +149,7 @@ class Quantizer(Stateful):
         return y
 
     def quantize_with_offset(self, x: Tensor, together: bool = False) -> tuple[Tensor, Tensor | float]:
-        """(y, shift) with ``y + shift`` the quantized ``x``; shift is the level that stands for the floor.
+        """Return (y, shift) with ``y + shift`` the quantized ``x``; shift is the level that stands for the floor.
 
         ``together``: y is the quantized x and shift is 0.
         """
@@ -169,7 +169,7 @@ class Quantizer(Stateful):
         return F.fake_quantize(x, affine, self.grid, clip_gradient=self.clip_gradient), shift
 
     def gain(self, x: Tensor, layer: nn.Module) -> Tensor | None:
-        """What the output of ``layer`` is multiplied by, if the method scales there (XNOR)."""
+        """Return what the output of ``layer`` is multiplied by, if the method scales there (XNOR)."""
         return None
 
     @torch.no_grad()
@@ -182,13 +182,13 @@ class Quantizer(Stateful):
 
     @torch.no_grad()
     def decode(self, code: Tensor) -> Tensor:
-        """The reals that integer codes stand for, in the dtype of the parameters."""
+        """Return the reals that integer codes stand for, in the dtype of the parameters."""
         self._require_calibrated()
         dtype = self._dtype()
         return self.values(code.to(torch.promote_types(dtype, torch.float32))).to(dtype)
 
     def levels(self) -> Tensor:
-        """All reconstruction values, ascending: (levels,), or (channels, levels) with one range per channel."""
+        """Return all reconstruction values, ascending: (levels,), or (channels, levels) with one range per channel."""
         code = torch.arange(self.grid.code_min, self.grid.code_max + 1, device=self._device())
         levels = self.decode(code.reshape(-1, *[1] * len(self.shape)).expand(-1, *self.shape))
         return levels.flatten(1).T if self.shape else levels
@@ -206,14 +206,14 @@ class Quantizer(Stateful):
             self.calibrated = self.calibrated or next(self.parameters(), None) is None
 
     def float32_affine(self) -> Affine | None:
-        """:meth:`affine`, in float32 where the parameters have half precision."""
+        """Return :meth:`affine`, in float32 where the parameters have half precision."""
         affine = self.affine()
         if affine is None or affine.in_scale.dtype.itemsize >= 4:
             return affine
         return Affine(*(a.float() if isinstance(a, Tensor) else a for a in affine))
 
     def rows(self, x: Tensor) -> Tensor:
-        """A weight as (channels, n), one row for each range."""
+        """Reshape a weight to (channels, n), one row for each range."""
         return x.reshape(self.shape[0] if self.shape else 1, -1)
 
     def _dtype(self) -> torch.dtype:

@@ -188,7 +188,7 @@ def known(method: str, options: dict) -> None:
 
 
 def span(sample: Sample, grid: Grid, method: str, **options) -> Tensor:
-    """The span that ``method`` finds, positive, in the sample's shape.
+    """Return the span that ``method`` finds, positive, in the sample's shape.
 
     Where no value lies above the offset (a layer whose ReLU never fires, a weight of zeros) any range will do: the
     result is 1.

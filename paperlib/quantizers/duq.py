@@ -12,7 +12,7 @@ from .registry import register
 
 
 def inverse_softplus(y: Tensor) -> Tensor:
-    """x with softplus(x) = y for y > 0, without overflow for large y."""
+    """Return x with softplus(x) = y for y > 0, without overflow for large y."""
     return y + torch.log(-torch.expm1(-y))
 
 

@@ -65,7 +65,7 @@ class Affine(NamedTuple):
 
 
 def _numbers(affine: Affine) -> Affine:
-    """With Python numbers for 0-d tensors on the CPU, whose arithmetic costs a hundredth."""
+    """Put Python numbers for 0-d tensors on the CPU, whose arithmetic costs a hundredth."""
     def number(a):
         return a.item() if isinstance(a, Tensor) and a.is_cpu and a.dim() == 0 else a
 
@@ -82,7 +82,7 @@ def _none(offset: Tensor | float) -> bool:
 
 
 def position(x: Tensor, affine: Affine, grid: Grid, out: Tensor | None = None) -> Tensor:
-    """Where ``x`` lies on the code axis, before clipping and rounding; written to ``out``, or fresh."""
+    """Say where ``x`` lies on the code axis, before clipping and rounding; written to ``out``, or fresh."""
     affine = _numbers(affine)
     per_unit = grid.steps / affine.in_scale
     t = torch.mul(x, per_unit, out=out)
@@ -107,12 +107,12 @@ def values_(code: Tensor, affine: Affine, grid: Grid) -> Tensor:
 
 
 def _total(a: Tensor, shape: torch.Size) -> Tensor:
-    """Sum of ``a`` down to ``shape``, which broadcasts against it."""
+    """Sum ``a`` down to ``shape``, which broadcasts against it."""
     return a.sum_to_size(shape) if shape else a.sum()
 
 
 def total_product(a: Tensor, b: Tensor, shape: torch.Size) -> Tensor:
-    """Sum of ``a * b`` down to ``shape``, without a temporary where that can be."""
+    """Sum ``a * b`` down to ``shape``, without a temporary where that can be."""
     if shape or not a.is_cpu or kernels.recording() or a.stride() != b.stride() or not (
             a.is_contiguous() or a.is_contiguous(memory_format=torch.channels_last)):
         return _total(a * b, shape)
@@ -229,5 +229,5 @@ def at_least(x: Tensor, low: float) -> Tensor:
 
 
 def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
-    """``value`` to the bit, with the gradient of ``surrogate`` (same shape)."""
+    """Return ``value`` to the bit, with the gradient of ``surrogate`` (same shape)."""
     return _StraightThrough.apply(value, surrogate)

@@ -79,7 +79,7 @@ def _across(v: Tensor) -> Tensor:
 
 
 def position(z: Tensor, k: Chain) -> Tensor:
-    """The clipped t, in scratch memory."""
+    """Compute the clipped t, in scratch memory."""
     t = scratch.like(z, 2)
     _position(z, k, t, t)
     return t
@@ -138,7 +138,7 @@ class _Shape(ctypes.Structure):
 
 
 def load() -> ctypes.CDLL:
-    """kernels.c, built and loaded; :class:`building.Unavailable` says why it can't be."""
+    """Build and load kernels.c; :class:`c_compiler.Unavailable` says why it can't be."""
     pointer, long = ctypes.c_void_p, ctypes.c_long
     arguments = {
         "codes": [long, long, pointer, _Chain, pointer],
@@ -156,7 +156,7 @@ def load() -> ctypes.CDLL:
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """kernels.c, built and loaded; None, with a warning that says why, where that can't be."""
+    """Build and load kernels.c; None, with a warning that says why, where that can't be."""
     try:
         return load()
     except c_compiler.Unavailable as reason:
@@ -166,12 +166,12 @@ def library() -> ctypes.CDLL | None:
 
 
 def recording() -> bool:
-    """Whether torch writes down what is called, for torch.compile, torch.export, jit.trace or ONNX: not C."""
+    """Say whether torch writes down what is called, for torch.compile, torch.export, jit.trace or ONNX: not C."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def for_dense(x: Tensor) -> ctypes.CDLL | None:
-    """The C library if it can work on all of ``x`` as one row of numbers, and torch need not know."""
+    """Return the C library if it can work on all of ``x`` as one row of numbers, and torch need not know."""
     if recording():
         return None
     dense = x.is_contiguous() or x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
@@ -211,13 +211,13 @@ def in_c() -> Kernels | None:
 
 
 def best(z: Tensor) -> Kernels:
-    """The fastest kernels for an activation like ``z``."""
+    """Choose the fastest kernels for an activation like ``z``."""
     fits = z.is_cpu and z.dtype == torch.float32 and z.is_contiguous(memory_format=torch.channels_last)
     return fits and in_c() or TORCH
 
 
 def can_correct(x: Tensor, y: Tensor) -> bool:
-    """Whether :func:`corrected_moments` can work on these."""
+    """Say whether :func:`corrected_moments` can work on these."""
     dense = x.is_contiguous() and y.is_contiguous() and x.dtype == y.dtype == torch.float32
     return dense and x.is_cpu and ctypes.sizeof(ctypes.c_long) == 8 and library() is not None
 

@@ -57,7 +57,7 @@ class LSQ(Quantizer):
         self.group_size = max(1, x.numel() // max(1, images * self.s.numel()))
 
     def scale_gradient(self, parameter: Tensor) -> Tensor:
-        """The parameter with LSQ's factor on its gradient."""
+        """Return the parameter with LSQ's factor on its gradient."""
         return straight_through(parameter.detach(), parameter / (self.group_size * self.grid.code_max) ** 0.5)
 
     def affine(self) -> Affine:

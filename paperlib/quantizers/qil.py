@@ -69,7 +69,7 @@ class QIL(Quantizer):
         self.d.copy_(span / 2)
 
     def magnitude(self, x: Tensor) -> Tensor:
-        """u (u**gamma in the CVPR version), in [0, 1], of a signed x."""
+        """Compute u (u**gamma in the CVPR version), in [0, 1], of a signed x."""
         d = at_least(self.d, 1e-6)
         x, low, high = x.abs(), self.c - d, self.c + d
         inside = (x > low) & (x < high)     # clip, without the gradient that clamp passes at its two ends

@@ -17,12 +17,12 @@ def register(name: str, role: str | None = None):
 
 
 def names(role: str | None = None) -> list[str]:
-    """All methods, or those that quantize ``role`` ("weight" or "activation")."""
+    """List all methods, or those that quantize ``role`` ("weight" or "activation")."""
     return sorted(name for name, classes in _METHODS.items() if role is None or role in classes)
 
 
 def find(name: str, role: str) -> type:
-    """The class behind a name.  InputError for unknown names and roles."""
+    """Return the class behind a name.  InputError for unknown names and roles."""
     if not isinstance(name, str) or name not in _METHODS:
         raise InputError(f"unknown quantizer {name!r}: choose from {', '.join(names())}")
     if role not in list(_METHODS[name]):
@@ -31,7 +31,7 @@ def find(name: str, role: str) -> type:
 
 
 def build(name: str, *, role: str, bits: int, signed: bool | None = None, floor: float = 0.0, **options):
-    """A quantizer by name; ``options`` are ``shape`` and the method's own (SAWB: ``levels``).
+    """Build a quantizer by name; ``options`` are ``shape`` and the method's own (SAWB: ``levels``).
 
     InputError for unknown names and for what the method doesn't have.
     """

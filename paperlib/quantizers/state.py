@@ -48,7 +48,7 @@ class Stateful(nn.Module):
 
 
 def _read(state: Tensor | dict) -> tuple[bool, str | None]:
-    """(calibrated, form) of an extra state; the first versions kept a dict, without form."""
+    """Return (calibrated, form) of an extra state; the first versions kept a dict, without form."""
     if isinstance(state, dict):
         return bool(state["calibrated"]), None
     calibrated, *letters = state.detach().double().round().int().tolist()

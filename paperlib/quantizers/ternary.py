@@ -29,7 +29,7 @@ class _Ternary(Quantizer):
 
 
 def _mean_where(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over each row of ``x`` where ``mask`` is set; 0 where it nowhere is."""
+    """Return the mean over each row of ``x`` where ``mask`` is set; 0 where it nowhere is."""
     return (x.double() * mask).sum(1) / mask.sum(1).clamp_min(1)
 
 

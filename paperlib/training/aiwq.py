@@ -19,7 +19,7 @@ LATER = 64      # iterations whose numbers stay on a GPU before they are read, s
 
 
 def waits(x: Tensor) -> bool:
-    """Whether to read a number of this tensor's device means to wait for it."""
+    """Say whether to read a number of this tensor's device means to wait for it."""
     return x.device.type != "cpu"
 
 
@@ -34,7 +34,7 @@ class _Watched:
         self.iterations = self.dead = self.not_finite = 0
 
     def moments(self, now: Snapshot, output: Tensor, seen: LayerInput) -> tuple[Moments, Moments] | None:
-        """Those of ``output``, and of what the weight before would have given; None where there is none before."""
+        """Take those of ``output``, and of what the weight before would have given; None if there is none before."""
         if self.previous is None:
             return None
         new = Moments.of(rows(output, self.layer))
@@ -184,7 +184,7 @@ class Aiwq:
             self._read()
 
     def _norms(self) -> Tensor:
-        """A row for each batch norm: means over channels of the running mean and variance, and how far both moved."""
+        """Make a row per batch norm: means over channels of running mean and variance, and how far both moved."""
         rows = []
         for name, norm in self.norms.items():
             mean, var = norm.running_mean.double(), norm.running_var.double()

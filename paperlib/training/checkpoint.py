@@ -79,5 +79,5 @@ def damaged(path: Path, error: Exception) -> InputError:
 
 
 def cure(folder: Path) -> str:
-    """What mends a phase in the store."""
+    """Say what mends a phase in the store."""
     return f"delete the folder {folder} and run the same command again; only this phase is trained anew"

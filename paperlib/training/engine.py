@@ -32,7 +32,7 @@ class Diverged(InputError):
 
 
 def begin(net: nn.Module, phase: Phase, x: Tensor, *, fast: bool = True) -> nn.Module:
-    """The network that ``phase`` starts with: quantized by its scheme, new ranges set from the images ``x``.
+    """Make the network that ``phase`` starts with: quantized by its scheme, new ranges set from the images ``x``.
 
     ``fast``: with the fused layers of ``models.fuse``, if they can be used on this device.
     """
@@ -60,7 +60,7 @@ def parameter_groups(net: nn.Module, phase: Phase) -> list[dict]:
 
 
 def quantizer_parameters(net: nn.Module) -> dict[str, float]:
-    """{"<layer> <role> <parameter>": value}; where each channel has its own, their mean."""
+    """Collect {"<layer> <role> <parameter>": value}; where each channel has its own, their mean."""
     return {f"{name.rpartition('.')[0]} {module.role} {parameter}": value.detach().float().mean().item()
             for name, module in net.named_modules() if isinstance(module, Quantizer)
             for parameter, value in module.named_parameters()}

@@ -33,7 +33,7 @@ class ImageBatches(Protocol):
 
 @torch.no_grad()
 def evaluate(net: nn.Module, batches: ImageBatches, stop: Stop | None = None) -> dict[str, float]:
-    """Mean cross-entropy ("loss") and top-1 accuracy in percent over all images, in evaluation mode.
+    """Compute mean cross-entropy ("loss") and top-1 accuracy in percent over all images, in evaluation mode.
 
     Where the source knows them also the accuracy among its own classes ("accuracy_among"), and both for the images that
     a pretrained network has not seen ("..._unseen").  Stopped as soon as ``stop`` is requested.

@@ -56,12 +56,12 @@ def choose(freeze: Freeze, layers: list[str], measured: pd.DataFrame | None = No
 
 
 def layers(net: nn.Module) -> list[str]:
-    """The names of all layers that can be frozen, in the network's order."""
+    """List the names of all layers that can be frozen, in the network's order."""
     return [name for name, m in net.named_modules() if isinstance(m, (QuantConv2d, QuantLinear))]
 
 
 def norms_behind(net: nn.Module) -> dict[str, str]:
-    """{layer: the batch norm that its output goes to}, for the quantized layers that have one."""
+    """Find {layer: the batch norm that its output goes to}, for the quantized layers that have one."""
     modules = dict(net.named_modules(remove_duplicate=False))
     return {node.args[0].target: node.target for node in trace(net).nodes
             if node.op == "call_module" and isinstance(modules[node.target], nn.modules.batchnorm._BatchNorm)

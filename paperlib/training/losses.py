@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def distillation(student: Tensor, teacher: Tensor, kind: str = "cross_entropy") -> Tensor:
-    """How far ``student`` logits (N, C) are from ``teacher`` logits (N, C); the gradient reaches the student only.
+    """Measure how far ``student`` logits (N, C) are from ``teacher`` logits (N, C); only the student has a gradient.
 
     "cross_entropy": with the teacher's softmax at temperature 1 (PROFIT, with weight 1 beside the labels'
     cross-entropy).  "mse": mean squared difference of the logits (QIL, weight lambda against 1 - lambda).

@@ -38,7 +38,7 @@ class Moments:
 
     @classmethod
     def joined(cls, parts: list[Moments]) -> Moments:
-        """The channels of all parts in a row, over all processes; parts may differ in their counts."""
+        """Put the channels of all parts in a row, over all processes; parts may differ in their counts."""
         mean, var = torch.cat([p.mean for p in parts]), torch.cat([p.var for p in parts])
         if distributed.world() == 1:
             return cls(mean, var, 0)
@@ -140,7 +140,7 @@ class Change(NamedTuple):
         return cls(ratio.flatten().expand(len(new.weight)), places, change[tuple(places.T)])
 
     def old_moments(self, layer: nn.Module, new: Moments, output: Tensor, seen: LayerInput) -> Moments:
-        """Moments of the output that the old weight gives on the same input, from the new ones.
+        """Find the moments of the output that the old weight gives on the same input, from the new ones.
 
         They follow from the ratio of the scales; only channels in which a code has changed are looked at again.
         """
@@ -181,7 +181,7 @@ class Change(NamedTuple):
         return torch.from_numpy(outputs), Moments(torch.from_numpy(centre) + mean, square - mean**2, count)
 
     def _dense(self, layer: nn.Module, output: Tensor, seen: LayerInput, offset: Tensor) -> tuple[Tensor, Moments]:
-        """(channels, moments) by a convolution between the channels that are concerned."""
+        """Find (channels, moments) by a convolution between the channels that are concerned."""
         outputs, inputs = (self.places[:, k].unique() for k in (0, 1))
         change = torch.zeros_like(layer.weight).index_put_(tuple(self.places.T), self.amount)
         if 2 * len(inputs) > change.shape[1]:

@@ -100,7 +100,7 @@ class Phase:
             raise InputError(f"phase {self.name!r} keeps every step of what it does not measure: give it measure=True")
 
     def lr_factor(self, epoch: float) -> float:
-        """Learning rate at a (fractional) epoch as a share of ``lr``.
+        """Return the learning rate at a (fractional) epoch as a share of ``lr``.
 
         Warm-up rises linearly from 0.1 (0.1, 0.4, 0.7 at the starts of three epochs), then a cosine falls from 1 to
         1e-3 at the end of the phase, or it falls to a tenth at each milestone.
@@ -115,5 +115,5 @@ class Phase:
         return 1e-3 + (1 - 1e-3) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
 
     def averaging_weight(self, steps_per_epoch: int) -> float:
-        """The weight of one step in a moving average over ``averaging_epochs``."""
+        """Return the weight of one step in a moving average over ``averaging_epochs``."""
         return min(1.0, 1 / (self.averaging_epochs * steps_per_epoch))

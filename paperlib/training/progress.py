@@ -71,5 +71,5 @@ class Progress:
 
 
 def tell(text: str) -> None:
-    """A line above the bars, on the standard error."""
+    """Write a line above the bars, on the standard error."""
     tqdm.write(text, file=sys.stderr)

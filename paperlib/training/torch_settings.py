@@ -49,5 +49,5 @@ def _settings(threads: int) -> Iterator[tuple[Callable, Callable, object]]:
 
 
 def _flushes() -> bool:
-    """Whether numbers below float32's normal range become 0; torch sets this and does not tell."""
+    """Say whether numbers below float32's normal range become 0; torch sets this and does not tell."""
     return not (torch.tensor(2.0**-126, dtype=torch.float32) * 0.5).item()
