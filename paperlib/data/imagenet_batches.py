@@ -38,7 +38,7 @@ def transform(train: bool, augmentation: str = "random_resized_crop", resize: in
 class PhotoBatches:
     """The batches of one split, normalised with MEAN and STD: this process's share of every global batch.
 
-    dataset: items (uint8 tensor (3, H, W), class index), such as `photographs.imagenette()` gives. batch_size: of all
+    dataset: items (uint8 tensor (3, H, W), class index), such as `imagenet.imagenette()` gives. batch_size: of all
     `world` processes together; process `rank` gets every world-th picture of each batch, from the rank-th on.
     train=True: order and augmentation depend on (seed, epoch, the picture's position in `dataset`) alone, whatever
     the number of workers and processes; no global random state is read or changed. The last incomplete batch is

@@ -224,7 +224,7 @@ class FusedConv2d(QuantConv2d):
         return bool(self.pad_value) or not any(self.padding)
 
     def chain(self, norm: Norm, in_scale: float, offset: float) -> Chain:
-        """Say how z becomes codes.  An activation that only clips needs no step of its own: the limits take care of it."""
+        """Say how z becomes codes.  An activation that only clips needs no step of its own: the limits do its work."""
         activation, grid = type(self.prologue.activation), self.input_quantizer.grid
         per_unit = grid.steps / in_scale
         constant = -offset * per_unit

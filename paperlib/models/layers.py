@@ -31,7 +31,7 @@ class _Quantized:
     input_quantizer: Quantizer | None
     weight_quantizer: Quantizer | None
     input_floor: float = -math.inf      # what the graph says that no input lies below, which a method may ignore
-    # called in each forward with (self, quantized weight, output, what was quantized): see instability.Aiwq
+    # called in each forward with (self, quantized weight, output, what was quantized): see training/aiwq.py
     watch: Callable[[nn.Module, Tensor, Tensor, LayerInput], None] | None = None
 
     def __getstate__(self) -> dict:

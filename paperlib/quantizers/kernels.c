@@ -180,7 +180,7 @@ void combine(long rows, long channels, float *restrict grad, const float *restri
     }
 }
 
-// -- what a convolution would have given with a few other weights (instability.py) ------------------------------------
+// -- what a convolution would have given with a few other weights (output_moments.py) ---------------------------------
 typedef struct {
     long images, height, width, in_channels, out_height, out_width, out_channels, stride_y, stride_x;
 } Shape;

@@ -96,7 +96,7 @@ class Aiwq:
 
     Exact without a second convolution: the new moments are taken from the output that training computes anyway, a
     change of the weight's scale alone moves them by a known factor, and only those output channels are looked at again
-    in which a weight got another code (moments.py).  On a GPU, where to look for these would wait for the device in
+    in which a weight got another code.  On a GPU, where to look for these would wait for the device in
     every layer, the second convolution is made, and numbers are read every 64 iterations.
 
     A constant ("dead") channel has no divergence: it is left out of the mean and counted, as are infinite ones.  With
