@@ -20,12 +20,8 @@ import torch
 from torch import nn
 
 from paperlib import models
+from paperlib.deploy.integer_net import IntegerNet
 from paperlib.deploy.onnx_export import session, to_onnx
-
-try:
-    from paperlib.deploy.integer_net import IntegerNet
-except ImportError:
-    IntegerNet = None
 
 
 def float_network(name: str, size: int, x: torch.Tensor) -> nn.Module:
@@ -50,9 +46,8 @@ def variants(name: str, size: int, args: argparse.Namespace, folder: Path) -> di
     x = torch.randn(4, 3, size, size)
     net = float_network(name, size, x)
     quantized = models.calibrate(models.quantize(net, models.Scheme(w_bits=args.bits, a_bits=args.bits)), x).eval()
-    found = {"PyTorch float": (net, stored(net, folder / "float.pt")), "PyTorch fake-quantized": (quantized, None)}
-    if IntegerNet is not None:
-        found["IntegerNet"] = IntegerNet(quantized, rescale="float"), None
+    found = {"PyTorch float": (net, stored(net, folder / "float.pt")), "PyTorch fake-quantized": (quantized, None),
+             "IntegerNet": (IntegerNet(quantized, rescale="float"), None)}
     for label, source, carrier in (("float", net, "int8"), ("int8", quantized, "int8"), ("int4", quantized, "int4")):
         path = to_onnx(source, folder / f"{label}.onnx", input_size=size, carrier=carrier)
         run = session(path, threads=args.threads)

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 import api
@@ -17,19 +16,17 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "LICENSE-text.md")
 INSTEAD = {"figures/README.md": "gallery.md"}       # what the site has in place of a file
-# a notebook stands in the first section with a pattern that fits its name
+# in the order of the sidebar: a notebook stands in the first section whose pattern fits its name
 SECTIONS = {
-    "Start": ["00_*"],
-    "Solutions": ["learn_*_solutions"],
-    "Lessons": ["learn_*"],
-    "PROFIT": ["profit_*"],
-    "QIL": ["qil_*"],
-    "Integers, and your own network": ["deploy_*", "own_*"],
-    "Scoreboard and quantizers": ["scoreboard", "quantizer_*"],
-    "More": ["*"],
+    "Start": r"00_.*",
+    "Lessons": r"learn_.*(?<!_solutions)",
+    "PROFIT": r"profit_.*",
+    "QIL": r"qil_.*",
+    "Integers, and your own network": r"(deploy|own)_.*",
+    "Scoreboard and quantizers": r"scoreboard|quantizer_.*",
+    "Solutions": r"learn_.*",
+    "More": r".*",
 }
-ORDER = ["Start", "Lessons", "PROFIT", "QIL", "Integers, and your own network", "Scoreboard and quantizers", "More",
-         "Solutions"]
 LINK = re.compile(r"""(?<=\]\()(?![a-z]+:|#)[^)\s]+(?=\))|(?<=<img src=")(?!\w+:)[^"]+""")
 BADGES = re.compile(r"<!-- badges -->.*?<!-- end of badges -->", re.DOTALL)     # pictures from elsewhere
 LANGUAGES = {".py": "python", ".c": "c", ".yml": "yaml", ".toml": "toml", ".json": "json", "Makefile": "make"}
@@ -105,7 +102,7 @@ class Notebook:
         if not heading:
             raise ValueError(f"{path.name} has to begin with its title, a line '# ...'")
         self.title = heading[1].strip()
-        self.section = next(s for s, patterns in SECTIONS.items() if any(fnmatch(self.name, p) for p in patterns))
+        self.section = next(title for title, pattern in SECTIONS.items() if re.fullmatch(pattern, self.name))
 
     def write(self, source: Path, files: Files) -> None:
         """The page, and the file itself for downloading."""
@@ -139,7 +136,7 @@ def told(notebooks: list[Notebook]) -> dict[str, str]:
 def by_section(notebooks: list[Notebook]) -> dict[str, list[Notebook]]:
     """The sections that have notebooks, and these, lessons by number and others as the first notebook lists them."""
     order = list(told(notebooks))
-    groups = {section: [n for n in notebooks if n.section == section] for section in ORDER}
+    groups = {section: [n for n in notebooks if n.section == section] for section in SECTIONS}
     return {section: sorted(group, key=lambda n: (n.name.startswith("learn_") and n.name, order.index(n.name)))
             for section, group in groups.items() if group}
 

@@ -56,7 +56,7 @@ def measured(run: Run) -> pd.DataFrame:
     table = run.instability
     if table.empty:
         raise InputError("this run has measured no AIWQ: take one of the recipe profit, say "
-                         "items.integers('recorded')['mobilenet_v3_large'][0]")
+                         "experiments.integers('recorded')['mobilenet_v3_large'][0]")
     table = table[table.phase == table.phase.iloc[-1]]
     sizes = {row.layer: math.prod(map(int, row.weight_shape.split("x"))) for row in run.layers.itertuples()}
     return table[["layer", "kind", "aiwq"]].assign(weights=table.layer.map(sizes)).reset_index(drop=True)
