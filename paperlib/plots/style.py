@@ -72,7 +72,7 @@ def _scales_of(runs: Sequence[Run], profile: str) -> str:
 
 
 def _scale(runs: Sequence[Run]) -> str:
-    """Networks, data and seeds of runs on the same images."""
+    """Name networks, data and seeds of runs on the same images."""
     recipe, seeds = runs[0].recipe, {}
     for r in runs:
         seeds.setdefault(repr(dataclasses.replace(r.recipe, seed=0)), set()).add(r.recipe.seed)
@@ -105,17 +105,17 @@ def blank(footnote: str) -> Figure:
                       footnote)
 
 
-def save(figure: Figure, item: str, *, data: pd.DataFrame, runs: Sequence[Run], profile: str, parameters: dict,
-         alt: str = "") -> Image:
+def save(figure: Figure, item: str, *, data: pd.DataFrame, runs: Sequence[Run], profile: str, parameters: dict
+         ) -> Image:
     """Write <item>.png, .svg, .csv and, last, .json with where every number came from, into figures/<profile>/.
 
     What a notebook draws with other parameters than its own goes into a folder in figures/experiments/ that bears them,
-    whose path is printed (:func:`paperlib.recipes.parameters.folder`).  Returns the picture as :func:`show` does.
+    whose path is printed (:func:`paperlib.claims.parameters.folder`).  Returns the picture as :func:`show` does.
 
-    ``alt``: as for :func:`show`.  Equal input gives equal bytes in the picture and the table.  Each file is whole or
-    absent.
+    Equal input gives equal bytes in the picture and the table.  Each file is whole or absent.  InputError if the figure
+    does not say what it shows (:func:`finish`).
     """
-    alt = _alternative(figure, alt)
+    alt = _alternative(figure)
     plain_name(item, "a picture")
     folder, tried = notebook.folder(profile), notebook.experiment()
     with atomic(folder / f"{item}.png") as temp:
@@ -138,7 +138,7 @@ def save(figure: Figure, item: str, *, data: pd.DataFrame, runs: Sequence[Run], 
         temp.write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
     if tried:
         print(f"an experiment, kept apart from the shipped figures: {folder / item}.png")
-    return show(figure, alt=alt)
+    return show(figure)
 
 
 def show(figure: Figure, *, alt: str = "") -> Image:
@@ -153,7 +153,7 @@ def show(figure: Figure, *, alt: str = "") -> Image:
     return Image(png, alt=alt)
 
 
-def _alternative(figure: Figure, alt: str) -> str:
+def _alternative(figure: Figure, alt: str = "") -> str:
     alt = alt or getattr(figure, "alt", "")
     if len(alt.split()) < 8:
         raise InputError("alt must describe the picture in a sentence of at least eight words")
@@ -161,7 +161,7 @@ def _alternative(figure: Figure, alt: str) -> str:
 
 
 def _png(figure: Figure, dpi: float, alt: str) -> bytes:
-    """In 256 colours: a third of the bytes, and no difference that one sees."""
+    """Draw in 256 colours: a third of the bytes, and no difference that one sees."""
     full, small, text = io.BytesIO(), io.BytesIO(), PIL.PngImagePlugin.PngInfo()
     text.add_itxt("Description", alt)
     with mpl.rc_context(STYLE):
@@ -172,12 +172,9 @@ def _png(figure: Figure, dpi: float, alt: str) -> bytes:
 
 
 def _revision() -> str | None:
-    """The commit of the code that drew, with "+" where the working tree differs; None outside git."""
-    def git(*words):
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
+    """Name the commit of the code that drew, with "+" where the working tree differs; None outside git."""
+    words = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "paperlib", "notebooks")
-                                                         else "")
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

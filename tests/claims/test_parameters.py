@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from paperlib import plots
 from paperlib.claims import notebooks, parameters
 from paperlib.errors import InputError
+from paperlib.plots.style import finish
 from paperlib.system import paths
 
 AIWQ, TABLE, QIL, OWN = "profit_fig2_4_aiwq", "profit_table1_accuracy", "qil_fig1_3_quantizer", "own_network"
@@ -82,7 +83,7 @@ def test_notebooks_with_parameters_check_them_first_and_never_reuse_their_names(
 def save(profile="recorded"):
     figure, ax = plt.subplots()
     ax.plot([0, 1])
-    return plots.save(figure, f"{AIWQ}_x", alt=ALT, data=pd.DataFrame(), runs=[], profile=profile, parameters={})
+    return plots.save(finish(figure, ALT), f"{AIWQ}_x", data=pd.DataFrame(), runs=[], profile=profile, parameters={})
 
 
 def test_pictures_of_other_values_go_elsewhere_and_say_where(tmp_path, capsys):
@@ -112,7 +113,7 @@ def test_names_that_are_paths_are_refused_before_anything_is_written(tmp_path):
     figure = plt.figure()
     for item, profile in (("../x", "smoke"), ("x", "../../x")):
         with pytest.raises(InputError):
-            plots.save(figure, item, alt=ALT, data=pd.DataFrame(), runs=[], profile=profile, parameters={})
+            plots.save(finish(figure, ALT), item, data=pd.DataFrame(), runs=[], profile=profile, parameters={})
     for name in ("", "..", ".hidden", "a/b", "a\\b", "/a", "a\0b", "a\nb", "x" * 300):
         with pytest.raises(InputError, match="cannot be the name of a run"):
             paths.plain_name(name, "a run")

@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from paperlib import plots, recipes
 from paperlib.analysis.loss_curves import end_values
 from paperlib.errors import InputError
+from paperlib.plots.style import finish
 from paperlib.runs import Run
 
 RUN = Run(recipes.activations_then_weights("duq", profile="smoke"), pd.DataFrame(), pd.DataFrame(), key="k",
@@ -48,7 +49,7 @@ def test_equal_input_gives_equal_bytes(figure, tmp_path, monkeypatch):
     for name in ("one", "two"):
         monkeypatch.setenv("PAPERLIB_FIGURES", str(tmp_path / name))
         again = plots.pact_vs_duq.draw(history(), bits=4, footnote="made up")
-        plots.save(again, "item", alt=ALT, data=history(), runs=[RUN], profile="smoke", parameters={"bits": 4})
+        plots.save(finish(again, ALT), "item", data=history(), runs=[RUN], profile="smoke", parameters={"bits": 4})
         written.append({p.name: p.read_bytes() for p in (tmp_path / name / "smoke").iterdir()})
     assert sorted(written[0]) == ["item.csv", "item.json", "item.png", "item.svg"]
     assert written[0] == written[1]
@@ -60,7 +61,7 @@ def test_equal_input_gives_equal_bytes(figure, tmp_path, monkeypatch):
 def test_alt_text_is_demanded(figure, tmp_path, monkeypatch):
     monkeypatch.setenv("PAPERLIB_FIGURES", str(tmp_path))
     with pytest.raises(InputError, match="alt must describe"):
-        plots.save(figure, "item", alt="a plot", data=history(), runs=[RUN], profile="smoke", parameters={})
+        plots.save(finish(figure, "a plot"), "item", data=history(), runs=[RUN], profile="smoke", parameters={})
     assert not list(tmp_path.iterdir())
 
 
