@@ -36,15 +36,15 @@ def step_beside_a_channel(answer):
             f"one number for each of the {len(norm)} output channels is asked for, as a tensor of shape ({len(norm)},)")
         got = got.detach()
         told = f"in {name} the median is {(step / norm).median():.3f}, yours {got.median():.3f}"
-        assert not torch.allclose(got, step / weight.norm(), rtol=1e-3), (
-            told, "that is the norm of the whole tensor: an output channel is made by its own weights alone")
-        assert not torch.allclose(got, norm / step, rtol=1e-3), (
-            told, "that is the norm in steps: divide the other way round")
-        assert not torch.allclose(got, norm, rtol=1e-3), (told, "that is the norm, which the step is a share of")
-        assert not torch.allclose(got, step / norm.square(), rtol=1e-3), (
-            told, "you have divided by the sum of the squares, whose root is the norm")
-        assert not torch.allclose((got / (step / norm)).median(), torch.tensor(14 / 15), rtol=1e-3), (
-            told, "15 levels have 14 steps between them: take the distance of two neighbouring levels")
+        for value, hint in (
+                (step / weight.norm(), "that is the norm of the whole tensor: an output channel is made by its own "
+                 "weights alone"),
+                (norm / step, "that is the norm in steps: divide the other way round"),
+                (norm, "that is the norm, which the step is a share of"),
+                (step / norm.square(), "you have divided by the sum of the squares, whose root is the norm"),
+                (14 / 15 * step / norm, "15 levels have 14 steps between them: take the distance of two neighbouring "
+                 "levels")):
+            assert not torch.allclose(got, value.expand_as(norm), rtol=1e-3), (told, hint)
         assert torch.allclose(got, step / norm, rtol=1e-3), (
             told, "it takes the distance of two neighbouring levels, and the norm of each row of weights")
         medians.append((step / norm).median().item())
