@@ -6,28 +6,16 @@ cell is known for one (parameters.py).
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .. import claims
 from ..analysis.bn_folding import weight_ranges
 from ..analysis.hswish import hswish_grids, hswish_histograms, hswish_layers, hswish_levels
 from ..analysis.qil_intervals import interval_histograms, interval_pruning
 from ..errors import InputError
 from ..recipes import Recipe, profiles
-from . import (
-    ablation,
-    accuracy,
-    aiwq,
-    cost,
-    experiments,
-    folding,
-    hswish,
-    loss_curves,
-    pact_vs_duq,
-    qil_intervals,
-    qil_photographs,
-    qil_tables,
-)
+from . import experiments
 from .choices import Parameter, number, one_of, some_of
 from .verdict import Verdict
 
@@ -58,7 +46,7 @@ class Notebook:
     """A notebook's parameters and runs; ``packed``: the recorded ones bring their networks along."""
 
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    shows: tuple[Shown, ...] = ()
+    shows: Sequence[Shown] = ()
     packed: bool = False
 
 
@@ -72,57 +60,59 @@ SMALL_IMAGENETTE = {"what": "Imagenette, small", "recorded": True}
 NOTEBOOKS = {
     "profit_fig2_4_aiwq": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "model": one_of(NETWORKS[2], *NETWORKS[:2]), "bits": BITS},
-        (Shown(experiments.aiwq, aiwq.verdicts),
-         Shown(experiments.aiwq_photographs, aiwq.verdicts, **IMAGENETTE))),
+        [Shown(experiments.aiwq, claims.aiwq.verdicts),
+         Shown(experiments.aiwq_photographs, claims.aiwq.verdicts, **IMAGENETTE)]),
     "profit_table1_accuracy": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "bits": SEVERAL_BITS, "networks": some_of(" ".join(NETWORKS), *NETWORKS)},
-        (Shown(experiments.accuracy, accuracy.verdicts),)),
+        [Shown(experiments.accuracy, claims.accuracy.verdicts)]),
     "profit_table3_ablation": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "bits": SEVERAL_BITS},
-        (Shown(experiments.ablations, ablation.verdicts),
-         Shown(experiments.ablation_photographs, ablation.verdicts_on_photographs, **SMALL_IMAGENETTE))),
+        [Shown(experiments.ablations, claims.ablation.verdicts),
+         Shown(experiments.ablation_photographs, claims.ablation.verdicts_on_photographs, **SMALL_IMAGENETTE)]),
     "profit_supp_fig1_loss_curves": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "w_bits": BITS, "a_bits": BITS},
-        (Shown(experiments.loss_curves, loss_curves.verdicts, "4-bit weights"),
-         Shown(experiments.loss_curves_two_bits, loss_curves.verdicts, "2-bit weights", recorded=True))),
+        [Shown(experiments.loss_curves, claims.loss_curves.verdicts, "4-bit weights"),
+         Shown(experiments.loss_curves_two_bits, claims.loss_curves.verdicts, "2-bit weights", recorded=True)]),
     "profit_supp_fig2_pact_vs_duq": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "bits": BITS, "quantizer_lr": number(1.0, 0, 100), "extension": SWITCH},
-        (Shown(experiments.pact_vs_duq, pact_vs_duq.verdicts),
+        [Shown(experiments.pact_vs_duq, claims.pact_vs_duq.verdicts),
          Shown(lambda profile, seeds: experiments.pact_vs_duq(profile, seeds, methods=("lsq", "qil"))),
-         Shown(lambda _, seeds: experiments.pact_vs_duq("recorded", seeds, quantizer_lr=0.01)))),
+         Shown(lambda _, seeds: experiments.pact_vs_duq("recorded", seeds, quantizer_lr=0.01))]),
     "profit_supp_fig3_hswish_histograms": Notebook(
         {"profile": PROFILE, "seeds": number(1, 1, 100), "bits": BITS},
-        (Shown(experiments.hswish, hswish.verdicts, tables=(hswish_layers, hswish_levels)),
+        [Shown(experiments.hswish, claims.hswish.verdicts, tables=(hswish_layers, hswish_levels)),
          Shown(lambda profile, _: {"duq": experiments.hswish(profile)["duq"]},
-               tables=(hswish_histograms, hswish_grids)))),
+               tables=(hswish_histograms, hswish_grids))]),
     "profit_supp_fig4_cost_accuracy": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "bits": SEVERAL_BITS},
-        (Shown(None, cost.verdicts, "counted"), Shown(None, cost.accuracy_gains, "ImageNet"),
-         Shown(experiments.accuracy))),
+        [Shown(None, claims.cost.verdicts, "counted"), Shown(None, claims.cost.accuracy_gains, "ImageNet"),
+         Shown(experiments.accuracy)]),
     "profit_supp_s5_bn_folding": Notebook(
         {"profile": PROFILE, "seeds": SEEDS},
-        (Shown(experiments.folding_float, folding.verdicts_on_ranges, tables=(weight_ranges,)),
-         Shown(experiments.folding, folding.verdicts),
-         Shown(experiments.folding_float_photographs, folding.verdicts_on_ranges, tables=(weight_ranges,),
+        [Shown(experiments.folding_float, claims.folding.verdicts_on_ranges, tables=(weight_ranges,)),
+         Shown(experiments.folding, claims.folding.verdicts),
+         Shown(experiments.folding_float_photographs, claims.folding.verdicts_on_ranges, tables=(weight_ranges,),
                **IMAGENETTE),
-         Shown(experiments.folding_photographs, folding.verdicts, **IMAGENETTE))),
+         Shown(experiments.folding_photographs, claims.folding.verdicts, **IMAGENETTE)]),
     "qil_fig1_3_quantizer": Notebook(
         {"profile": PROFILE, "w_bits": number(3, 2, 8), "a_bits": number(2, 1, 8), "c": number(0.5, 0.01, 100),
          "d": number(0.4, 0.01, "c"), "images": number(2, 1, 1000)}),
     "qil_table1_2_cifar10": Notebook(
         {"profile": PROFILE, "seeds": SEEDS},
-        (Shown(experiments.qil_tables, qil_tables.verdicts), Shown(experiments.qil_reasons, recorded=True))),
+        [Shown(experiments.qil_tables, claims.qil_tables.verdicts), Shown(experiments.qil_reasons, recorded=True)]),
     "qil_fig4_5_intervals": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "layer": one_of(*LAYERS)},
-        (Shown(experiments.qil_intervals, qil_intervals.verdicts, tables=(interval_pruning, interval_histograms)),)),
+        [Shown(experiments.qil_intervals, claims.qil_intervals.verdicts,
+               tables=(interval_pruning, interval_histograms))]),
     "qil_table3_4_imagenet": Notebook(
-        {"profile": PROFILE}, (Shown(experiments.qil_photographs, qil_photographs.verdicts, **SMALL_IMAGENETTE),)),
+        {"profile": PROFILE},
+        [Shown(experiments.qil_photographs, claims.qil_photographs.verdicts, **SMALL_IMAGENETTE)]),
     "deploy_integers": Notebook(
         {"profile": PROFILE, "model": one_of(NETWORKS[2], NETWORKS[1]), "batches": number(1, 0, 1000),
          "fraction": number(20, 1, 30)},
-        (Shown(lambda profile, _: experiments.integers(profile)),), packed=True),
+        [Shown(lambda profile, _: experiments.integers(profile))], packed=True),
     "learn_1_grids_and_error": Notebook(
-        shows=(Shown(lambda profile, _: {"float": [experiments.float_network(profile)]}),), packed=True),
+        shows=[Shown(lambda profile, _: {"float": [experiments.float_network(profile)]})], packed=True),
     "scoreboard": Notebook({"profile": PROFILE, "seeds": SEEDS}),
     "own_network": Notebook(
         {"bits": number(4, 2, 8), "float_epochs": number(5, 1, 1000), "epochs": number(2, 1, 1000),

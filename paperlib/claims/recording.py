@@ -38,7 +38,7 @@ class Task:
         return folder is not None and all((folder / file).exists() for file in files)
 
     @property
-    def links(self) -> list[StoredPhase]:
+    def phases(self) -> list[StoredPhase]:
         """Its phases in the store."""
         return StoredPhase.chain(self.recipe)
 
@@ -46,25 +46,19 @@ class Task:
     def stale(self) -> bool:
         """Whether it was recorded with other code than today's, of what decides numbers."""
         folder = runs.recorded_at(self.recipe)
-        return folder is not None and recorded.read(folder.name).key != self.links[-1].key
-
-    def check(self) -> None:
-        """InputError if data that it needs are not on this machine; fetches what can be fetched."""
-        recipe = resolve(self.recipe)
-        if recipe != self.recipe:
-            raise InputError("all of CIFAR-10 is not here: `make data` gets it")
-        splits(recipe)
+        return folder is not None and recorded.read(folder.name).key != self.phases[-1].key
 
     def state(self) -> tuple[str, list[StoredPhase]]:
-        """One of STATES, and the phases that are not trained.  "begun": more of it is there than its float network."""
+        """Tell which of STATES it is in, and list the phases that are not trained.  "begun": more of it is there than
+        its float network."""
         if self.recorded:
             return "recorded", []
-        links = self.links
-        missing = [link for link in links if not link.done]
-        begun = any(link.folder.exists() for link in links[1:])
+        phases = self.phases
+        missing = [stored for stored in phases if not stored.done]
+        begun = any(stored.folder.exists() for stored in phases[1:])
         return "trained" if not missing else "begun" if begun else "to do", missing
 
-    def keep(self) -> Path:
+    def record(self) -> Path:
         """Record the trained run."""
         run = runs.obtain(self.recipe)
         for look in self.tables:
@@ -73,10 +67,10 @@ class Task:
 
 
 def tasks(profile: str = "recorded", names: Iterable[str] = (), seeds: int = 0) -> list[Task]:
-    """The runs behind these items (default: all) at this scale, each once: the first seed of all, then the second ...
+    """List the runs behind these items (default: all), each once: the first seed of all, then the second ...
 
-    A profile that ``recorded`` plays has its list of runs, which is longer than what the profile itself trains.
-    ``seeds``: 0 for as many as the profile shows.  InputError for unknown names.
+    The profile that ``recorded`` replays has its list, which is longer than what the profile itself trains.  ``seeds``:
+    0 for as many as the profile shows.  InputError for unknown names.
     """
     profile = next((p for p in profiles.names() if profiles.get(p).replays == profile), profile)
     found: dict[str, Task] = {}
@@ -91,8 +85,8 @@ def tasks(profile: str = "recorded", names: Iterable[str] = (), seeds: int = 0) 
 
 
 def status(tasks: Sequence[Task]) -> pd.DataFrame:
-    """A row for each item and one for all runs, a column for each of STATES, the epochs that are left to train, and how
-    many are recorded with older code.  Looks at what is here and fetches nothing.
+    """Count the runs of each item and all of them by STATES, the epochs that are left to train, and those recorded with
+    older code.  Looks at what is here and fetches nothing.
 
     A run that several items show counts for each of them, and once in the last row.
     """
@@ -101,7 +95,7 @@ def status(tasks: Sequence[Task]) -> pd.DataFrame:
     groups = {name: [row for row in states if name in row[0].items] for name in names} | {"all runs": states}
     rows = {}
     for name, group in groups.items():
-        epochs = {link.key: link.phase.epochs for _, _, missing in group for link in missing}
+        epochs = {stored.key: stored.phase.epochs for _, _, missing in group for stored in missing}
         rows[name] = {state: sum(row[1] == state for row in group) for state in STATES} | {
             "epochs left": sum(epochs.values()), "of older code": sum(task.stale for task, *_ in group)}
     table = pd.DataFrame.from_dict(rows, orient="index")
@@ -116,19 +110,19 @@ def work(tasks: Sequence[Task], *, minutes: float | None = None, workers: int | 
     With ``rates`` the runs come in the order of ``tasks`` instead, and what would not end in time, as far as rates are
     known by then, does not begin.  ``kept`` is called with the folder of each run that has been recorded.
 
-    A run is recorded as soon as it is whole, which takes some seconds each.  What ends before everything is done, by
-    the clock, by Ctrl-C or by SIGTERM, keeps each step that was trained; the same call goes on from there.  Runs whose
-    data are not on this machine are left out, with the reason; what fails or cannot be recorded does not keep the
-    others from it, and InputError tells of it at the end.
+    A run is recorded as soon as it is whole.  What ends before everything is done, by the clock, by Ctrl-C or by
+    SIGTERM, keeps each step that was trained; the same call goes on from there.  Runs whose data are not on this
+    machine are left out, with the reason; what fails does not keep the others from it, and InputError tells of it at
+    the end.
     """
     until, failed = None if minutes is None else time.monotonic() + 60 * minutes, []
     left = list(_possible([task for task in tasks if again or not task.recorded], say))
 
     def keep() -> None:
-        for task in [task for task in left if all(link.done for link in task.links)]:
+        for task in [task for task in left if all(stored.done for stored in task.phases)]:
             left.remove(task)
             try:
-                folder = task.keep()
+                folder = task.record()
                 say(f"recorded in {folder}")
                 kept(folder)
             except (InputError, OSError) as error:
@@ -137,13 +131,12 @@ def work(tasks: Sequence[Task], *, minutes: float | None = None, workers: int | 
     known = set()
 
     def fits(recipe: Recipe) -> bool:
-        for link in (link for task in tasks for link in task.links if link.key not in known and link.done):
-            known.add(link.key)
-            rates.learn(link)
-        images = len(splits(recipe)[0])
-        missing = (link for link in StoredPhase.chain(recipe) if not link.done)
-        return until is None or time.monotonic() + sum(
-            rates.seconds(recipe, link.phase, images) for link in missing) < until
+        for stored in (stored for task in tasks for stored in task.phases if stored.key not in known and stored.done):
+            known.add(stored.key)
+            rates.learn(stored)
+        images, missing = len(splits(recipe)[0]), Task(recipe).state()[1]
+        seconds = sum(rates.seconds(recipe, stored.phase, images) for stored in missing)
+        return until is None or time.monotonic() + seconds < until
 
     seeds = [None] if rates else sorted({task.recipe.seed for task in left})     # None: all of them at once
     try:
@@ -167,17 +160,24 @@ def work(tasks: Sequence[Task], *, minutes: float | None = None, workers: int | 
 
 
 def _possible(tasks: Sequence[Task], say: Callable[[str], None]) -> Iterator[Task]:
-    """The tasks whose data are here; of the others, says why not.  What cannot be fetched is tried once."""
-    refused: dict[tuple, InputError | None] = {}
+    """Pick the tasks whose data are here or can be fetched; of the others, say why not.  Data are tried once."""
+    refused: dict[tuple, str] = {}
     for task in tasks:
         r = task.recipe
         data = r.data, r.train_images, r.test_images, r.batch_size, r.input_size
         if data not in refused:
-            try:
-                refused[data] = task.check()
-            except InputError as error:
-                refused[data] = error
+            refused[data] = _refusal(r)
         if refused[data]:
             say(f"left out: {r.label}, {r.model}: {refused[data]}")
         else:
             yield task
+
+
+def _refusal(recipe: Recipe) -> str:
+    if resolve(recipe) != recipe:
+        return "all of CIFAR-10 is not here: `make data` gets it"
+    try:
+        splits(recipe)
+    except InputError as error:
+        return str(error)
+    return ""

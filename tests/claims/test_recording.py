@@ -95,8 +95,8 @@ def test_what_is_recorded_is_repeated_by_its_own_recipe(grid, own_shelf_and_stor
     before = (file.parent / "history.csv").read_bytes()
     told = json.loads(file.read_text(encoding="utf-8"))
     recipe = Recipe.from_dict({"label": told["label"], **told["recipe"]})
-    for link in task.links:
-        (link.folder / "final.pt").unlink()
+    for stored in task.phases:
+        (stored.folder / "final.pt").unlink()
     assert runs.obtain(recipe).record() == file.parent
     assert (file.parent / "history.csv").read_bytes() == before
 
@@ -108,7 +108,7 @@ def test_when_time_is_up_what_was_trained_stays(grid):
     assert heard == ["0 minutes are over; the same command goes on from here"]
     assert "recorded" not in told(tasks)["all runs"]
     with pytest.raises(TimeoutError):
-        parallel.train([task.links for task in tasks], 1, until=time.monotonic())
+        parallel.train([task.phases for task in tasks], 1, until=time.monotonic())
 
 
 def test_runs_without_their_data_are_left_out_with_the_reason(grid):
