@@ -1,12 +1,14 @@
 """PROFIT, Fig. 2 and 4: AIWQ and batch-norm statistics over iterations, and AIWQ by layer."""
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from ..errors import InputError
+from ..models.scheme import FLOAT
 from ..runs import Run
 from ..training.freezing import choose
 from ..training.phases import Freeze
@@ -14,6 +16,7 @@ from ..training.phases import Freeze
 ROUNDS = {2: 1 / 3, 3: 2 / 3}       # PROFIT's round: the share of layers that no longer trains
 DECAY = 0.999                       # of the moving average, as in the authors' code
 AIWQ, MEAN, VARIANCE = "AIWQ", "running_mean", "running_var"
+DRIFTS = {"mean_drift": "jumps of the running mean", "var_drift": "jumps of the running variance"}
 
 
 def norm_behind(run: Run) -> str:
@@ -72,3 +75,57 @@ def limits(layers: pd.DataFrame) -> dict[int, float]:
         if frozen.min() > 0 and trains.max() > 0:
             found[number] = float(np.sqrt(frozen.min() * trains.max()))
     return found
+
+
+def typical(run: Run) -> float:
+    """Take the median over layers of AIWQ (nats).
+
+    Not the mean: where nearly all weights of a channel are rounded to 0, its divergence has no bound, and the mean over
+    layers would speak of that one channel."""
+    return run.instability.aiwq.median()
+
+
+def restlessness(run: Run, metric: str) -> float:
+    """Measure how far batch-norm statistics go in one iteration: the median over batch norms of the mean over the
+    second half of the iterations.  ``metric``: "mean_drift" (in running standard deviations) or "var_drift" (of ln
+    variance).
+
+    The first half is left out because there the statistics still move from those of the float weights to those of the
+    rounded ones, which is one shift and no instability."""
+    if run.absent:
+        return math.nan
+    rows = run.steps[(run.steps.metric == metric) & (run.steps.iteration > run.steps.iteration.max() / 2)]
+    if rows.empty:
+        raise InputError(f"this run keeps no {metric} of every step: make it with weights_alone(..., measure=True)")
+    return rows.groupby("layer").value.mean().median()
+
+
+def by_bits(runs: Mapping[int, Sequence[Run]]) -> pd.DataFrame:
+    """Tabulate by bit-width, mean over seeds, what the claims look at: median, mean and maximum over layers of AIWQ
+    (nats), the jumps of batch-norm statistics, and the validation accuracy (%)."""
+    rows = [{"bits": bits, "AIWQ, median layer": typical(run), "mean layer": run.instability.aiwq.mean(),
+             "largest": run.instability.aiwq.max(), **{text: restlessness(run, m) for m, text in DRIFTS.items()},
+             "validation accuracy (%)": run.accuracy("weights")}
+            for bits, group in runs.items() for run in group]
+    return pd.DataFrame(rows).groupby("bits", sort=False).mean().reset_index()
+
+
+def in_words(runs: Mapping[int, Sequence[Run]], bits: int) -> str:
+    """Say what stands behind the verdicts: which layers and kinds lead at ``bits`` bits, what the claim of growth would
+    say if the mean over layers were judged, and how many channels are constant at the fewest bits."""
+    measured = pd.concat([run.instability for run in runs[bits]])
+    by_layer, by_kind = (measured.groupby(what).aiwq for what in ("layer", "kind"))
+    layers, kinds = by_layer.mean(), by_kind.median().sort_values(ascending=False).index
+    table = by_bits(runs).sort_values("bits", ascending=False)
+    means, median, low = table["mean layer"].to_numpy(), table["AIWQ, median layer"].iloc[-1], table.bits.iloc[-1]
+    dead = np.mean([run.instability.dead.sum() for run in runs[low]])
+    return (f"At {name(bits)} the largest AIWQ is that of `{layers.idxmax()}`, {layers.max() / layers.median():.3g} "
+            f"times the median; the kinds of layers in the order of their medians are {', '.join(kinds)}. Judged by "
+            f"the mean over layers, AIWQ grows at {(means[1:] > means[:-1]).sum()} of {len(means) - 1} steps to fewer "
+            f"bits, and at {name(low)} that mean is {means[-1] / median:.2g} times the median; {dead:.0f} channels "
+            "are constant there at the end, and so are left out.")
+
+
+def name(bits: int) -> str:
+    """Name the runs of a bit-width."""
+    return "float" if bits == FLOAT else f"{bits} bits"

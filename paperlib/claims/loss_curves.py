@@ -8,8 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
-
+from ..analysis.loss_curves import calmer, freezing_curve, val_fluctuation
 from ..recipes import profiles
 from ..runs import Run
 from ..runs.seeds import same_seeds
@@ -24,27 +23,6 @@ def verdicts(found: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
     pair = found["aiwq"], found["none"]
     return at_scale(profile, [profit_lies_lower(*pair), profit_ends_lower(*pair), profit_calms(*pair),
                               aiwq_order_calms(found)])
-
-
-def freezing_curve(run: Run, split: str, metric: str = "loss") -> pd.Series:
-    """Join the metric after each epoch of the rounds in which PROFIT freezes layers; for "val" with its value before
-    the first of these epochs in front."""
-    rounds = [phase.name for phase in run.recipe.phases if phase.name.startswith("round ")][1:]
-    curves = [run.values(name, split, metric) for name in rounds]
-    return pd.concat([curves[0], *(curve[curve.index > 0] for curve in curves[1:])], ignore_index=True)
-
-
-def fluctuation(losses: Sequence[float]) -> float:
-    """Measure how much of a curve's way up and down leads nowhere, per step: (sum of |steps| - |sum of steps|) / steps.
-
-    0 for a curve that only falls or only rises; twice the mean rise for one that ends below its start."""
-    steps = pd.Series(losses).diff().iloc[1:]
-    return float((steps.abs().sum() - abs(steps.sum())) / len(steps))
-
-
-def val_fluctuation(run: Run) -> float:
-    """Measure the :func:`fluctuation` of the validation loss over the rounds in which PROFIT freezes layers."""
-    return fluctuation(freezing_curve(run, "val"))
 
 
 def profit_lies_lower(profit: Sequence[Run], without: Sequence[Run]) -> Verdict:
@@ -89,28 +67,6 @@ def aiwq_order_calms(found: Mapping[str, Sequence[Run]]) -> Verdict:
             for order, words in CONTROLS.items() for p, c in same_seeds(found["aiwq"], found[order])]
     return Verdict.of("It is the layers with the largest AIWQ: frozen first, they calm the validation loss more than "
                       "other layers do", WHERE, rows, lambda difference: difference < 0)
-
-
-def freezing_orders(found: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
-    """Tabulate the orders of ``found``, {order: runs}: mean and s.d. over seeds (one seed: NaN) of the
-    :func:`val_fluctuation`, of the losses after the last round and of the accuracy (%) after the last phase; in how
-    many seeds the validation loss fluctuates less than with nothing frozen."""
-    rows = []
-    for order, runs in found.items():
-        values = pd.DataFrame([{"fluctuation": val_fluctuation(run),
-                                "train loss": freezing_curve(run, "train").iloc[-1],
-                                "val loss": freezing_curve(run, "val").iloc[-1],
-                                "val accuracy (%)": run.accuracy()} for run in runs])
-        row = {"order": runs[0].recipe.label}
-        for column in values:
-            row |= {column: values[column].mean(), f"{column}, s.d.": values[column].std()}
-        rows.append(row | {"n": len(runs), "calmer than nothing frozen": calmer(found, order, "none")})
-    return pd.DataFrame(rows)
-
-
-def calmer(found: Mapping[str, Sequence[Run]], one: str, other: str) -> int:
-    """Count the seeds in which one order's validation loss fluctuates less than the other's."""
-    return sum(val_fluctuation(a) < val_fluctuation(b) for a, b in same_seeds(found[one], found[other]))
 
 
 def orders_in_words(found: Mapping[str, Sequence[Run]], profile: str) -> str:

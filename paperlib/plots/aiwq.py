@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from ..analysis.aiwq import AIWQ, MEAN, VARIANCE, limits
-from ..claims.aiwq import name
+from ..analysis.aiwq import AIWQ, MEAN, VARIANCE, limits, name
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, YELLOW, finish
 
 LINES = {32: (GREY, ":"), 8: (SKY, (0, (4, 1, 1, 1, 1, 1))), 5: (GREEN, "-."), 4: (BLUE, "--"),

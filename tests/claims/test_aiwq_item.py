@@ -9,8 +9,9 @@ from torch import nn
 
 from paperlib import analysis, models, plots, recipes
 from paperlib.analysis import one_weight
+from paperlib.analysis.aiwq import DRIFTS, by_bits, in_words
 from paperlib.claims import NOT_REPRODUCED, REPRODUCED
-from paperlib.claims.aiwq import DRIFTS, aiwq_grows, aiwq_is_uneven, by_bits, in_words, norms_jump
+from paperlib.claims.aiwq import aiwq_grows, aiwq_is_uneven, norms_jump
 from paperlib.errors import InputError
 from paperlib.runs import Run
 from paperlib.training import aiwq, freezing

@@ -4,8 +4,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from paperlib import analysis, claims, plots, recipes
+from paperlib.analysis.loss_curves import fluctuation, freezing_curve, val_fluctuation
 from paperlib.claims import NOT_REPRODUCED, REPRODUCED, experiments
-from paperlib.claims.loss_curves import fluctuation, freezing_curve, val_fluctuation
 from paperlib.errors import InputError
 from paperlib.plots.loss_curves import PANELS
 from paperlib.runs import Run
@@ -115,7 +115,7 @@ def test_whether_the_order_matters(calm, agree):
 def test_table_of_the_orders():
     found = {"none": [run("none", s, val=(WILD, CALM), accuracy=50.0 + s) for s in (0, 1)],
              "aiwq": [run("aiwq", 0, val=(CALM, CALM)), run("aiwq", 1, val=(WILD, [1.0, 1.5, 0.5]))]}
-    table = claims.loss_curves.freezing_orders(found).set_index("order")
+    table = analysis.loss_curves.by_order(found).set_index("order")
     assert list(table.index) == ["nothing frozen", "PROFIT"]
     assert table.fluctuation.tolist() == pytest.approx([2 * 1.5 / 4, 2 * (0.5 + 1.5) / 2 / 4])
     assert table.loc["nothing frozen", "val accuracy (%), s.d."] == pytest.approx(0.5**0.5)

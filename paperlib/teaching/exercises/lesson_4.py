@@ -7,8 +7,8 @@ import math
 import pandas as pd
 
 from ... import runs
+from ...analysis.loss_curves import fluctuation
 from ...claims import experiments
-from ...claims.loss_curves import fluctuation
 from ...runs import Run
 from ...training.freezing import choose
 from ...training.phases import Freeze
