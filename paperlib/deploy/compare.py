@@ -1,6 +1,8 @@
 """Does the integer network compute what was trained?  Code by code, and answer by answer."""
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
@@ -10,7 +12,6 @@ from torch.nn.functional import cross_entropy
 
 from ..errors import InputError
 from ..models.fuse import unfuse
-from ..quantizers import Quantizer
 from ..quantizers.functional import position
 from .integer_layers import float64_copy
 from .integer_net import IntegerNet
@@ -34,50 +35,43 @@ def compare(net: nn.Module, batches: Batches, fraction: int = 20) -> pd.DataFram
     - ``fixed``: how many differ with ``IntegerNet(net, "fixed", fraction)``; NaN where that does not exist, because
       layers stayed in float.
     """
-    single = unfuse(net).eval()
-    double, integer = float64_copy(net), IntegerNet(net)
+    single, double, integer = unfuse(net).eval(), float64_copy(net), IntegerNet(net)
     try:
         fixed = IntegerNet(net, "fixed", fraction)
     except InputError:
         fixed = None
-    rows: dict[str, dict] = {}
+    rows = []
     for images, _ in batches:
         exact, places = _observe(double, images.double(), integer.quantizers)
-        others = {"integer": integer.codes(images), "fixed": fixed and fixed.codes(images),
-                  "float32": _observe(single, images, integer.quantizers)[0]}
+        others = {"integer": integer.codes(images), "float32": _observe(single, images, integer.quantizers)[0]}
+        if fixed is not None:
+            others["fixed"] = fixed.codes(images)
         untouched = torch.ones(len(images), dtype=torch.bool)
         for name, codes in exact.items():
-            row = rows.setdefault(name, {"layer": name, "codes": 0, "integer": 0, "float32": 0, "ties": 0,
-                                         "furthest": float("nan"), "fixed": 0 if fixed else float("nan")})
-            row["codes"] += codes.numel()
-            differs = {other: found[name] != codes for other, found in others.items() if found}
-            for other, different in differs.items():
-                row[other] += int(different.sum())
+            differs = {form: found[name] != codes for form, found in others.items()}
             first = differs["float32"] & untouched.view(-1, *[1] * (codes.dim() - 1))
-            if first.any():
-                from_tie = (places[name][first] % 1 - 0.5).abs().max().item()
-                row["ties"] += int(first.sum())
-                row["furthest"] = max(from_tie, 0.0 if row["furthest"] != row["furthest"] else row["furthest"])
             untouched &= ~differs["float32"].flatten(1).any(1)
-    return pd.DataFrame(rows.values())
+            from_tie = (places[name][first] % 1 - 0.5).abs()
+            rows.append({"layer": name, "codes": codes.numel(), "integer": 0, "float32": 0, "ties": int(first.sum()),
+                         "furthest": from_tie.max().item() if len(from_tie) else math.nan, "fixed": math.nan}
+                        | {form: int(different.sum()) for form, different in differs.items()})
+    sums = pd.DataFrame(rows).groupby("layer", sort=False)
+    return sums.sum(min_count=1).assign(furthest=sums.furthest.max()).reset_index()
 
 
 @torch.no_grad()
 def _observe(net: nn.Module, images: Tensor, names: Iterable[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """({name: codes}, {name: where they lie on the code axis, before rounding}) of a fake-quantized network."""
+    """({name: codes}, {name: their places on the code axis before rounding}) in a fake-quantized network."""
     codes, places, hooks = {}, {}, []
 
-    def look(name: str, quantizer: Quantizer):
-        def hook(module, args):
-            codes[name] = quantizer.encode(args[0])
-            affine = quantizer.float32_affine()
-            places[name] = (position(args[0], affine, quantizer.grid) if affine is not None
-                            else torch.full_like(args[0], float("nan")))
-        return hook
+    def look(module: nn.Module, args: tuple, name: str) -> None:
+        quantizer = getattr(module, "input_quantizer", module)
+        codes[name], affine = quantizer.encode(args[0]), quantizer.float32_affine()
+        places[name] = (torch.full_like(args[0], math.nan) if affine is None else
+                        position(args[0], affine, quantizer.grid))
 
     for name in names:
-        module = net.get_submodule(name)
-        hooks.append(module.register_forward_pre_hook(look(name, getattr(module, "input_quantizer", module))))
+        hooks.append(net.get_submodule(name).register_forward_pre_hook(functools.partial(look, name=name)))
     try:
         net(images)
     finally:

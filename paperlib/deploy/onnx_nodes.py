@@ -163,8 +163,8 @@ class Writer:
         y = self.add("QLinearConv", codes, one, self.zero(found.layer.input_quantizer), self.int8(weight, room),
                      self.constant(scale, np.float32), self.constant(zeros, np.int8), one, self.zero(quantizer),
                      self.constant(bias, np.int32), **shape)
-        self.integer.append(found.name)
         y = self.clip(y, quantizer, low, top)
+        self.integer.append(found.name)
         self.coded.add(y)
         return y
 
@@ -213,34 +213,47 @@ class Writer:
         bias = shift + gain * (0 if layer.bias is None else layer.bias) + pad * weight.flatten(1).sum(1)
         return self.constant(weight, np.float32), bias
 
+    # -- the whole network ---------------------------------------------------------------------------------------
     def write(self) -> None:
-        """All nodes, from ``images`` to ``logits``."""
+        """Add all nodes, from ``images`` to ``logits``."""
         made: dict[torch.fx.Node, str | None] = {}
-
-        def name_of(x):
-            name = made[x] if isinstance(x, torch.fx.Node) else self.constant(x, np.float32)
-            if name is None:
-                raise InputError(f"forward computes with {x.name}, a size, which cannot be exported: write the number")
-            return name
-
         for node in self.graph.nodes:
-            if changed(node, self.modules) and self.operations[node] is None:
-                refuse(node, self.modules)
-            if "clobbers" in node.meta:
-                raise InputError(f"{node.name} changes numbers in place that {node.meta['clobbers'].name} has as well, "
-                                 "which cannot be exported: leave out inplace=True")
-            if node.op == "placeholder":
-                made[node] = "images"
-            elif node.op == "output":
-                self.nodes.append(helper.make_node("Add", [made[node.args[0]], self.not_finite(node)], ["logits"],
-                                                   name="logits"))
-            elif node.op == "get_attr":
-                value = operator.attrgetter(node.target)(self.net)
-                if not value.is_floating_point():
-                    raise InputError(f"{node.target} holds whole numbers, which cannot be exported: make it float")
-                made[node] = self.constant(value.detach(), np.float32)
-            else:
-                made[node] = self.call(node, name_of)
+            made[node] = self.call(node, made)
+
+    def call(self, node: torch.fx.Node, made: dict) -> str | None:
+        """Add what a node of the network's graph becomes; None for a size."""
+        found = self.operations[node]
+        if found is None and changed(node, self.modules):
+            refuse(node, self.modules)
+        if "clobbers" in node.meta:
+            raise InputError(f"{node.name} changes numbers in place that {node.meta['clobbers'].name} has as well, "
+                             "which cannot be exported: leave out inplace=True")
+        if node.op == "placeholder":
+            return "images"
+        if node.op == "get_attr":
+            value = operator.attrgetter(node.target)(self.net)
+            if not value.is_floating_point():
+                raise InputError(f"{node.target} holds whole numbers, which cannot be exported: make it float")
+            return self.constant(value.detach(), np.float32)
+        if node.op == "output":
+            ends = [made[node.args[0]], self.not_finite(node)]
+            self.nodes.append(helper.make_node("Add", ends, ["logits"], name="logits"))
+            return "logits"
+        if "tensor_meta" not in node.meta:
+            return None
+        if found is None or found.name not in KNOWN:
+            refuse(node, self.modules)
+        inputs = [made[x] if isinstance(x, torch.fx.Node) else self.constant(x, np.float32) for x in found.inputs]
+        if None in inputs:
+            raise InputError(f"forward computes with {found.inputs[inputs.index(None)].name}, a size, which cannot be "
+                             "exported: write the number")
+        if found.name == "layer":
+            return self.layer(node, *inputs)
+        if found.name == "quantizer":
+            module = self.modules[node.target]
+            step, origin = (float(value) for value in spacing(module, node.target))
+            return self.decode(self.encode(*inputs, module, node.target), module, step, origin)
+        return inputs[0] if node.target in self.norms.values() else emit(self, node, found, inputs)
 
     def not_finite(self, output: torch.fx.Node) -> str:
         """For each image 0, or NaN if it has a value that is not finite: rounding to codes would hide it."""
@@ -248,21 +261,3 @@ class Writer:
         zero = self.add("ReduceSum", zero, self.constant([1], np.int64), keepdims=0)
         axes = list(range(1, len(output.args[0].meta["tensor_meta"].shape)))
         return self.add("Unsqueeze", zero, self.constant(axes, np.int64)) if axes else zero
-
-    def call(self, node: torch.fx.Node, name_of) -> str | None:
-        """What a node of the network's graph becomes."""
-        found = self.operations[node]
-        if "tensor_meta" not in node.meta:      # a size
-            return None
-        if found is None or found.name not in KNOWN:
-            refuse(node, self.modules)
-        inputs = [name_of(x) for x in found.inputs]
-        if found.name == "layer":
-            return self.layer(node, *inputs)
-        if found.name == "quantizer":
-            module = self.modules[node.target]
-            step, origin = (float(value) for value in spacing(module, node.target))
-            return self.decode(self.encode(*inputs, module, node.target), module, step, origin)
-        if node.target in self.norms.values():
-            return inputs[0]
-        return emit(self, node, found, inputs)

@@ -13,7 +13,6 @@ from ..models import cost
 from .compare import Batches, compare, predictions
 from .integer_net import IntegerNet
 from .npz_program import export
-from .onnx_export import runner, to_onnx
 from .pack import load, pack
 
 
@@ -27,6 +26,8 @@ class Form(NamedTuple):
 def forms(net: nn.Module, folder: str | os.PathLike, *, build: dict, fraction: int = 20) -> dict[str, Form]:
     """The network as trained (its size: all parameters in float32), and each form of paperlib.deploy, written to
     ``folder`` and read from there.  ``build``: as in :func:`paperlib.deploy.pack`."""
+    from .onnx_export import runner, to_onnx  # the package onnx is not there wherever one trains
+
     folder, size = Path(folder), build["input_size"]
     packed = pack(net, folder / "net.packed", build=build)
     again = load(packed)
