@@ -10,7 +10,11 @@ from .integer_layers import IntegerLayer
 
 @torch.no_grad()
 def requantize(layer: IntegerLayer, quantizer: Quantizer, low: int, top: int) -> tuple | None:
-    """(weight, room, bias, scale) with which integers give every code of ``quantizer`` behind ``layer``, or None.
+    """Find (weight, room, bias, scale) with which integers give every code of ``quantizer`` behind ``layer``, or None.
+
+    QLinearConv rounds scale * (sum + bias) with an integer bias, which training knows nothing of.  But only the sums at
+    which the code changes matter, weights of few bits leave room in 8 bits to be multiplied, which makes the bias's
+    unit smaller, and scales are free.
 
     For all sums s of inputs times ``weight`` that can occur, clip(round(scale * (room * s + bias)), low, top) is the
     code of what ``layer`` gives, clipped to ``low`` to ``top``.  ``weight``: int64, the layer's own times the sign of
@@ -58,6 +62,6 @@ def requantize(layer: IntegerLayer, quantizer: Quantizer, low: int, top: int) ->
 
 
 def headroom(layer: IntegerLayer) -> int:
-    """By how much weights may be multiplied: they fit 8 bits, and two products 16, as some processors add them."""
+    """Say by how much weights may be multiplied to fit 8 bits, and two products 16, as some processors add them."""
     grid, largest = layer.layer.input_quantizer.grid, max(int(layer.weight.abs().max()), 1)
     return min(127 // largest, 32767 // (2 * largest * (255 if grid.code_min < 0 else grid.code_max)))

@@ -56,8 +56,9 @@ from torch import nn
 from .. import models
 from ..errors import InputError
 from ..models.quantize import quantized_layers
+from ..quantizers import Quantizer
 from ..system.paths import atomic, opened
-from .packed_format import NUMBERS, Part, fill, fit, header_of, pack_bits, quantizers_of, size_of, tensors
+from .packed_format import NUMBERS, Part, fill, fit, header_of, pack_bits, size_of, tensors
 from .packed_quantizer import StoredCodes, canonical_json, check_reproducible, require
 
 __all__ = ["StoredCodes", "contents", "load", "pack"]
@@ -85,13 +86,15 @@ def pack(net: nn.Module, path: str | os.PathLike, *, build: dict | None = None) 
     net, codes = models.unfuse(net).eval(), {}
     _refuse_meta(net)
     for name, layer in quantized_layers(net):
-        if layer.weight_quantizer is not None:
+        if (quantizer := layer.weight_quantizer) is not None:
             require(layer.weight.isfinite().all(), f"the weight of {name} is not finite: train again, with a lower "
                     "learning rate")
-            codes[name] = layer.weight_quantizer.encode(layer.weight).cpu().numpy()
+            codes[name] = quantizer.encode(layer.weight).cpu().numpy()
+            layer.weight_quantizer = getattr(quantizer, "method", quantizer)    # of a network that was loaded
     header = header_of(net.cpu(), None if build is None else _arguments(build))
-    for name, quantizer in quantizers_of(net).items():
-        check_reproducible(name, quantizer)
+    for name, quantizer in net.named_modules():
+        if isinstance(quantizer, Quantizer):
+            check_reproducible(name, quantizer)
     if build is not None:
         try:
             fit(_built(header["build"]), header, "meta")

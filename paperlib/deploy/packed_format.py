@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .. import models
 from ..errors import InputError
 from ..models.copying import copied
-from ..models.graph import unwrapped
+from ..models.graph import replace, unwrapped
 from ..models.layers import QuantConv2d, QuantLinear
 from ..models.quantize import quantized_layers
 from ..models.residual import attach, quantized_blocks
@@ -62,15 +62,9 @@ def unpack_bits(raw: np.ndarray, n: int, count: int) -> np.ndarray:
     return np.packbits(bits.reshape(-1, n), axis=1, bitorder="little")[:, 0]
 
 
-def quantizers_of(net: nn.Module) -> dict[str, Quantizer]:
-    """The quantizers of a network by name; of weights that are codes, the one that made them."""
-    found = {name: m for name, m in net.named_modules() if isinstance(m, Quantizer)}
-    return {name: getattr(q, "method", q) for name, q in found.items() if name.rpartition(".")[0] not in found}
-
-
 def tensors(net: nn.Module) -> Iterator[tuple[str, str, Tensor, Quantizer | None]]:
     """(layer, part, tensor, quantizer if it is stored as codes): what the state dict has, tied parameters once."""
-    kept, seen, quantizers = net.state_dict(keep_vars=True), set(), quantizers_of(net)
+    kept, seen = net.state_dict(keep_vars=True), set()
     for name, module in net.named_modules():
         if isinstance(module, Quantizer):
             continue
@@ -82,7 +76,7 @@ def tensors(net: nn.Module) -> Iterator[tuple[str, str, Tensor, Quantizer | None
                 seen.add(id(tensor))
                 yield name, part, tensor, None
         for which in ("weight_quantizer", "input_quantizer", "identity_quantizer"):
-            if (quantizer := quantizers.get(_join(name, which))) is not None:
+            if (quantizer := getattr(module, which, None)) is not None:
                 for part, tensor in (*quantizer.named_parameters(), *quantizer.named_buffers()):
                     yield name, f"{which}.{part}", tensor, None
 
@@ -132,9 +126,7 @@ def fit(net: nn.Module, header: dict, device: str) -> nn.Module:
 
 def _quantize(net: nn.Module, header: dict) -> nn.Module:
     """``net``, changed in place; InputError unless its header is ``header`` then."""
-    places, modules = {}, dict(net.named_modules())
-    for name, module in net.named_modules(remove_duplicate=False):
-        places.setdefault(module, []).append(name)
+    modules = dict(net.named_modules())
     require(not any(isinstance(m, (QuantConv2d, QuantLinear)) for m in net.modules()),
             "the network that was passed is quantized: pass the float one")
     blocks = input_floors(net).blocks if header["blocks"] else {}
@@ -143,8 +135,7 @@ def _quantize(net: nn.Module, header: dict) -> nn.Module:
         require(isinstance(old, (nn.Conv2d, nn.Linear)) and old is not net and entry["kind"] in KINDS,
                 f"{name!r} is a layer of kind {entry['kind']!r} in the file, not in the network: {FITS}")
         layer = (QuantConv2d if isinstance(old, nn.Conv2d) else QuantLinear).from_float(old)
-        for place in places[old]:
-            net.set_submodule(place, layer)
+        replace(net, old, layer)
         layer.kind = entry["kind"]
         if isinstance(layer, QuantConv2d) and entry["pad_value"] is not None:
             layer.pad_value = entry["pad_value"]
@@ -181,12 +172,13 @@ def fill(net: nn.Module, header: dict, payload: memoryview) -> nn.Module:
                 continue
             require(part.kind != "bool" or (raw < 2).all(), f"{name} is neither true nor false: pack the network again")
             tensor.copy_(torch.from_numpy(raw.view(NUMBERS[part.kind]).astype(part.kind)).view(tensor.shape))
+        for name, quantizer in net.named_modules():
+            if isinstance(quantizer, Quantizer):
+                quantizer.calibrated = True
+                require(finite(quantizer), f"the range of {name} is not finite: pack again")
         for name, code in codes.items():
             layer = net.get_submodule(name)
             code = torch.empty_like(layer.weight, dtype=torch.int16).copy_(code)
             layer.weight_quantizer = StoredCodes(layer.weight_quantizer, code)
             layer.weight.copy_(layer.weight_quantizer(layer.weight))
-    for name, quantizer in quantizers_of(net).items():
-        quantizer.calibrated = True
-        require(finite(quantizer), f"the range of {name} is not finite: pack again")
     return net

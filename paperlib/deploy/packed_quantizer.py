@@ -66,14 +66,15 @@ class _Fixed(torch.autograd.Function):
 
 
 def require(condition, what: str) -> None:
+    """InputError that says ``what`` unless the condition holds."""
     if not condition:
         raise InputError(what)
 
 
 def describe(q: Quantizer | None) -> dict | None:
+    """Say in plain data what a quantizer is; its parameters apart."""
     if q is None:
         return None
-    q = getattr(q, "method", q)
     method = next((n for n in quantizers.names(q.role) if quantizers.find(n, q.role) is type(q)), None)
     require(method, f"{type(q).__name__} has no name that a file could give: register it (quantizers.register)")
     return {"method": method, "bits": q.bits, "signed": q.signed, "floor": q.floor, "shape": list(q.shape),
@@ -86,14 +87,14 @@ def finite(q: Quantizer) -> bool:
 
 
 def check_reproducible(name: str, q: Quantizer) -> None:
-    """InputError unless description and parameters give the quantizer again."""
+    """Check that description and parameters give the quantizer again; InputError where they do not."""
     levels = q.levels()
     require(finite(q), f"the range of {name} is not finite: calibrate or train again")
     twin = rebuild(describe(q), q.role, q.shape)
     probe = torch.linspace(-2, 2, 1001) * levels.abs().max()
     try:
         twin.load_state_dict(q.state_dict())
-        same = twin.grid == q.grid and torch.equal(twin.levels(), levels) and (
+        same = torch.equal(twin.levels(), levels) and (
             q.role == "weight" or torch.equal(twin.encode(probe), q.encode(probe)))
     except (RuntimeError, InputError):
         same = False
@@ -106,11 +107,11 @@ def canonical_json(header: dict) -> bytes:
 
 
 def rebuild(about: dict | None, role: str, channels: tuple[int, ...]) -> Quantizer | None:
-    """A new quantizer of a description whose types have been looked at; ``channels``: the other shape beside ()."""
+    """Build a quantizer of a description; ``channels``: the shape that its range may have beside ()."""
     if about is None:
         return None
-    shape = {canonical_json([]): (), canonical_json(list(channels)): channels}.get(canonical_json(about["shape"]))
-    require(shape is not None, f"{about['shape']} is not the shape of a range here: {FITS}")
+    shape = tuple(about["shape"])
+    require(shape in ((), channels), f"{about['shape']} is not the shape of a range here: {FITS}")
     method, options = about["method"], about["options"]
     require(options.keys() == OPTIONS.get(method, {}).keys(), f"{method!r} has no such options: pack again")
     settings = {name: about[name] for name in ("bits", "signed", "floor")}

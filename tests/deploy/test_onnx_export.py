@@ -69,9 +69,14 @@ def codes_in(path, net, x, *, optimize=True, default=False):
     for tensor in dict.fromkeys(names.values()):
         model.graph.output.append(onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.UINT8, None))
     open(f"{path}.open", "wb").write(model.SerializeToString())
-    run = session(f"{path}.open", threads=1, optimize=optimize)
-    if default:
-        run = onnxruntime.InferenceSession(f"{path}.open", providers=["CPUExecutionProvider"])
+    run = session(f"{path}.open", threads=1)
+    if default or not optimize:
+        options = onnxruntime.SessionOptions()
+        if not optimize:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
+            options.intra_op_num_threads = 1
+        run = onnxruntime.InferenceSession(f"{path}.open", options, providers=["CPUExecutionProvider"])
     logits, *codes = run.run(["logits", *names.values()], {"images": x.numpy()})
     modules, found = dict(net.named_modules()), {}
     for name, code in zip(names, codes):
