@@ -42,8 +42,9 @@ def compare(net: nn.Module, batches: Batches, fraction: int = 20) -> pd.DataFram
         fixed = None
     rows = []
     for images, _ in batches:
-        exact, places = _observe(double, images.double(), integer.quantizers)
-        others = {"integer": integer.codes(images), "float32": _observe(single, images, integer.quantizers)[0]}
+        others = {"integer": integer.codes(images)}
+        exact, places = _observe(double, images.double(), others["integer"])
+        others["float32"], _ = _observe(single, images, others["integer"])
         if fixed is not None:
             others["fixed"] = fixed.codes(images)
         untouched = torch.ones(len(images), dtype=torch.bool)

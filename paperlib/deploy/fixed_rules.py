@@ -13,6 +13,12 @@ from ..errors import InputError
 from ..models.operations import CLIPS, MOVES, Operation
 from .integer_layers import norm_terms
 
+NO_PRODUCT = "has a quotient that is no product with a constant"
+# the settings under which an operation has no form in integers, unless they are 0 or None
+_REFUSED = {"dropout": ("training", "is active in evaluation (give it training=self.training)"),
+            "max_pool2d": ("return_indices", "returns indices as well"), "mean": ("dtype", "asks for a dtype"),
+            "div": ("rounding_mode", NO_PRODUCT)}
+
 
 class Refused(InputError):
     """Of an operation with these settings there is no form in integers; the message says why."""
@@ -44,6 +50,9 @@ def compute(program, found: Operation, inputs: tuple, settings: dict) -> Tensor:
 
     ``program``: a FixedProgram, whose ``one`` stands for 1 and whose ``number`` brings what is float into fixed point.
     """
+    setting, words = _REFUSED.get(found.name, (None, ""))
+    if settings.get(setting):
+        raise Refused(words)
     if found.limits is None:
         return RULES[found.name](program, *inputs, **settings)
     low, high = clip_ends(program.one, *found.limits)
@@ -58,47 +67,18 @@ def clip_ends(one: int, low, high) -> list[int | None]:
     return [None if end is None or math.isinf(end) else round(end * one) for end in (low, high)]
 
 
-def average(x: Tensor, size: int | None | tuple[int | None, int | None]) -> Tensor:
-    """Adaptive average pooling of integers, rounded, half-way cases upwards; as torch's, windows may overlap."""
-    height, width = x.shape[-2:]
-    rows, columns = (own if n is None else n for n, own in zip(_pair(size), (height, width)))
+def rounded(means: Tensor) -> Tensor:
+    """Means of 32-bit integers, which torch computes in float64, as integers: half-way cases upwards.
 
-    def window(i, n, length):
-        return slice(i * length // n, -(-(i + 1) * length // n))
-
-    def mean(i, j):
-        part = x[..., window(i, rows, height), window(j, columns, width)]
-        return _quotient(part.sum((-2, -1)), part.shape[-1] * part.shape[-2])
-
-    return torch.stack([mean(i, j) for i in range(rows) for j in range(columns)], -1).unflatten(-1, (rows, columns))
+    Exact, since float64 holds the sums, and a mean that is not half-way between two integers is farther from it than
+    float64's error.
+    """
+    return (means + 0.5).floor().long()
 
 
-def _quotient(total: Tensor, count: int | Tensor) -> Tensor:
+def _quotient(total: Tensor, count: int) -> Tensor:
     """``total / count``, rounded."""
     return torch.div(total + count // 2, count, rounding_mode="floor")
-
-
-def _mean(program, x: Tensor, dim, keepdim: bool, dtype) -> Tensor:
-    if dtype is not None:
-        raise Refused("asks for a dtype")
-    x, dims = program.number(x), tuple(range(x.dim())) if dim is None else (dim,) if isinstance(dim, int) else dim
-    return _quotient(x.sum(dims, keepdim), math.prod(x.shape[d] for d in dims))
-
-
-def _average_pool(program, x: Tensor, divisor_override, **window) -> Tensor:
-    x = program.number(x).double()
-    sums = F.avg_pool2d(x, **window, divisor_override=1)        # exact: far below 2**53
-    if divisor_override is not None:
-        return _quotient(sums.long(), divisor_override)
-    ones = torch.ones_like(x[:1])        # by how many numbers torch divides: sums over means
-    counts = F.avg_pool2d(ones, **window, divisor_override=1) / F.avg_pool2d(ones, **window)
-    return _quotient(sums.long(), counts.round().long())
-
-
-def _max_pool(program, x: Tensor, return_indices: bool, **window) -> Tensor:
-    if return_indices:
-        raise Refused("returns indices as well")
-    return F.max_pool2d(program.number(x), **window)
 
 
 def _hardsigmoid(program, x: Tensor) -> Tensor:
@@ -121,9 +101,9 @@ def _times(program, a, b) -> Tensor:
     return Factor(real)(a, tuple(real.shape))
 
 
-def _divide(program, a, b, rounding_mode) -> Tensor:
-    if rounding_mode is not None or isinstance(b, Tensor) and not b.is_floating_point():
-        raise Refused("has a quotient that is no product with a constant")
+def _divide(program, a, b, **settings) -> Tensor:
+    if isinstance(b, Tensor) and not b.is_floating_point():
+        raise Refused(NO_PRODUCT)
     return _times(program, a, 1 / torch.as_tensor(b, dtype=torch.float64))
 
 
@@ -139,12 +119,6 @@ def _pad(program, x: Tensor, pad, mode: str, value) -> Tensor:
     return F.pad(program.number(x), sides, value=round((value or 0) * program.one))
 
 
-def _dropout(program, x: Tensor, p, training: bool) -> Tensor:
-    if training:
-        raise Refused("is active in evaluation (give it training=self.training)")
-    return x
-
-
 def _norm(program, x: Tensor, norm: nn.Module) -> Tensor:
     if norm.running_mean is None:
         raise Refused("takes its statistics from the batch (track_running_stats=False)")
@@ -154,7 +128,7 @@ def _norm(program, x: Tensor, norm: nn.Module) -> Tensor:
 
 
 def _floor_divide(program, a, b):
-    raise Refused("rounds a quotient down")
+    raise Refused(NO_PRODUCT)
 
 
 def _join(program, join: Callable, parts: tuple, dim: int) -> Tensor:
@@ -163,9 +137,14 @@ def _join(program, join: Callable, parts: tuple, dim: int) -> Tensor:
 
 
 RULES: dict[str, Callable[..., Tensor]] = {
-    "hardswish": _hardswish, "hardsigmoid": _hardsigmoid, "avg_pool2d": _average_pool, "max_pool2d": _max_pool,
-    "adaptive_avg_pool2d": lambda program, x, output_size: average(program.number(x), output_size), "mean": _mean,
-    "batch_norm": _norm, "identity": lambda program, x: x, "dropout": _dropout, "pad": _pad,
+    "hardswish": _hardswish, "hardsigmoid": _hardsigmoid,
+    "mean": lambda program, x, dim, keepdim, dtype: rounded(program.number(x).double().mean(dim, keepdim)),
+    "avg_pool2d": lambda program, x, **settings: rounded(F.avg_pool2d(program.number(x).double(), **settings)),
+    "max_pool2d": lambda program, x, **settings: F.max_pool2d(program.number(x), **settings),
+    "adaptive_avg_pool2d": lambda program, x, output_size: rounded(
+        F.adaptive_avg_pool2d(program.number(x).double(), output_size)),
+    "batch_norm": _norm, "identity": lambda program, x: x,
+    "dropout": lambda program, x, **settings: x, "pad": _pad,
     "flatten": lambda program, x, start_dim, end_dim: x.flatten(start_dim, end_dim), "add": _add,
     "sub": lambda program, a, b, alpha: _add(program, a, b, alpha, -1), "mul": _times, "div": _divide,
     "floordiv": _floor_divide, "neg": lambda program, x: -program.number(x),

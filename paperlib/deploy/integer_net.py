@@ -5,10 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..quantizers import Quantizer
-from .fixed import LIMIT, FixedProgram
-from .floating import FloatProgram
 from .integer_layers import float64_copy, image_graph, integers
+from .programs import LIMIT, FixedProgram, FloatProgram
 
 RESCALINGS = ("float", "fixed")
 
@@ -27,10 +25,9 @@ class IntegerNet(nn.Module):
     the factor is a 31-bit integer and a shift; codes come from comparing with a table of thresholds, so that any
     monotone quantizer is as exact as its input.  What this costs, :func:`paperlib.deploy.compare` counts.
 
-    :meth:`codes` tells what the layers compute with.  InputError for what
-    :func:`paperlib.deploy.integers` refuses; for sums that int32 could not hold; for images that are not finite; with
-    "fixed" also for layers that were left in float, for an operation without an integer form, for changes in place that
-    are seen under another name, and for numbers beyond 32 bits.
+    InputError for what :func:`paperlib.deploy.integers` refuses, for sums that int32 could not hold and for images that
+    are not finite; with "fixed" also for layers that stayed in float, operations without an integer form, changes in
+    place that are seen under another name, and numbers beyond 32 bits.
 
     *Source*: PROFIT, supplement, section 5, whose batch norms are folded here with nothing quantized again; the
     factor as integer and shift is Jacob et al., CVPR 2018.
@@ -51,13 +48,6 @@ class IntegerNet(nn.Module):
         self.program = (FloatProgram(graph, self.layers) if rescale == "float" else
                         FixedProgram(graph, self.layers, fraction))
 
-    @property
-    def quantizers(self) -> list[str]:
-        """Where codes appear: the integer layers, and quantizers of their own, in the order of the computation."""
-        nodes = (node.target for node in self.program.module.graph.nodes if node.op == "call_module")
-        return [name for name in nodes
-                if name in self.layers or isinstance(self.program.fetch_attr(name), Quantizer)]
-
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         if not images.isfinite().all():
@@ -66,8 +56,7 @@ class IntegerNet(nn.Module):
         return self.program.run(images.double())
 
     def codes(self, images: Tensor) -> dict[str, Tensor]:
-        """{layer, or quantizer of its own: the codes (int16) that it computes with}, in the order of the
-        computation."""
+        """Compute {integer layer, or quantizer of its own: the codes (int16) that reach it}, in the graph's order."""
         found: dict[str, Tensor] = {}
         self.program.on_codes = lambda name, codes: found.update({name: codes})
         try:

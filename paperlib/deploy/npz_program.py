@@ -34,10 +34,10 @@ from ..errors import InputError
 from ..models.operations import SAME, Operation
 from ..quantizers import Quantizer
 from ..system.paths import atomic
-from .fixed import thresholds
 from .fixed_rules import Factor, clip_ends
 from .integer_layers import note_shapes, spacing
 from .integer_net import IntegerNet
+from .programs import thresholds
 
 
 @torch.no_grad()
@@ -59,7 +59,7 @@ class _Writer:
     """Goes through the graph and notes the steps; results are known by their names."""
 
     def __init__(self, fixed: IntegerNet, input_size: int):
-        self.program, self.first = fixed.program, fixed.quantizers[0]
+        self.program = fixed.program
         self.steps: list[dict] = []
         self.arrays: dict[str, np.ndarray] = {}
         self.input: dict = {}
@@ -141,7 +141,7 @@ class _Writer:
             return self.step("codes", numbers, code_min=grid.code_min,
                              arrays={"thresholds": thresholds(quantizer, self.program.fraction)})
         affine = quantizer.float32_affine()
-        if affine is None or grid.zero or target != self.first:
+        if affine is None or grid.zero or self.input:
             raise InputError(f"{target}: the image has to go to one layer, with an evenly spaced quantizer, got "
                              f"{type(quantizer).__name__}: use another method for activations")
         self.input = {"step": float(affine.in_scale) / grid.steps, "offset": float(affine.in_offset),

@@ -47,7 +47,8 @@ def emit(writer, node: torch.fx.Node, found: Operation, inputs: list[str]) -> st
 
     def moved(y: str) -> str:
         """``y``, of the same numbers as ``x``."""
-        writer.coded |= {y} if x in writer.coded else set()
+        if x in writer.coded:
+            writer.coded.add(y)
         return y
 
     if settings.get(_REFUSED.get(name)):

@@ -1,5 +1,8 @@
 """A trained, quantized network in one file: weights as packed n-bit codes, everything else as plain numbers.
 
+Why not safetensors: it knows no numbers of 1 to 7 bits and has no checksum (a flipped bit of a tensor goes unseen, and
+two in five of its header's), and its file of a 4-bit MobileNet is 4.5 % larger; all of this would stay ours.
+
 The format, version 1.  All numbers are little-endian; nothing in the file executes when it is read::
 
     8 bytes     93 4E 42 49 54 4E 45 54 (hexadecimal; the last seven are "NBITNET")

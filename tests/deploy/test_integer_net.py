@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from paperlib import models, quantizers
-from paperlib.deploy import compare, export_program, integers
-from paperlib.deploy import fixed as fixed_module
+from paperlib.deploy import compare, export_program, integers, programs
 from paperlib.deploy import integer_net as module
 from paperlib.deploy.compare import predictions
-from paperlib.deploy.fixed import thresholds
-from paperlib.deploy.fixed_rules import Factor, average, compute
+from paperlib.deploy.fixed_rules import Factor, compute, rounded
 from paperlib.deploy.integer_layers import float64_copy, spacing
 from paperlib.deploy.integer_net import IntegerNet
+from paperlib.deploy.programs import thresholds
 from paperlib.errors import InputError
 from paperlib.models import Scheme
 from paperlib.models.graph import trace
@@ -138,8 +137,8 @@ def test_logits(net):
 @pytest.mark.parametrize("how", NETWORKS)
 def test_fixed_point_holds_integers_alone(how, monkeypatch):
     fixed, seen = IntegerNet(network(*NETWORKS[how]), "fixed"), []
-    run = fixed_module.FixedProgram.run_node
-    monkeypatch.setattr(fixed_module.FixedProgram, "run_node",
+    run = programs.FixedProgram.run_node
+    monkeypatch.setattr(programs.FixedProgram, "run_node",
                         lambda self, node: seen.append((node.op, run(self, node))) or seen[-1][1])
     logits = fixed(IMAGES)
     inner = [value for op, value in seen if op not in ("placeholder", "output")]
@@ -194,7 +193,19 @@ def test_pooling_and_activations_of_integers():
     x = torch.randint(-2**20, 2**20, (2, 3, 7, 5))
     for size in (1, (3, 2), (7, 5), 9):
         exact = F.adaptive_avg_pool2d(x.double(), size)
-        assert ((average(x, size) - exact).abs() <= 0.5 + 1e-9).all()
+        assert ((rounded(exact) - exact).abs() <= 0.5 + 1e-9).all()
+    for height, width in ((1, 2), (2, 3), (4, 4), (7, 7), (3, 56), (112, 112)):     # sums that lie at half-way
+        count = height * width
+        sums = torch.randint(-2**30, 2**30, (500, 1)) * count + count // 2 + torch.randint(-1, 2, (500, 1))
+        x = (sums // count).expand(-1, count).clone()
+        x[:, :-1] += torch.arange(count - 1) % 5
+        x[:, -1] += sums[:, 0] - x.sum(1)
+        means = (x.sum(1) + count // 2).div(count, rounding_mode="floor")
+        x = x.view(500, 1, height, width)
+        for pooled in (F.adaptive_avg_pool2d(x.double(), 1), F.avg_pool2d(x.double(), (height, width)),
+                       x.double().mean((2, 3)), F.adaptive_avg_pool2d(x.double().to(
+                           memory_format=torch.channels_last), 1)):
+            assert torch.equal(rounded(pooled).flatten(), means)
     net = nn.Sequential(nn.Conv2d(1, 1, 1))
     program = IntegerNet(models.calibrate(models.quantize(net, Scheme()), IMAGES[:, :1]), "fixed", 16).program
     real = x.double() / 2**16

@@ -1,7 +1,11 @@
-"""The same graph with fixed-point numbers: int64 tensors that stay within 32 bits, in units of 2**-fraction."""
+"""The graph of a network with integer layers in it; what lies between two of them is float64, or fixed-point.
+
+A fixed-point number is an integer in units of 2**-fraction, in an int64 tensor, and stays within 32 bits.
+"""
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 
 import torch
 import torch.fx
@@ -11,10 +15,53 @@ from ..errors import InputError
 from ..models.operations import operation
 from ..quantizers import Quantizer
 from .fixed_rules import COMPUTED, KNOWN, Factor, Refused, compute
-from .floating import FloatProgram
 from .integer_layers import IntegerLayer, kind_of, spacing
 
 LIMIT = 2**31       # everything fits int32 but the products of two such numbers
+
+
+class FloatProgram(torch.fx.Interpreter):
+    """Runs the graph of a network with integer layers in it and without the batch norms that they hold.
+
+    ``on_codes``: called with the name and the codes of each layer and quantizer, if not None.
+    """
+
+    def __init__(self, graph: torch.fx.GraphModule, layers: dict[str, IntegerLayer]):
+        super().__init__(graph)
+        self.extra_traceback = False        # errors stay as they are
+        self.layers, self.norms = layers, {layer.norm for layer in layers.values()}
+        self.on_codes: Callable[[str, Tensor], None] | None = None
+
+    def call_module(self, target, args, kwargs):
+        if target in self.norms:
+            return args[0]
+        module = self.fetch_attr(target)
+        if target not in self.layers and not isinstance(module, Quantizer):
+            return super().call_module(target, args, kwargs)
+        x = args[0] if args else kwargs["input"]
+        if x.is_floating_point() and x.isnan().any():
+            raise InputError(f"what reaches {target} is not a number (NaN) at places, for which there is no code: look "
+                             "for a division by 0 or a logarithm before it")
+        codes = self.encode(target, getattr(module, "input_quantizer", module), x)
+        if self.on_codes is not None:
+            self.on_codes(target, codes)
+        if isinstance(module, Quantizer):
+            return self.decode(target, module, codes)
+        layer = self.layers[target]
+        if layer.norm is not None and codes.dim() != layer.weight.dim():
+            raise InputError(f"{target}: the batch norm {layer.norm} behind it counts channels along another axis for "
+                             f"inputs with {codes.dim()} axes: flatten before the layer")
+        return self.rescale(target, layer, codes)
+
+    # -- what fixed-point arithmetic does otherwise ---------------------------------------------------------------
+    def encode(self, target: str, quantizer: Quantizer, x: Tensor) -> Tensor:
+        return quantizer.encode(x)
+
+    def decode(self, target: str, quantizer: Quantizer, codes: Tensor) -> Tensor:
+        return quantizer.decode(codes)
+
+    def rescale(self, target: str, layer: IntegerLayer, codes: Tensor) -> Tensor:
+        return layer.scale.view(layer.spatial) * layer.accumulate(codes) + layer.offset(codes)
 
 
 class FixedProgram(FloatProgram):
