@@ -5,6 +5,7 @@ Schedules are the papers' in shape and shorter in length, the same for all that 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 from ..data import cifar10_images
@@ -52,9 +53,8 @@ def _qil() -> Iterator[Task]:
     why = ["QIL, Table 1, at full width"]
     for seed in SEEDS:
         yield Task(vgg7("float", profile=QIL, seed=seed), why)
-        for share in (0.5, 0.0):
-            for w_bits, a_bits in ((2, 2), (2, 1), (3, 3)):
-                yield Task(qil("vgg7", w_bits=w_bits, a_bits=a_bits, distillation=share, profile=QIL, seed=seed), why)
+        for share, (w_bits, a_bits) in itertools.product((0.5, 0.0), ((2, 2), (2, 1), (3, 3))):
+            yield Task(qil("vgg7", w_bits=w_bits, a_bits=a_bits, distillation=share, profile=QIL, seed=seed), why)
 
 
 def _float_networks() -> Iterator[Task]:
@@ -76,10 +76,7 @@ def _ladder() -> Iterator[Task]:
 
 def _orders() -> Iterator[Task]:
     """Which layers freeze first, with and without stages of batch norms alone: ImageNet's v2, 224 pixels."""
-    for bits in (4, 3):
-        for seed in SEEDS:
-            for norms in (False, True):
-                for order in ("aiwq", "none", "random", "reverse"):
-                    yield Task(profit("mobilenet_v2", w_bits=bits, a_bits=bits, profile=PHOTOGRAPHS, seed=seed,
-                                      order=order, bn_stages=norms, progressive=False),
-                               [f"freezing orders on photographs, {bits} bits"])
+    for bits, seed, norms, order in itertools.product((4, 3), SEEDS, (False, True),
+                                                      ("aiwq", "none", "random", "reverse")):
+        yield Task(profit("mobilenet_v2", w_bits=bits, a_bits=bits, profile=PHOTOGRAPHS, seed=seed, order=order,
+                          bn_stages=norms, progressive=False), [f"freezing orders on photographs, {bits} bits"])

@@ -47,7 +47,8 @@ def test_ablation_shares_its_runs_with_the_figures():
 
 
 def test_each_method_learns_its_quantizers_at_the_profiles_rate_but_qil():
-    rates = {row: wanted[0].phases[-1].quantizer_lr for row, wanted in experiments.ablation("laptop", 1, bits=3).items()}
+    rates = {row: recipes[0].phases[-1].quantizer_lr
+             for row, recipes in experiments.ablation("laptop", 1, bits=3).items()}
     assert rates.pop("QIL") == 0.01 and set(rates.values()) == {profiles.get("laptop").quantizer_lr}
 
 
@@ -60,7 +61,8 @@ def test_folding_has_a_control_in_float():
 
 @pytest.mark.parametrize("profile", [p for p in profiles.names() if p != "imagenet"])
 def test_every_item_is_defined_at_every_scale(profile):
-    for make in (experiments.aiwq, experiments.loss_curves, experiments.pact_vs_duq, experiments.accuracy, experiments.ablation, experiments.folding):
+    for make in (experiments.aiwq, experiments.loss_curves, experiments.pact_vs_duq, experiments.accuracy,
+                 experiments.ablation, experiments.folding):
         for group in make(profile).values():
             assert len(group) == profiles.get(profile).seeds
             assert profile == "laptop" or all(r.recorded == (profile == "recorded") for r in group)
@@ -71,11 +73,11 @@ def test_what_is_shipped_is_on_the_shelf(item):
     """The notebook exists, and of its runs at least the first seed is recorded, with its tables; tests/test_readme.py
     demands that the README names the items of which runs are missing."""
     assert item in notebooks.names()
-    for recipe, tables in contents.needed("recorded", item, 1):
+    for recipe, looks in contents.needed("recorded", item, 1):
         if not runs.is_recorded(recipe):
             continue
         run = runs.obtain(dataclasses.replace(recipe, recorded=True))
-        assert len(run.history) and all(len(run.find(look)) for look in tables)
+        assert len(run.history) and all(len(run.find(look)) for look in looks)
 
 
 def test_an_item_that_ships_nothing():
@@ -96,8 +98,8 @@ def shelf(tmp_path, monkeypatch):
 
 def finished(seed=0, **options):
     recipe = recipes.activations_then_weights("duq", profile="laptop", seed=seed, **options)
-    return Run(recipe, whole_history(recipe, 50.5), pd.DataFrame({"layer": ["a"]}), steps=pd.DataFrame({"iteration": [1, 2]}), key="k",
-               seconds=1.0, environment={})
+    return Run(recipe, whole_history(recipe, 50.5), pd.DataFrame({"layer": ["a"]}),
+               steps=pd.DataFrame({"iteration": [1, 2]}), key="k", seconds=1.0, environment={})
 
 
 @tables.named("test_sizes")
@@ -170,7 +172,8 @@ def test_an_absent_run_stands_where_a_name_has_none_for_the_seeds_that_others_ha
 
 def test_laptop_spares_what_is_recorded(monkeypatch):
     def spared():
-        return {"curves": experiments.loss_curves("laptop"), "methods": experiments.pact_vs_duq("laptop", methods=("duq", "lsq")),
+        return {"curves": experiments.loss_curves("laptop"),
+                "methods": experiments.pact_vs_duq("laptop", methods=("duq", "lsq")),
                 "accuracy": experiments.accuracy("laptop"), "ablation": experiments.ablation("laptop"),
                 "folding": experiments.folding("laptop")}
 

@@ -174,8 +174,8 @@ def cells(seeds=1, **changes):
     return {cell: [run(value, *cell, seed=seed) for seed in range(seeds)] for cell, value in after.items()}
 
 
-CLAIMS = [claims.folding.folding_control_trains, claims.folding.four_bits_fail_folded, claims.folding.eight_bits_survive_folding,
-          claims.folding.channels_repair_folding]
+CLAIMS = [claims.folding.folding_control_trains, claims.folding.four_bits_fail_folded,
+          claims.folding.eight_bits_survive_folding, claims.folding.channels_repair_folding]
 
 
 @pytest.mark.parametrize("change, holds", [

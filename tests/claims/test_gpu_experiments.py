@@ -69,7 +69,7 @@ BLOCKED = ("ipython", "jupyter", "papermill", "nbformat", "nbval", "nbclient", "
 
 @pytest.mark.slow
 def test_the_whole_way_in_small_where_little_is_installed(tmp_path):
-    """Self-test, trainings side by side, recorded and delivered: from a bundle, without Jupyter, papermill, onnx, npm."""
+    """Self-test, trainings side by side, recorded and delivered: from a bundle, without Jupyter, papermill, onnx."""
     from paperlib.runs import bundle
 
     project, site = tmp_path / "project", tmp_path / "site"

@@ -43,7 +43,7 @@ def test_a_kernel_that_is_killed_is_one_line(tmp_path, monkeypatch, capfd):
              nbformat.v4.new_code_cell("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "dying.ipynb")
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
-    with pytest.raises(InputError, match="notebook 'dying' was killed, perhaps for want of memory: close other") as info:
+    with pytest.raises(InputError, match="notebook 'dying' was killed, perhaps for want of memory: close") as info:
         notebooks.execute("dying", {})
     assert "\n" not in str(info.value) and "Traceback" not in capfd.readouterr().err
 

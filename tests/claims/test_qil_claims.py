@@ -2,8 +2,7 @@
 import pandas as pd
 import pytest
 
-from paperlib import claims
-from paperlib.claims import NOT_REPRODUCED, REPRODUCED, experiments
+from paperlib.claims import NOT_REPRODUCED, REPRODUCED, experiments, qil_intervals, qil_tables
 from paperlib.errors import InputError
 from paperlib.runs import Run
 
@@ -30,27 +29,27 @@ def table1(seeds=1, **ends):
 
 
 def test_allowances_are_the_papers():
-    assert claims.qil_tables.allowance(2, 2) == 0.16 and claims.qil_tables.allowance(2, 1) == 1.17
+    assert qil_tables.allowance(2, 2) == 0.16 and qil_tables.allowance(2, 1) == 1.17
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_distillation_must_help_everywhere(share):
-    good = claims.qil_tables.distillation_helps(table1(2), share)
+    good = qil_tables.distillation_helps(table1(2), share)
     assert good.verdict == REPRODUCED and good.differences.difference.tolist() == [1.0] * 14
     assert good.table().comparison[0] == f"A1W2: lambda {share:g} minus lambda 0 (points)"
-    bad = claims.qil_tables.distillation_helps(table1(2, **{f"A8W8 {share:g}": 78.0}), share)      # a tie, in one seed
+    bad = qil_tables.distillation_helps(table1(2, **{f"A8W8 {share:g}": 78.0}), share)      # a tie, in one seed
     assert bad.verdict == NOT_REPRODUCED and bad.table().seeds_that_agree.tolist() == [2] * 6 + [1]
-    other = claims.qil_tables.distillation_helps(table1(2, **{f"A8W8 {1.5 - share:g}": 0.0}), share)
+    other = qil_tables.distillation_helps(table1(2, **{f"A8W8 {1.5 - share:g}": 0.0}), share)
     assert other.verdict == REPRODUCED
 
 
 def test_only_seeds_that_both_have_are_compared():
     found = table1(2)
     found[2, 1, 0.0] = found[2, 1, 0.0][1:]
-    assert claims.qil_tables.distillation_helps(found).table().n.tolist() == [1] + [2] * 6
+    assert qil_tables.distillation_helps(found).table().n.tolist() == [1] + [2] * 6
     found[2, 1, 0.5] = found[2, 1, 0.5][:1]
     with pytest.raises(InputError, match="same seeds"):
-        claims.qil_tables.distillation_helps(found)
+        qil_tables.distillation_helps(found)
 
 
 @pytest.mark.parametrize("w, a, most", [(2, 2, 0.16), (2, 1, 1.17)])
@@ -61,7 +60,7 @@ def test_close_to_each_float_network(w, a, most, trained_as_long):
         found[w, a, 0.5] = [run(r.recipe, 60.0 - loss, full=99.0 if trained_as_long else 60.0)
                             for r in found[w, a, 0.5]]
         longer = [run(r, 60.0) for r in experiments.qil_table2("laptop", 2)["float", 32, 32]] if trained_as_long else ()
-        return claims.qil_tables.stays_close(found, w, a, longer)
+        return qil_tables.stays_close(found, w, a, longer)
 
     for loss, verdict in ((-3.0, REPRODUCED), (most, REPRODUCED), (most + 0.02, NOT_REPRODUCED)):
         found = judge(loss)
@@ -76,7 +75,7 @@ def table2(**ends):
 
 
 def test_ternary_weights_beat_the_others():
-    weights, both = claims.qil_tables.beats_rivals(table2()), claims.qil_tables.beats_rivals(table2(), 1)
+    weights, both = qil_tables.beats_rivals(table2()), qil_tables.beats_rivals(table2(), 1)
     assert weights.verdict == both.verdict == REPRODUCED
     assert weights.differences.difference.tolist() == [10.0] * 8 and both.differences.difference.tolist() == [20.0] * 2
     assert weights.table().comparison.tolist() == [
@@ -87,10 +86,10 @@ def test_ternary_weights_beat_the_others():
 @pytest.mark.parametrize("rival", ["TTQ", "TWN", "BC", "BWN", "XNOR"])
 def test_one_rival_above_is_enough(rival):
     found = table2(**{rival: 80.0})
-    assert [claims.qil_tables.beats_rivals(found, a).verdict for a in (32, 1)] == (
+    assert [qil_tables.beats_rivals(found, a).verdict for a in (32, 1)] == (
         [REPRODUCED, NOT_REPRODUCED] if rival == "XNOR" else [NOT_REPRODUCED, REPRODUCED])
-    assert claims.qil_tables.beats_rivals(table2(DoReFa=99.0, float=99.0)).verdict == REPRODUCED      # not in the paper's table
-    assert claims.qil_tables.beats_rivals(table2(A1=55.0), 1).verdict == NOT_REPRODUCED
+    assert qil_tables.beats_rivals(table2(DoReFa=99.0, float=99.0)).verdict == REPRODUCED    # not in the table
+    assert qil_tables.beats_rivals(table2(A1=55.0), 1).verdict == NOT_REPRODUCED
 
 
 def tracked(c, d, epochs=8, roles=("weight", "activation")):
@@ -117,14 +116,14 @@ def settles(epoch):
     (lambda e: settles(e) + 0.3 * (e == 7), NOT_REPRODUCED),                                # jumps up and back
     (lambda e: settles(e) + 0.3 * (e == 4), REPRODUCED), (lambda e: 0.5, NOT_REPRODUCED)])  # early; never moves
 def test_bounds_come_to_rest(roles, c, verdict):
-    found = claims.qil_intervals.bounds_converge([tracked(c, lambda e: 0.5, roles=roles)])
+    found = qil_intervals.bounds_converge([tracked(c, lambda e: 0.5, roles=roles)])
     assert found.verdict == verdict and len(found.table()) == 4
 
 
 def test_a_bound_that_moves_evenly_goes_a_quarter_of_its_way_in_the_last_quarter():
-    found = claims.qil_intervals.bounds_converge([tracked(lambda e: float(e), lambda e: 0.1)])
+    found = qil_intervals.bounds_converge([tracked(lambda e: float(e), lambda e: 0.1)])
     assert found.differences.difference.tolist() == pytest.approx([0.25] * 4)
-    short = claims.qil_intervals.bounds_converge([tracked(lambda e: float(e), lambda e: 0.1, epochs=5)])  # from epoch 3 of 5
+    short = qil_intervals.bounds_converge([tracked(lambda e: float(e), lambda e: 0.1, epochs=5)])  # from epoch 3 of 5
     assert short.differences.difference.tolist() == pytest.approx([0.4] * 4)
 
 
@@ -136,7 +135,7 @@ def intervals(weights, activations=(0.7, 0.8), seeds=1):
 
 
 def test_more_weights_are_pruned_at_fewer_bits():
-    found = claims.qil_intervals.weight_pruning_rises(intervals({5: (0.2, 0.4), 4: (0.1, 0.6), 3: (0.5, 0.7)}, seeds=2))
+    found = qil_intervals.weight_pruning_rises(intervals({5: (0.2, 0.4), 4: (0.1, 0.6), 3: (0.5, 0.7)}, seeds=2))
     assert found.verdict == REPRODUCED
     assert found.differences.difference.tolist() == pytest.approx([5, 5, 25, 25])
     assert found.table().comparison.tolist() == [
@@ -147,7 +146,7 @@ def test_more_weights_are_pruned_at_fewer_bits():
 @pytest.mark.parametrize("shares", [{5: (0.2,), 4: (0.2,), 3: (0.8,)}, {5: (0.2,), 4: (0.9,), 3: (0.8,)},
                                     {5: (0.8,), 4: (0.5,), 3: (0.2,)}])
 def test_one_step_without_more_pruning_is_enough(shares):
-    assert claims.qil_intervals.weight_pruning_rises(intervals(shares)).verdict == NOT_REPRODUCED
+    assert qil_intervals.weight_pruning_rises(intervals(shares)).verdict == NOT_REPRODUCED
 
 
 @pytest.mark.parametrize("three, about, similar", [
@@ -156,14 +155,14 @@ def test_one_step_without_more_pruning_is_enough(shares):
     ((0.9, 0.9), NOT_REPRODUCED, NOT_REPRODUCED)])
 def test_three_quarters_of_the_activations(three, about, similar):
     found = intervals({b: (0.5,) for b in (5, 4, 3)}, {5: (0.7, 0.8), 4: (0.75, 0.75), 3: three})
-    assert claims.qil_intervals.activations_pruned(found).verdict == about
-    assert claims.qil_intervals.activation_pruning_is_similar(found).verdict == similar
+    assert qil_intervals.activations_pruned(found).verdict == about
+    assert qil_intervals.activation_pruning_is_similar(found).verdict == similar
 
 
 def test_near_and_similar_are_two_claims():
     spread = intervals({b: (0.5,) for b in (5, 4, 3)}, {5: (0.66,), 4: (0.75,), 3: (0.84,)})
-    assert claims.qil_intervals.activations_pruned(spread).verdict == REPRODUCED
-    assert claims.qil_intervals.activation_pruning_is_similar(spread).differences.difference.tolist() == pytest.approx([18.0])
+    assert qil_intervals.activations_pruned(spread).verdict == REPRODUCED
+    assert qil_intervals.activation_pruning_is_similar(spread).differences.difference.tolist() == pytest.approx([18.0])
     low = intervals({b: (0.5,) for b in (5, 4, 3)}, (0.4,))
-    assert claims.qil_intervals.activations_pruned(low).verdict == NOT_REPRODUCED
-    assert claims.qil_intervals.activation_pruning_is_similar(low).verdict == REPRODUCED
+    assert qil_intervals.activations_pruned(low).verdict == NOT_REPRODUCED
+    assert qil_intervals.activation_pruning_is_similar(low).verdict == REPRODUCED
