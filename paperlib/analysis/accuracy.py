@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from .. import models
+from ..models import cost
 from ..runs import Run
 from ..runs.seeds import on_shared_seeds
 from . import bit_operations
@@ -76,5 +77,5 @@ def points(found: Found) -> pd.DataFrame:
         here = f"here: {IMAGES[recipe.data]}, {recipe.input_size}×{recipe.input_size}"
         values = [run.accuracy() for run in runs]
         rows.append((here, bit_operations.NAMES[model], "PROFIT", True, bits, bits, sum(values) / len(values),
-                     "measured", len(values), *bit_operations.total(net, recipe.input_size)))
+                     "measured", len(values), *bit_operations.total(cost.table(net, recipe.input_size))))
     return pd.DataFrame(rows, columns=POINTS)

@@ -19,59 +19,48 @@ OTHERS = {"mobilenet_v1": (4, 8), "mobilenet_v2": (4, 8), "mobilenet_v3_large": 
 BITS = ((32, 32), (8, 8), (5, 5), (4, 4), (3, 3))
 
 
-def scheme(a_bits: int, w_bits: int, exceptions: bool = True) -> Scheme:
-    """These bits, with the supplement's two 8-bit exceptions or in every layer alike."""
-    return Scheme(a_bits=a_bits, w_bits=w_bits, **({} if exceptions else
-                                                   {"first_input_bits": a_bits, "se_bits": a_bits}))
+def total(costs: pd.DataFrame) -> tuple[float, float]:
+    """Add up a :func:`paperlib.models.cost.table`: 10^9 bit operations for one image, 10^6 bytes of weights.
 
-
-def total(net: nn.Module, input_size: int) -> tuple[float, float]:
-    """(10^9 bit operations for one image, 10^6 bytes of weights).
-
-    The operations are those of :func:`paperlib.models.cost.table` and w more for each weight of w bits, which is read
-    once.
+    The operations are those of the table and w more for each weight of w bits, which is read once.
     """
-    return _sums(cost.table(net, input_size))
-
-
-def _sums(table: pd.DataFrame) -> tuple[float, float]:
-    return (table.bops + 8 * table.weight_bytes).sum() / 1e9, table.weight_bytes.sum() / 1e6
+    return (costs.bops + 8 * costs.weight_bytes).sum() / 1e9, costs.weight_bytes.sum() / 1e6
 
 
 @functools.cache
 def imagenet(model: str, a_bits: int, w_bits: int, exceptions: bool = True) -> nn.Module:
-    """The network for 1000 classes and 224x224 images, shapes alone; made once, not to be changed."""
+    """Build the network for 1000 classes and 224x224 images, shapes alone; made once, not to be changed.
+
+    ``exceptions``: with the supplement's two of 8 bits; otherwise all layers have the same bits.
+    """
     with torch.device("meta"):
         net = models.build(model, num_classes=1000, input_size=224)
-    return models.quantize(net, scheme(a_bits, w_bits, exceptions))
+    alike = {} if exceptions else {"first_input_bits": a_bits, "se_bits": a_bits}
+    return models.quantize(net, Scheme(a_bits=a_bits, w_bits=w_bits, **alike))
 
 
 @functools.cache
 def costs(model: str, a_bits: int, w_bits: int, exceptions: bool = True) -> pd.DataFrame:
-    """:func:`paperlib.models.cost.table` of :func:`imagenet`."""
+    """Tabulate :func:`paperlib.models.cost.table` of :func:`imagenet`."""
     return cost.table(imagenet(model, a_bits, w_bits, exceptions), 224)
 
 
 def on_imagenet(model: str, a_bits: int, w_bits: int, exceptions: bool = True) -> tuple[float, float]:
-    """:func:`total` of :func:`imagenet`."""
-    return _sums(costs(model, a_bits, w_bits, exceptions))
+    """Add up :func:`costs` by :func:`total`."""
+    return total(costs(model, a_bits, w_bits, exceptions))
 
 
 def table(bits=BITS) -> pd.DataFrame:
-    """GBOPs and MB of weights of the three networks, a row for each (bits of activations, bits of weights)."""
-    rows = []
-    for model, name in NAMES.items():
-        for a, w in bits:
-            gbops, size = on_imagenet(model, a, w)
-            rows.append((name, f"({a}, {w})", gbops, size))
+    """Tabulate GBOPs and MB of weights of the three networks, a row for each (bits of activations, of weights)."""
+    rows = [(name, f"({a}, {w})", *on_imagenet(model, a, w)) for model, name in NAMES.items() for a, w in bits]
     found = pd.DataFrame(rows, columns=["network", "(a, w)", "GBOPs", "MB of weights"])
     return found.pivot(index="(a, w)", columns="network").loc[[f"({a}, {w})" for a, w in bits]]
 
 
 @functools.cache
 def layers(model: str, a_bits: int, w_bits: int, exceptions: bool = True) -> pd.DataFrame:
-    """What counting needs, one row per layer: kind, macs, weights, bits ``a`` of the input and ``w`` of the weight,
-    ``n`` products in one output and ``dense``, n of a layer that saw all channels."""
+    """Tabulate what counting needs, one row per layer: kind, macs, weights, bits ``a`` of the input and ``w`` of the
+    weight, ``n`` products in one output and ``dense``, n of a layer that saw all channels."""
     net = imagenet(model, a_bits, w_bits, exceptions)
     plan = models.plan(net).set_index("layer")
     macs = costs(model, a_bits, w_bits, exceptions).set_index("layer").macs[plan.index]
@@ -99,13 +88,13 @@ class Rule:
     without: tuple[str, ...] = ()
 
     def count(self, model: str, a_bits: int, w_bits: int, exceptions: bool) -> float:
-        """Bit operations for one image."""
+        """Count bit operations for one image."""
         t = layers(model, a_bits, w_bits, exceptions)
         t = t[~t.kind.isin(self.without)]
         return float((t.macs * self.per_mac(t) + self.reading * t.weights * t.w).sum())
 
     def saving(self, model: str) -> float:
-        """Bit operations that the 4-bit network saves against the one it is compared with, in percent."""
+        """Return how many bit operations the 4-bit network saves against the one it is compared with, in percent."""
         return 100 * (1 - self.count(model, 4, 4, self.ours) / self.count(model, *OTHERS[model], self.others))
 
 

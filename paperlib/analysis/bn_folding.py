@@ -65,21 +65,16 @@ def part(kind: str) -> str:
 def summary(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Sum up :func:`ranges` {network: table}, a row per network and :func:`part`: medians over its layers (of
     ``zeroed``: means), batch norm kept and folded."""
-    rows = []
-    for network, table in tables.items():
-        parts = table.kind.map(part)
-        for name in ("depthwise", "1x1", "first"):
-            mine = table[parts == name]
-            if mine.empty:
-                continue
-            row = {"network": network, "layers": name, "number": mine.layer.nunique()}
-            for measure, title in (("range", "max|w|"), ("relative", "max/median"), ("channels", "channels"),
-                                   ("zeroed", "channels rounded to 0")):
-                for weights, short in ((KEPT, "kept"), (FOLDED, "folded")):
-                    values = mine[mine.weights == weights][measure]
-                    row[f"{title}, {short}"] = values.mean() if measure == "zeroed" else values.median()
-            rows.append(row)
-    return pd.DataFrame(rows)
+    names = {"range": "max|w|", "relative": "max/median", "channels": "channels", "zeroed": "channels rounded to 0"}
+    table = pd.concat(tables, names=["network"]).reset_index("network")
+    table["network"] = pd.Categorical(table.network, list(tables))
+    table["layers"] = pd.Categorical(table.kind.map(part), ["depthwise", "1x1", "first"])
+    by_layers = table.groupby(["network", "layers", "weights"], observed=True)
+    shown = by_layers.agg({measure: "mean" if measure == "zeroed" else "median" for measure in names}).unstack()
+    shown = shown.reindex(columns=[KEPT, FOLDED], level="weights")
+    shown.columns = [f"{names[measure]}, {'folded' if weights == FOLDED else 'kept'}" for measure, weights in shown]
+    shown.insert(0, "number", by_layers.layer.nunique().xs(KEPT, level="weights"))
+    return shown.reset_index()
 
 
 def accuracies(cells: Mapping[tuple[int, bool, bool], Sequence[Run]]) -> pd.DataFrame:

@@ -27,18 +27,8 @@ WORD = 64
 
 
 def popcount(words: np.ndarray) -> np.ndarray:
-    """The number of ones in each uint64."""
-    if hasattr(np, "bitwise_count"):
-        return np.bitwise_count(words).astype(np.int64)
-    return _popcount_by_halves(words)
-
-
-def _popcount_by_halves(words: np.ndarray) -> np.ndarray:
-    """For NumPy before 2.0: sums of pairs of bits, of fours, of bytes, then all bytes by one multiplication."""
-    x = np.asarray(words, dtype=np.uint64)
-    for shift, mask in ((1, 0x5555555555555555), (2, 0x3333333333333333), (4, 0x0F0F0F0F0F0F0F0F)):
-        x = (x & np.uint64(mask)) + (x >> np.uint64(shift) & np.uint64(mask))
-    return (x * np.uint64(0x0101010101010101) >> np.uint64(56)).astype(np.int64)
+    """Count the ones in each uint64."""
+    return np.bitwise_count(words).astype(np.int64)
 
 
 def planes(codes: np.ndarray, bits: int) -> np.ndarray:

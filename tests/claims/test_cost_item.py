@@ -25,7 +25,7 @@ def accuracy_run(recipe, accuracy):
 
 def test_small_network_counted_by_hand():
     net = models.quantize(models.build("vgg7", width=0.05), Scheme(quantize_first=False, quantize_last=False))
-    operations, size = bit_operations.total(net, 32)
+    operations, size = bit_operations.total(cost.table(net, 32))
     want = bits = 0
     for row, plan in zip(cost.table(net, 32).query("kind != 'norm'").itertuples(), models.plan(net).itertuples()):
         weights, n = (math.prod(map(int, plan.weight_shape.split("x")[k:])) for k in (0, 1))
@@ -135,7 +135,7 @@ def test_points_are_the_published_and_our_means(points):
     assert list(ours.accuracy) == [68.5, 64.5] * 3 and set(ours.seeds) == {2}
     recipe = experiments.accuracy("laptop", 1, (4,))["mobilenet_v1", 4][0]
     net = models.quantize(models.build("mobilenet_v1", width=recipe.width), Scheme())
-    assert ours[["gbops", "mb"]].iloc[1].tolist() == pytest.approx(bit_operations.total(net, 32))
+    assert ours[["gbops", "mb"]].iloc[1].tolist() == pytest.approx(bit_operations.total(cost.table(net, 32)))
     dsq = paper[paper.method == "DSQ"].iloc[0]
     assert (dsq.accuracy, dsq.gbops) == (64.8, bit_operations.on_imagenet("mobilenet_v2", 4, 4, False)[0])
     hollow = paper[paper.confidence == "unverified"]
