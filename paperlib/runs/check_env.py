@@ -49,13 +49,12 @@ def checks() -> Iterator[Check]:
 
     yield ("python3" in KernelSpecManager().find_kernel_specs(), "Jupyter kernel 'python3'",
            f"{sys.executable} -m ipykernel install --sys-prefix")
-    for folder, variable in ((data_dir(), "PAPERLIB_DATA"), (runs_dir(), "PAPERLIB_RUNS"),
-                             (figures_dir(""), "PAPERLIB_FIGURES")):
+    for folder, variable in ((figures_dir(""), "PAPERLIB_FIGURES"), (runs_dir(), "PAPERLIB_RUNS"),
+                             (data_dir(), "PAPERLIB_DATA")):
         place = next(p for p in (folder, *folder.parents) if p.exists())
         yield (place.is_dir() and os.access(place, os.W_OK), f"can write in {folder}",
                f"make it writable or set {variable} to another folder")
-    place = next(p for p in (data_dir(), *data_dir().parents) if p.exists())
-    free = shutil.disk_usage(place).free / 1e9
+    free = shutil.disk_usage(place).free / 1e9      # where data come to lie
     yield free > 1, f"{free:.0f} GB free for data and runs", "make at least 1 GB of room, or set PAPERLIB_DATA"
     from ..data import cifar10_images
 

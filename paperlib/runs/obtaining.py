@@ -4,7 +4,6 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 from torch import nn
@@ -145,8 +144,10 @@ def _train_all(chains: Iterable[Sequence[StoredPhase]], *, workers: int | None, 
     for chain in missing.values():
         check(chain)
     errors: list[Exception] = []
-    one_thread = [chain for chain in missing.values() if chain[-1].recipe.threads]
-    for group in filter(None, (one_thread, [chain for chain in missing.values() if not chain[-1].recipe.threads])):
+    for fixed in (True, False):     # those of so many threads, then those that take all cores
+        group = [chain for chain in missing.values() if bool(chain[-1].recipe.threads) == fixed]
+        if not group:
+            continue
         at_a_time = parallel.at_a_time([chain[-1].recipe for chain in group]) if workers is None else workers
         # several are trained in processes of their own, one here
         together = min(at_a_time, len(group)) > 1 or until is not None
@@ -186,11 +187,6 @@ def _recorded(recipe: Recipe) -> Run:
     return Run.read(folder, recipe)
 
 
-def recorded_at(recipe: Recipe) -> Path | None:
-    """The folder in data/recorded/ with this recipe's run, if it is there and can be read."""
-    return next(iter(recorded.places(recipe)), None)
-
-
 def is_recorded(recipe: Recipe) -> bool:
     """Whether data/recorded/ has this recipe's run, be it damaged."""
-    return recorded_at(recipe) is not None or recorded.usual_place(recipe).is_dir()
+    return recorded.recorded_at(recipe) is not None or recorded.usual_place(recipe).is_dir()

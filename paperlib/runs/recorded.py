@@ -45,6 +45,11 @@ def places(recipe: Recipe) -> list[Path]:
     return [paths.recorded_dir() / name for name, (key, _) in _descriptions().items() if key == wanted]
 
 
+def recorded_at(recipe: Recipe) -> Path | None:
+    """The folder in data/recorded/ with this recipe's run, if it is there and can be read."""
+    return next(iter(places(recipe)), None)
+
+
 def known_by(recipe: Recipe) -> str:
     """All that determines a run, as one line of text."""
     return json.dumps(recipe.identity(), sort_keys=True)
@@ -115,7 +120,7 @@ def take(folder: Path) -> str:
     told = descriptions.read(folder / "run.json", "have it recorded anew", needed=("label", "seconds"))
     history(folder, told.recipe)
     table(folder, "layers")
-    there = next(iter(places(told.recipe)), None)
+    there = recorded_at(told.recipe)
     if there is not None and read(there.name).key == told.key:
         return f"{there.name}: is here already"
     name = there.name if there else folder.name

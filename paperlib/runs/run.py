@@ -138,7 +138,7 @@ class Run:
         one is called :attr:`name` unless told otherwise.  ``packed``: the network after the last phase as well.
         InputError if the folder is another recipe's.
         """
-        there = next(iter(recorded.places(self.recipe)), None)
+        there = recorded.recorded_at(self.recipe)
         name = name or (there.name if there else self.name)
         with recorded.replaced(name, self.recipe, self.key) as folder:
             for file, table in ({file: getattr(self, file) for file in tables.OF_EVERY_RUN} | self._found).items():
