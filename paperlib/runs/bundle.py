@@ -127,8 +127,8 @@ def _weights() -> Iterator[Item]:
 
 class Deliveries:
     """Recorded runs as files runs-0.tar.gz, runs-1.tar.gz ... in ``folder``, each at most ``megabytes``: each run is
-    there, whole, as soon as it has been added.  A run that is larger by itself comes in parts, runs-0.tar.gz.0 and so
-    on."""
+    there, whole, as soon as it has been added.  A run that is larger by itself, such as one with a float network at
+    full width, comes in parts, runs-0.tar.gz.0 and so on."""
 
     def __init__(self, folder: Path, megabytes: float = 15):
         self.folder, self.limit, self.runs, self.number = folder, int(megabytes * MEGABYTE), [], 0
