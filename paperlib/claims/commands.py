@@ -14,10 +14,12 @@ from ..recipes.command_line import add_profile, number
 from ..runs import bundle, selftest
 from ..runs.commands import add_workers
 from ..system import kinds
-from . import contents, gpu_experiments, notebooks, recording
+from . import contents, gpu_experiments, recording
 
 
 def figure_command(options: ArgumentParser) -> Callable:
+    from . import notebooks         # here: runs are recorded where no Jupyter is installed, too
+
     options.add_argument("item", help="name of the notebook, without .ipynb")
     add_profile(options, "laptop")
     options.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
@@ -35,6 +37,8 @@ def figure_command(options: ArgumentParser) -> Callable:
 
 
 def refresh_command(options: ArgumentParser) -> Callable:
+    from . import notebooks
+
     options.add_argument("notebook", help="name of the notebook, without .ipynb")
     return lambda args: notebooks.refresh(args.notebook)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..errors import InputError
+from ..errors import InputError, brief
 from ..recipes import Recipe
 from ..system import paths
 from ..training.history import HISTORY_COLUMNS, check_history
@@ -78,7 +78,7 @@ def table(folder: Path, name: str) -> pd.DataFrame | None:
             if found[column].dtype.kind not in "if" or found[column].isna().any():
                 raise ValueError(f"not every {column} is a number")
     except (OSError, EOFError, ValueError, zlib.error) as error:        # pandas' own errors are ValueErrors
-        raise InputError(f"{file} is damaged ({' '.join(str(error).split())[:120]}): {_cure(folder)}") from error
+        raise InputError(f"{file} is damaged ({brief(error)}): {_cure(folder)}") from error
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, brief
 from . import kinds
 from .kinds import Count
 
@@ -57,8 +57,7 @@ def started() -> Iterator[None]:
     try:
         dist.init_process_group("nccl" if on_gpu else "gloo")
     except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"the processes did not find each other ({reason}): start them with torchrun") from error
+        raise InputError(f"the processes did not find each other ({brief(error)}): start them with torchrun") from error
     try:
         yield
     finally:
