@@ -18,7 +18,7 @@ from . import contents, gpu_experiments, recording
 
 
 def figure_command(options: ArgumentParser) -> Callable:
-    from . import notebooks         # here: runs are recorded where no Jupyter is installed, too
+    from . import notebooks  # here: runs are recorded where no Jupyter is installed, too
 
     options.add_argument("item", help="name of the notebook, without .ipynb")
     add_profile(options, "laptop")

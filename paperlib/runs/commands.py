@@ -12,7 +12,7 @@ from ..models import cost
 from ..recipes import command_line
 from ..recipes.command_line import checked, number
 from ..system import distributed, kinds, paths
-from . import bundle, check_env, obtaining, recorded
+from . import bundle, obtaining, recorded
 from .inventory import listing
 
 EXPORTS = {"packed": "packed", "onnx": "onnx", "integer": "npz"}       # and the suffix of each
@@ -144,4 +144,6 @@ def data_command(options: ArgumentParser) -> Callable:
 
 
 def check_env_command(options: ArgumentParser) -> Callable:
+    from . import check_env  # here: where little is installed, other commands do without what this one needs
+
     return lambda args: sys.exit(check_env.main())
