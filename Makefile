@@ -14,6 +14,8 @@ READY    := .venv/.ready
 TRAINED  := .venv/.trained-$(PROFILE)
 PY       := .venv/bin/python
 COMMA    := ,
+# a file's tests run one after another, files on several cores, a thread each
+TEST     := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 ifneq ($(words $(PROFILE)) $(filter $(PROFILE),$(PROFILES)),1 $(PROFILE))
 $(error unknown PROFILE "$(PROFILE)": choose from $(PROFILES))
@@ -30,7 +32,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help figures lab test site data check-env bench notebooks record clean FORCE $(addprefix figures/,$(ITEMS))
+.PHONY: help figures lab test test-quick site data check-env bench notebooks record clean FORCE $(addprefix figures/,$(ITEMS))
 
 help:  ## this list
 	@echo 'make TARGET [PROFILE=$(subst $() ,|,$(PROFILES))] [PARAMS="-p seeds 3"]'
@@ -44,8 +46,11 @@ figures: $(if $(PARAMS)$(filter recorded,$(PROFILE)),,$(TRAINED)) $(addprefix fi
 lab: $(READY)  ## JupyterLab, opened at notebooks/00_start_here.ipynb
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
 
-test: $(READY)  ## unit tests, then every notebook against its stored outputs
-	$(PY) -m pytest tests notebooks --nbval
+test: $(READY)  ## unit tests and every notebook against its stored outputs, on two to four cores
+	$(TEST) tests notebooks --nbval
+
+test-quick: $(READY)  ## unit tests without those that train or start processes
+	$(TEST) tests -m "not slow"
 
 site: $(READY)  ## notebooks, figures, glossary and API as pages that need no network: build/site/index.html
 	$(PY) site/build.py

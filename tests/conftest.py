@@ -7,6 +7,7 @@ import tempfile
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 
 from paperlib.claims import scoreboard
 from paperlib.system.paths import ROOT
@@ -34,9 +35,12 @@ def site(tmp_path_factory):
     """The folder of the static site, built once, as `make site` does."""
     for package in ("sphinx", "myst_nb", "furo"):
         pytest.importorskip(package, reason=f"{package} is not installed: pip install -e .[site]")
-    folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run([sys.executable, ROOT / "site" / "build.py", folder], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    worker, folder = os.environ.get("PYTEST_XDIST_WORKER"), tmp_path_factory.getbasetemp()
+    folder = (folder.parent if worker else folder) / "site"         # built by one process for all
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "index.html").exists():
+            done = subprocess.run([sys.executable, ROOT / "site" / "build.py", folder], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
     return folder
 
 
