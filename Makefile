@@ -1,5 +1,5 @@
 # The targets below are listed by `make`. Everything runs in .venv, which is built on first use.
-PROFILE ?= laptop
+PROFILE ?= recorded
 PARAMS  ?=
 PYTHON  ?= python3
 
@@ -14,6 +14,7 @@ READY    := .venv/.ready
 TRAINED  := .venv/.trained-$(PROFILE)
 PY       := .venv/bin/python
 COMMA    := ,
+SHORT    := smoke_vgg7
 # a file's tests run one after another, files on several cores, a thread each
 TEST     := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
@@ -25,14 +26,14 @@ endif
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 # recorded runs are only drawn, which keeps a core busy for each notebook, but for waits: several at a time, up to four
-ifeq ($(PROFILE),recorded)
+ifeq ($(PROFILE)$(filter reproduce,$(MAKECMDGOALS)),recorded)
 ONE_CORE := OMP_NUM_THREADS=1
 MAKEFLAGS += --jobs=$(shell cores=$$(getconf _NPROCESSORS_ONLN || echo 1); echo $$((cores < 3 ? cores + 1 : 4)))
 endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help figures lab test test-quick site data check-env bench notebooks record clean FORCE $(addprefix figures/,$(ITEMS))
+.PHONY: help figures reproduce lab test test-quick site data check-env bench notebooks record clean FORCE $(addprefix figures/,$(ITEMS))
 
 help:  ## this list
 	@echo 'make TARGET [PROFILE=$(subst $() ,|,$(PROFILES))] [PARAMS="-p seeds 3"]'
@@ -40,8 +41,18 @@ help:  ## this list
 	@echo '  figures/ITEM       one figure; ITEM is $(subst $() ,$(COMMA) ,$(ITEMS))'
 
 # With PARAMS, figures need other runs and train them one after another; recorded ones need none.
-figures: $(if $(PARAMS)$(filter recorded,$(PROFILE)),,$(TRAINED)) $(addprefix figures/,$(ITEMS))  ## every figure, into figures/PROFILE/ (laptop unless you say otherwise)
+figures: $(if $(PARAMS)$(filter recorded,$(PROFILE)),,$(TRAINED)) $(addprefix figures/,$(ITEMS))  ## every figure from the shipped runs, of which one is trained again here to compare; other PROFILEs train
+ifeq ($(PROFILE),recorded)
+	@echo 'one of these runs, trained again on this machine:'
+	$(PY) -m paperlib repeat $(SHORT)
+endif
 	@echo "all figures are in $$(sed -n 's|/[^/]*\.png$$||p' $(ITEMS:%=$(MADE)/%) | sort -u | paste -s -d ' ' -)"
+ifeq ($(PROFILE),recorded)
+	@echo 'make reproduce trains what they show anew, on this machine, and draws it into figures/laptop'
+endif
+
+reproduce:  ## train the runs of all figures from scratch and draw them, into figures/laptop/ (most of an hour on two cores)
+	@$(MAKE) --no-print-directory figures PROFILE=$(if $(filter recorded,$(PROFILE)),laptop,$(PROFILE))
 
 lab: $(READY)  ## JupyterLab, opened at notebooks/00_start_here.ipynb
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb

@@ -12,7 +12,7 @@ from paperlib.system.paths import ROOT
 pytestmark = pytest.mark.slow
 
 RUNS = "-m paperlib prepare --profile laptop"       # comes first, and is not asked for by a figure alone
-READ = ("paperlib/x.py", "paperlib/deep/er/x.py", "paperlib/quantizers/kernels.c", "data/published.csv",
+READ = ("paperlib/x.py", "paperlib/deep/er/x.py", "paperlib/deep/er/x.c", "data/published.csv",
         "data/recorded/run/run.json")       # by every figure
 TICK = 0.05     # seconds; longer than a tick of the clock that stamps files
 FAKE = r"""#!/bin/sh
@@ -46,7 +46,7 @@ def tree(tmp_path):
     for folder in ("notebooks", "paperlib/deep/er", "paperlib/exercises", "data/recorded/run", ".venv/bin"):
         (root / folder).mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", root)
-    for file in ("notebooks/profit_a.ipynb", "notebooks/profit_b.ipynb", *READ, "paperlib/teaching/exercises/x.py",
+    for file in ("notebooks/profit_a.ipynb", "notebooks/profit_b.ipynb", *READ, "paperlib/exercises/x.py",
                  "paperlib/.#x.py", "requirements.lock", "pyproject.toml"):
         (root / file).write_text("")
     (root / ".venv/.ready").write_text("")
@@ -60,11 +60,12 @@ def tree(tmp_path):
     return root
 
 
-def make(root, *words):
+def make(root, *words, PROFILE="laptop"):
     """(exit code, the calls that were made, all that was printed)"""
     (root / "calls").unlink(missing_ok=True)
     time.sleep(TICK)
-    done = subprocess.run(["make", "--no-print-directory", *words], cwd=root, capture_output=True, text=True)
+    profile = [f"PROFILE={PROFILE}"] if PROFILE else []
+    done = subprocess.run(["make", "--no-print-directory", *profile, *words], cwd=root, capture_output=True, text=True)
     calls = (root / "calls").read_text().splitlines() if (root / "calls").exists() else []
     return done.returncode, calls, done.stdout + done.stderr
 
@@ -96,7 +97,7 @@ def test_a_figure_is_made_once_and_again_only_for_a_reason(tree):
     assert make(tree, "figures")[1] == [b]
     assert make(tree, "figures", "PARAMS=-p seeds 3")[1] == [f"{a} -p seeds 3", f"{b} -p seeds 3"]
     touch(tree / ".venv/.ready")        # a rebuilt environment alone is no reason, nor are exercises or stray files
-    touch(tree / "paperlib/teaching/exercises/x.py")
+    touch(tree / "paperlib/exercises/x.py")
     touch(tree / "paperlib/.#x.py")
     assert make(tree, "figures", "PARAMS=-p seeds 3")[1] == make(tree, "figures")[1] == []
 
@@ -152,7 +153,18 @@ def test_one_figure_by_name(tree):
 def test_recorded_figures_are_drawn_side_by_side_and_train_nothing(tree):
     code, calls, _ = make(tree, "figures", "PROFILE=recorded")
     assert code == 0 and (tree / "together").exists()
-    assert sorted(calls) == [f"-m paperlib figure profit_{n} --profile recorded" for n in "ab"]
+    assert sorted(calls[:2]) == [f"-m paperlib figure profit_{n} --profile recorded" for n in "ab"]
+
+
+def test_the_first_command_draws_recorded_runs_and_trains_one_of_them_again(tree):
+    figures = [f"-m paperlib figure profit_{n} --profile recorded" for n in "ab"]
+    code, calls, text = make(tree, "figures", PROFILE=None)
+    assert code == 0 and sorted(calls[:2]) == figures and calls[2:] == ["-m paperlib repeat smoke_vgg7"]
+    assert (ROOT / "data/recorded/smoke_vgg7/run.json").exists()
+    where, how = text.splitlines()[-2:]
+    assert where == "all figures are in figures/recorded" and how.startswith("make reproduce trains")
+    assert make(tree, "reproduce", PROFILE=None)[1][0] == RUNS
+    assert make(tree, "reproduce", PROFILE="smoke")[1][0] == RUNS.replace("laptop", "smoke")
 
 
 def test_one_failure_leaves_the_others_with_k(tree):
