@@ -1,6 +1,7 @@
 """The plan of the house: a file of the library imports only from its own room and from rooms below it."""
 import ast
 import graphlib
+import pydoc
 import re
 import subprocess
 import sys
@@ -75,5 +76,22 @@ def test_the_plan_in_contributing_has_these_floors():
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`(?:python )?([\w.<>…-]+/[\w.<>…/-]*)`", CONTRIBUTING))))
 def test_every_path_in_contributing_leads_somewhere(path):
-    pattern = re.sub(r"<item>|(?<=_)N|…|\.\.\.", "*", path)
+    pattern = re.sub(r"<\w+>|(?<=_)N|…|\.\.\.", "*", path)
     assert any(ROOT.glob(pattern)), f"CONTRIBUTING.md names {path}, which is not there"
+
+
+TEXTS = "\n".join(file.read_text(encoding="utf-8") for place in ("*.md", "site/*.md", "notebooks/*.ipynb",
+                  "paperlib/**/*.py", "paperlib/**/*.c") for file in ROOT.glob(place))
+
+
+def test_names_of_the_library_in_texts_lead_somewhere():
+    """Such as paperlib.runs.obtain, in prose, docstrings and commands."""
+    names = set(re.findall(r"\bpaperlib(?:\.[A-Za-z]\w*)+", TEXTS))
+    assert len(names) > 50 and not [name for name in sorted(names) if pydoc.locate(name) is None]
+
+
+def test_files_in_texts_are_there():
+    """Such as run.py and runs/run.py, in prose, docstrings and comments."""
+    there = [f"/{file.relative_to(ROOT).as_posix()}" for file in ROOT.glob("[!.]*/**/*.py")]
+    files = set(re.findall(r"(?<![\w./])[a-z_/]*\b[a-z][a-z0-9_]*\.py\b", TEXTS))
+    assert len(files) > 30 and not [name for name in sorted(files) if not any(f.endswith(f"/{name}") for f in there)]

@@ -1,4 +1,4 @@
-"""Small experiments without a network, for looking at one thing alone."""
+"""PROFIT, Fig. 3: what a small update does to one quantized weight at a threshold, and to weights everywhere."""
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -114,5 +114,3 @@ def measured(groups: Iterable[tuple[Run, ...]], names: Sequence[str], measure: C
     a run is not there (NaN)."""
     return [(name, runs, value) for runs in groups for name, value in
             zip(names, [math.nan] * len(names) if any(run.absent for run in runs) else measure(*runs), strict=True)]
-
-

@@ -4,7 +4,7 @@ Layers are emitted from the graph that ``torch.fx`` traces, batch norm folded, w
 input and weight are quantized takes one of three forms, all of which compute what the network computes:
 
 - QLinearConv, codes to codes, where nothing but batch norm, ReLU, ReLU6 and max pooling lies between a convolution and
-  the next quantizer, and :func:`requantize` finds integers that give the right code for every sum (up to 4 bits).
+  the next quantizer, and onnx_requantize.py finds integers that give the right code for every sum (up to 4 bits).
 - MatMulInteger, Mul and Add, for 1x1 convolutions to no more channels than they see.
 - DequantizeLinear of codes and weight, then Conv or Gemm in float.  It gives the same codes, but at 224x224 a 4-bit
   MobileNet-v2 takes two to three times as long without QLinearConv, and 1.4 times without MatMulInteger.

@@ -119,8 +119,9 @@ def load(path: str | os.PathLike, net: nn.Module | None = None) -> nn.Module:
     outputs to the bit.
 
     ``net``: a float network of the same architecture, for a file without ``build``; it stays as it is.  The quantizers
-    of weights are :class:`StoredCodes` and cannot be trained; biases, batch norms and ranges of inputs can.  InputError
-    for a file that is missing, foreign, damaged, newer or contradictory, and for a network that does not fit it.
+    of weights are ``StoredCodes`` (packed_quantizer.py) and cannot be trained; biases, batch norms and ranges of inputs
+    can.  InputError for a file that is missing, foreign, damaged, newer or contradictory, and for a network that does
+    not fit it.
     """
     header, data, start = _read(path)
     try:

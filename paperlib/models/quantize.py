@@ -76,8 +76,8 @@ def quantize(net: nn.Module, scheme: Scheme) -> nn.Module:
     """Make a copy of ``net`` in which every Conv2d and Linear has the quantizers that ``scheme`` gives it.
 
     ``net`` is float or already quantized; quantizers that the new scheme keeps, and ranges where only the bit-width
-    changes, are carried over, new ones wait for :func:`calibrate`.  InputError if the network has no such layer or
-    cannot be traced.
+    changes, are carried over, new ones wait for :func:`paperlib.models.calibrate`.  InputError if the network has no
+    such layer or cannot be traced.
     """
     net = unfuse(net)
     if scheme.fold_norms:

@@ -1,4 +1,4 @@
-// The loops of paperlib/kernels.py in C, for float32.  Each reads and writes every number once; threads share the work.
+// The loops of kernels.py in C, for float32.  Each reads and writes every number once; threads share the work.
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>

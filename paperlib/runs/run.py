@@ -54,7 +54,7 @@ class Run:
 
     @classmethod
     def unrecorded(cls, recipe: Recipe) -> Run:
-        """In the place of a recorded run that is not there yet."""
+        """Make what stands in the place of a recorded run that is not there yet."""
         return cls(recipe, outcomes.unrecorded(recipe), pd.DataFrame(columns=["layer"]),
                    pd.DataFrame(columns=["layer", "aiwq"], dtype=float), key="", seconds=0.0, environment={})
 
@@ -169,6 +169,6 @@ def _joined(tables: Mapping[str, pd.DataFrame | None], columns: Sequence[str]) -
 
 
 def not_there(recipe: Recipe) -> InputError:
-    """The error for a recorded run that is not."""
+    """Make the error for a recorded run that is not there."""
     return InputError(f"no recorded run of {recipe.label!r}, seed {recipe.seed}, with these settings: train it with "
                       "another profile, such as laptop")

@@ -34,7 +34,7 @@ class _Watched:
         self.iterations = self.dead = self.not_finite = 0
 
     def moments(self, now: Snapshot, output: Tensor, seen: LayerInput) -> tuple[Moments, Moments] | None:
-        """Take those of ``output``, and of what the weight before would have given; None if there is none before."""
+        """Take the moments of ``output`` and of what the last weight would have given; None if there is none yet."""
         if self.previous is None:
             return None
         new = Moments.of(rows(output, self.layer))

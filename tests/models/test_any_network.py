@@ -1,6 +1,7 @@
 """Networks as others write them, in all the forms that they can take here: what works stays so.
 
-torch.export, jit.trace and averaged models: tests/quantizers/test_state.py; pickle and torch.compile: tests/training/test_aiwq_hooks.py.
+torch.export, jit.trace and averaged models: tests/quantizers/test_state.py; pickle and torch.compile:
+tests/training/test_aiwq_hooks.py.
 """
 import copy
 

@@ -100,8 +100,9 @@ def test_impossible_share(share):
         Freeze(share)
 
 
-@pytest.mark.parametrize("arguments, cause", [((0.5, "alphabet", "m"), "order must be one of aiwq, reverse, random, got 'alphabet'"),
-                                              ((0.5, "aiwq"), "needs measured_in"), ((0.5, "reverse"), "measured_in")])
+@pytest.mark.parametrize("arguments, cause", [
+    ((0.5, "alphabet", "m"), "order must be one of aiwq, reverse, random, got 'alphabet'"),
+    ((0.5, "aiwq"), "needs measured_in"), ((0.5, "reverse"), "measured_in")])
 def test_impossible_order(arguments, cause):
     with pytest.raises(InputError, match=cause):
         Freeze(*arguments)

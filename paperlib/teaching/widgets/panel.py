@@ -44,7 +44,7 @@ def explore(draw: Callable[..., str], states: Sequence[Mapping], size: tuple[flo
     underscore in a name is shown as a blank.  Where ``draw`` raises InputError, its message takes the place of the live
     picture.
 
-    What a reader must see belongs into ``states``: a committed or printed notebook holds the panel alone, and so no
+    What a reader must see belongs in ``states``: a committed or printed notebook holds the panel alone, and so no
     widget of a kernel that is gone.  InputError if a state doesn't fit the knobs.
     """
     _check(states, knobs)
