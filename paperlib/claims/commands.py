@@ -21,7 +21,7 @@ def figure_command(options: ArgumentParser) -> Callable:
     from . import notebooks  # here: runs are recorded where no Jupyter is installed, too
 
     options.add_argument("item", help="name of the notebook, without .ipynb")
-    add_profile(options, "laptop")
+    add_profile(options, "recorded")
     options.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                          help="a parameter of the notebook; may be repeated. With other values than its own the "
                          "figure goes into figures/experiments/")

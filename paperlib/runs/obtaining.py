@@ -104,6 +104,9 @@ def obtain_each(wanted: Mapping[Hashable, Sequence[Recipe]], *, complete: bool =
             for name, recipes in there.items()}
 
 
+TOLERANCE = 0.02    # of a loss: what sixty steps make of another processor's rounding; another seed lies beyond it
+
+
 def repeat(name: str) -> pd.DataFrame:
     """Train a recorded run once more by nothing but its run.json, and lay the curves beside each other.
 

@@ -7,10 +7,10 @@ import pytest
 from paperlib import runs
 from paperlib.errors import InputError
 from paperlib.runs import obtaining, recorded
+from paperlib.runs.obtaining import TOLERANCE
 from paperlib.system.paths import recorded_dir
 
 SHORT = "smoke_vgg7"        # a recorded run of ten seconds
-TOLERANCE = 0.02    # of a loss
 
 
 def test_the_index_is_that_of_the_folders():
