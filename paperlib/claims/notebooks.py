@@ -122,7 +122,7 @@ def _write_index() -> None:
 
 
 def _index() -> str:
-    lines = ["# Figures", "", "Made by `make figures PROFILE=recorded`; this page too. Training times "
+    lines = ["# Figures", "", "Made by `make figures`; this page too. Training times "
              "count what several runs share in each of them.", "",
              "| figure | picture | notebook | command | scale and training time |", "|---|---|---|---|---|"]
     for file in sorted(SHIPPED.glob("*.json")):
