@@ -136,7 +136,8 @@ def test_make_says_where_the_pictures_are(tree):
     assert "figures/laptop/profit_a.png\n" in make(tree, "figures/profit_a")[2]
     assert "figures/laptop/profit_a.png\n" in make(tree, "figures/profit_a")[2]     # nothing to do, the same answer
     assert make(tree, "figures")[2].endswith("all figures are in figures/laptop\n")
-    assert make(tree, "figures", "PARAMS=-p seeds 3")[2].endswith("all figures are in figures/experiments/laptop-seeds-3\n")
+    told = make(tree, "figures", "PARAMS=-p seeds 3")[2]
+    assert told.endswith("all figures are in figures/experiments/laptop-seeds-3\n")
 
 
 def test_profiles_have_folders_of_their_own(tree):

@@ -85,15 +85,16 @@ NOTEBOOKS = {
                tables=(hswish_histograms, hswish_grids))]),
     "profit_supp_fig4_cost_accuracy": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "bits": SEVERAL_BITS},
-        [Shown(None, claims.cost.verdicts, "counted"), Shown(None, claims.cost.accuracy_gains, "ImageNet"),
+        [Shown(None, claims.cost_accuracy.verdicts, "counted"),
+         Shown(None, claims.cost_accuracy.accuracy_gains, "ImageNet"),
          Shown(experiments.accuracy)]),
     "profit_supp_s5_bn_folding": Notebook(
         {"profile": PROFILE, "seeds": SEEDS},
-        [Shown(experiments.folding_float, claims.folding.verdicts_on_ranges, tables=(weight_ranges,)),
-         Shown(experiments.folding, claims.folding.verdicts),
-         Shown(experiments.folding_float_photographs, claims.folding.verdicts_on_ranges, tables=(weight_ranges,),
+        [Shown(experiments.folding_float, claims.bn_folding.verdicts_on_ranges, tables=(weight_ranges,)),
+         Shown(experiments.folding, claims.bn_folding.verdicts),
+         Shown(experiments.folding_float_photographs, claims.bn_folding.verdicts_on_ranges, tables=(weight_ranges,),
                **IMAGENETTE),
-         Shown(experiments.folding_photographs, claims.folding.verdicts, **IMAGENETTE)]),
+         Shown(experiments.folding_photographs, claims.bn_folding.verdicts, **IMAGENETTE)]),
     "qil_fig1_3_quantizer": Notebook(
         {"profile": PROFILE, "w_bits": number(3, 2, 8), "a_bits": number(2, 1, 8), "c": number(0.5, 0.01, 100),
          "d": number(0.4, 0.01, "c"), "images": number(2, 1, 1000)}),

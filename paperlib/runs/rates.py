@@ -39,10 +39,10 @@ class Rates:
     def __init__(self, first: tuple[Kind, float]):
         self.first, self.learned = first, defaultdict(list)
 
-    def learn(self, link: StoredPhase) -> None:
+    def learn(self, stored: StoredPhase) -> None:
         """Take over what a trained phase took."""
-        if link.phase.epochs and link.info.images_per_s:
-            self.learned[kind(link.recipe, link.phase)].append(1 / link.info.images_per_s)
+        if stored.phase.epochs and stored.info.images_per_s:
+            self.learned[kind(stored.recipe, stored.phase)].append(1 / stored.info.images_per_s)
 
     def seconds(self, recipe: Recipe, phase: Phase, images: int) -> float:
         """How long this phase will take: as its kind has taken, or as the kind that computes most nearly as much, in

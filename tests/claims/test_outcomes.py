@@ -87,11 +87,11 @@ def test_a_claim_about_failing_has_failed_trainings_for_evidence():
         return {cell: [ended(dataclasses.replace(r, recorded=False), end if cell == (4, True, False) else 60.0)
                        for r in recipes] for cell, recipes in experiments.folding("laptop", 1).items()}
 
-    assert claims.folding.four_bits_fail_folded(cells(10.0)).verdict == claims.REPRODUCED
-    assert claims.folding.four_bits_fail_folded(cells(60.0)).verdict == claims.NOT_REPRODUCED
+    assert claims.bn_folding.four_bits_fail_folded(cells(10.0)).verdict == claims.REPRODUCED
+    assert claims.bn_folding.four_bits_fail_folded(cells(60.0)).verdict == claims.NOT_REPRODUCED
     missing = cells(10.0)
     missing[4, True, False] = unrecorded(missing[4, True, False])
-    assert claims.folding.four_bits_fail_folded(missing).verdict == claims.NOT_RECORDED
+    assert claims.bn_folding.four_bits_fail_folded(missing).verdict == claims.NOT_RECORDED
 
 
 def test_every_claim_answers_for_runs_that_are_not_there(monkeypatch):

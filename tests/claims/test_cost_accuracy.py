@@ -8,8 +8,15 @@ from matplotlib import pyplot as plt
 
 from paperlib import analysis, claims, models, plots
 from paperlib.analysis import bit_operations
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, experiments, paper_tables, published
-from paperlib.claims import cost as cost_claims
+from paperlib.claims import (
+    NOT_REPRODUCED,
+    NOT_TESTABLE,
+    REPRODUCED,
+    cost_accuracy,
+    experiments,
+    paper_tables,
+    published,
+)
 from paperlib.models import Scheme, cost
 from paperlib.runs import Run
 
@@ -63,7 +70,7 @@ def test_savings_without_accumulator_in_closed_form():
 
 
 def test_savings_name_what_fits_to_the_printed_decimal():
-    table = cost_claims.savings().set_index("rule")
+    table = cost_accuracy.savings().set_index("rule")
     for rule, row in table.iloc[1:].iterrows():
         want = [name.removeprefix("MobileNet-") for name in bit_operations.NAMES.values()
                 if round(row[name], 1) == table.iloc[0][name]]
@@ -73,15 +80,15 @@ def test_savings_name_what_fits_to_the_printed_decimal():
 
 
 def test_savings_are_judged_to_the_decimal(monkeypatch):
-    assert [claims.cost.saves(model).verdict for model in bit_operations.NAMES] == [REPRODUCED] * 3
+    assert [claims.cost_accuracy.saves(model).verdict for model in bit_operations.NAMES] == [REPRODUCED] * 3
     monkeypatch.setattr(bit_operations, "RULES", {"another": bit_operations.RULES["reading weights is free"]})
-    found = claims.cost.saves("mobilenet_v1")
+    found = claims.cost_accuracy.saves("mobilenet_v1")
     assert found.verdict == NOT_REPRODUCED and found.differences.difference.tolist() == [-0.1]
 
 
 def test_the_price_of_an_8_bit_image():
     """Only the first convolution differs from DSQ's network: 4 more bits times 4 of the weight, and 4 in the sum."""
-    verdict = claims.cost.costs_as_much_as_dsq()
+    verdict = claims.cost_accuracy.costs_as_much_as_dsq()
     macs = bit_operations.layers("mobilenet_v2", 4, 4).macs.iloc[0]
     more = macs * (4 * 4 + 4)
     assert verdict.verdict == NOT_REPRODUCED
@@ -91,7 +98,7 @@ def test_the_price_of_an_8_bit_image():
 
 def test_dsq_would_cost_the_same_with_an_8_bit_image(monkeypatch):
     monkeypatch.setattr(bit_operations, "on_imagenet", lambda model, a, w, exceptions: (9.5, 1.0))
-    assert claims.cost.costs_as_much_as_dsq().verdict == REPRODUCED
+    assert claims.cost_accuracy.costs_as_much_as_dsq().verdict == REPRODUCED
 
 
 @pytest.mark.parametrize("model", bit_operations.NAMES)
@@ -100,18 +107,18 @@ def test_almost_half_the_size(model):
     table = bit_operations.costs(model, 4, 4)
     weights = sum(p.numel() for p in bit_operations.imagenet(model, 4, 4).parameters() if p.ndim > 1)
     rest = table.params.sum() - weights
-    verdict = claims.cost.almost_half_the_size(model)
+    verdict = claims.cost_accuracy.almost_half_the_size(model)
     saved = 100 * weights / 2 / (weights + 4 * rest)
     assert verdict.differences.difference[0] == pytest.approx(saved - 45) and verdict.verdict == REPRODUCED
 
 
 def test_a_network_that_is_mostly_not_quantized_is_not_halved(monkeypatch):
     monkeypatch.setattr(bit_operations, "costs", lambda *which: pd.DataFrame({"params": [200], "weight_bytes": [50.0]}))
-    assert claims.cost.almost_half_the_size("mobilenet_v2").verdict == NOT_REPRODUCED
+    assert claims.cost_accuracy.almost_half_the_size("mobilenet_v2").verdict == NOT_REPRODUCED
 
 
 def test_gains_on_imagenet_are_not_judged():
-    verdicts = claims.cost.accuracy_gains()
+    verdicts = claims.cost_accuracy.accuracy_gains()
     assert [v.verdict for v in verdicts] == [NOT_TESTABLE] * 4 and all(len(v.table()) == 0 for v in verdicts)
     assert all(any(f"{value:g} points" in v.claim for v in verdicts) for value in (4.06, 9.56, 6.76, 0.1))
 

@@ -174,8 +174,8 @@ def cells(seeds=1, **changes):
     return {cell: [run(value, *cell, seed=seed) for seed in range(seeds)] for cell, value in after.items()}
 
 
-CLAIMS = [claims.folding.folding_control_trains, claims.folding.four_bits_fail_folded,
-          claims.folding.eight_bits_survive_folding, claims.folding.channels_repair_folding]
+CLAIMS = [claims.bn_folding.folding_control_trains, claims.bn_folding.four_bits_fail_folded,
+          claims.bn_folding.eight_bits_survive_folding, claims.bn_folding.channels_repair_folding]
 
 
 @pytest.mark.parametrize("change, holds", [
@@ -191,20 +191,20 @@ def test_each_claim_fails_where_it_should(change, holds):
 
 
 def test_numbers_of_the_claims():
-    rows = claims.folding.four_bits_fail_folded(cells()).table().set_index("comparison")["mean"]
+    rows = claims.bn_folding.four_bits_fail_folded(cells()).table().set_index("comparison")["mean"]
     assert rows["4 bits, folded, per tensor"] == pytest.approx(0.5 - 12 / 60)
     assert rows["4 bits, batch norm kept, per tensor"] == pytest.approx(55 / 60 - 0.5)
-    closed = claims.folding.channels_repair_folding(cells()).table()["mean"].tolist()
+    closed = claims.bn_folding.channels_repair_folding(cells()).table()["mean"].tolist()
     assert closed == pytest.approx([50 / 60 - 0.5, (50 - 12) / (55 - 12) - 0.5])
 
 
 def test_one_seed_that_disagrees_is_enough():
     mixed = cells(seeds=2)
     mixed[4, True, False][1] = run(40, seed=1)
-    assert claims.folding.four_bits_fail_folded(mixed).verdict == NOT_REPRODUCED
+    assert claims.bn_folding.four_bits_fail_folded(mixed).verdict == NOT_REPRODUCED
     mixed[4, True, False].pop()
     with pytest.raises(InputError, match="same seeds"):
-        claims.folding.four_bits_fail_folded(mixed)
+        claims.bn_folding.four_bits_fail_folded(mixed)
 
 
 def ranges(kept, other):
@@ -217,7 +217,7 @@ def ranges(kept, other):
     ([(2, 2), (2, 2), (0, 0)], (2 / 3, 2 / 3)), ([(2, 0), (2, 2), (0, 0)], (2 / 3, 1 / 3)),
     ([(0, 2), (2, 2), (0, 2)], (1 / 3, 1)), ([(1, 1)] * 3, (0, 0))])
 def test_wider_in_both_ways_in_most_layers(other, shares):
-    found = claims.folding.folded_weights_are_wider([run(50, 32, False, table=ranges([(1, 1)] * 3, other))])
+    found = claims.bn_folding.folded_weights_are_wider([run(50, 32, False, table=ranges([(1, 1)] * 3, other))])
     assert found.differences.difference.tolist() == pytest.approx(shares)
     assert found.verdict == (REPRODUCED if min(shares) > 0.5 else NOT_REPRODUCED)
 
