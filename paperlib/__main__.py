@@ -1,7 +1,7 @@
 """The command line: ``python -m paperlib COMMAND``; --help lists the commands and explains each.
 
 What a command takes and does stands in the ``commands.py`` of the room whose work it is, which is imported when the
-command is asked for: --help and a wrong word answer at once.
+command is asked for: the list of commands and a word that is none of them are answered at once.
 """
 from __future__ import annotations
 
@@ -58,6 +58,11 @@ def main() -> int:
     except KeyboardInterrupt:
         print("stopped; all finished steps are kept, and the same command goes on from there", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        package = (error.name or __package__).split(".")[0]
+        if package == __package__:
+            raise
+        return _tell_missing(package)
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename:
             raise
@@ -67,6 +72,16 @@ def main() -> int:
         print(f"error: the output cannot be written ({error.strerror}): make room", file=sys.stderr)
         return 2
     return 0
+
+
+def _tell_missing(package: str) -> int:
+    """Say that a package is missing, and with it what else this machine lacks: `check-env` gets no further, either."""
+    from .system.requirements import packages
+
+    lacking = [f"  FAIL {found}  ->  {cure}" for holds, found, cure in packages() if not holds]
+    print("\n".join([f"error: the package {package} cannot be imported; `pip install -e .` installs all that is needed",
+                     *lacking]), file=sys.stderr)
+    return 1
 
 
 def _open_streams() -> None:

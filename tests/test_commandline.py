@@ -70,6 +70,26 @@ def test_help_names_every_option(paperlib):
                                                          "data", "check-env"))
 
 
+@pytest.mark.parametrize("package", ["torch", "pandas", "tqdm"])
+def test_a_missing_package_is_named_with_all_that_is_missing(package, tmp_path):
+    """`check-env` needs packages itself: it must say so where one of them is what is missing."""
+    (tmp_path / "sitecustomize.py").write_text(f"""
+import importlib.metadata as metadata, sys
+sys.modules[{package!r}], of = None, metadata.version
+def version(name):
+    if name in ({package!r}, "onnx"):
+        raise metadata.PackageNotFoundError(name)
+    return of(name)
+metadata.version = version
+""")
+    done = subprocess.run([sys.executable, "-m", "paperlib", "check-env"], cwd=paths.ROOT, capture_output=True,
+                          text=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{paths.ROOT}"})
+    first, *others = done.stderr.splitlines()
+    assert done.returncode == 1 and first.startswith(f"error: the package {package} cannot be imported; `pip install")
+    assert {line.split("  ->  ")[0].strip() for line in others} == {
+        f"FAIL {name} is not installed" for name in (package, "onnx")}
+
+
 @pytest.mark.parametrize("words, recipe", [
     (["--profile", "imagenet", "--model", "mobilenet_v1"], recipes.profit("mobilenet_v1", profile="imagenet")),
     (["--w-bits", "3", "--order", "reverse"], recipes.profit(w_bits=3, order="reverse")),

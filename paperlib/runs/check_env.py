@@ -5,28 +5,9 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
-
-from packaging.requirements import Requirement
 
 from ..system.paths import ROOT, data_dir, figures_dir, runs_dir
-
-Check = tuple[bool, str, str]       # holds, what was found, the cure if it does not hold
-
-
-def packages() -> Iterator[Check]:
-    """Every direct requirement of pyproject.toml that is not an extra, at a version that it allows."""
-    for line in requires("paperlib") or []:
-        wanted = Requirement(line)
-        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
-            continue
-        try:
-            found = version(wanted.name)
-        except PackageNotFoundError:
-            yield False, f"{wanted.name} is not installed", "make PROFILE=smoke figures, or pip install -e ."
-            continue
-        yield (wanted.specifier.contains(found, prereleases=True), f"{wanted.name} {found}",
-               f"pip install '{wanted}'")
+from ..system.requirements import Check, packages
 
 
 def checks() -> Iterator[Check]:
