@@ -95,7 +95,8 @@ def repeat_command(options: ArgumentParser) -> Callable:
         points = table[table.metric == "accuracy"].difference.abs().max()
         print(f"largest difference in any epoch: {losses:.4f} of a loss, {points:.3f} points of accuracy; another "
               f"processor may cost a run as short as smoke_vgg7 {obtaining.TOLERANCE} of a loss.\n"
-              f"The code that decides numbers {'is' if table.attrs['same_code'] else 'is not'} what it was recorded with")
+              f"The code that decides numbers {'is' if table.attrs['same_code'] else 'is not'} what it was recorded "
+              "with")
     return work
 
 
