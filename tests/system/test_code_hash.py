@@ -123,6 +123,14 @@ def test_words_imports_and_places_do_not_change_it():
     assert code_hash.whole(sources) != provenance.library_version()     # a message is seen in a notebook
 
 
+def test_another_name_for_a_module_does_not_change_it():
+    """Neither its path nor that others ask it for what it holds, as in ``fused_conv.FusedPrologue``."""
+    renamed = {path.replace("fused_conv", "joined"): text.replace(b"fused_conv", b"joined")
+               for path, text in provenance.IMPORTED.items()}
+    assert "models/joined.py" in code_hash.closure(renamed)
+    assert code_hash.numerics(renamed) == provenance.code_version()
+
+
 # In every Python, and whatever else lies around.
 
 def pythons():
