@@ -26,7 +26,7 @@ endif
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 # recorded runs are only drawn, which keeps a core busy for each notebook, but for waits: several at a time, up to four
-ifeq ($(PROFILE)$(filter reproduce,$(MAKECMDGOALS)),recorded)
+ifneq ($(and $(filter recorded,$(PROFILE)),$(filter figures%,$(MAKECMDGOALS))),)
 ONE_CORE := OMP_NUM_THREADS=1
 MAKEFLAGS += --jobs=$(shell cores=$$(getconf _NPROCESSORS_ONLN || echo 1); echo $$((cores < 3 ? cores + 1 : 4)))
 endif
