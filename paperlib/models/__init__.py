@@ -28,9 +28,9 @@ def build(name: str, *, num_classes: int = 10, width: float = 1.0, input_size: i
     """Build a float network by name, in channels_last memory format.
 
     ``width`` scales the channels, where the network has such a multiplier.  ``input_size``: pixels; up to 64 the
-    network starts with less striding.  ``weights``: None, a name of torchvision's such as "IMAGENET1K_V1", or the path
-    of a file (:func:`paperlib.models.weights.load_weights`).  InputError for unknown names, odd sizes or weights that
-    don't fit.
+    network starts with less striding.  ``weights``: None, a name such as "CIFAR10_V1" (data/pretrained/) or
+    "IMAGENET1K_V1" (torchvision), or the path of a file (:func:`paperlib.models.weights.load_weights`).  InputError
+    for unknown names, odd sizes or weights that don't fit.
     """
     if name not in names():
         raise InputError(f"unknown model {name!r}: choose from {', '.join(names())}")
@@ -46,7 +46,7 @@ def build(name: str, *, num_classes: int = 10, width: float = 1.0, input_size: i
         raise InputError(f"{name} with width={width:g}, input_size={input_size} and num_classes={num_classes} does not "
                          f"fit into memory ({brief(error)}): choose smaller ones") from error
     if weights is not None:
-        load_weights(net, name, weights)
+        load_weights(net, name, weights, width)
     return net.to(memory_format=torch.channels_last)
 
 

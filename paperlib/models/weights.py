@@ -1,4 +1,7 @@
-"""Trained weights: torchvision's by name, or a file's.  What doesn't fit is named, and nothing is loaded then."""
+"""Trained weights: those in data/pretrained/ and torchvision's by name, or a file's.
+
+What doesn't fit is named, and nothing is loaded then.
+"""
 from __future__ import annotations
 
 import hashlib
@@ -12,40 +15,70 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, brief
-from ..system import kinds
+from ..system import kinds, paths
 from ..system.kinds import Name
 
 # the networks that are torchvision's own, under torchvision's names
 TORCHVISION = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "resnet18", "resnet50", "resnet101")
 
 
-def load_weights(net: nn.Module, name: str, weights: str | os.PathLike) -> None:
+def load_weights(net: nn.Module, name: str, weights: str | os.PathLike, width: float = 1.0) -> None:
     """Load ``weights`` into the float network ``net``, which :func:`paperlib.models.build` calls ``name``.
 
-    ``weights``: a name of torchvision's (IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT), downloaded once into torch's cache, or
-    the path of a file that ``torch.save`` wrote: a state dict, alone or under "state_dict" or "model"; the prefix
-    "module." of parallel training is dropped.  InputError if the weights can't be had, or if a single name or shape
-    differs; ``net`` is untouched then.
+    ``weights``: a name of those in data/pretrained/ (CIFAR10_V1 and the like, for a network of this ``width``), or of
+    torchvision's (IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT), downloaded once into torch's cache, or the path of a file
+    that ``torch.save`` wrote: a state dict, alone or under "state_dict" or "model"; the prefix "module." of parallel
+    training is dropped.  InputError if the weights can't be had, or if a single name or shape differs; ``net`` is
+    untouched then.
     """
     weights = kinds.read("weights", os.fspath(weights) if isinstance(weights, os.PathLike) else weights, Name)
-    state = _from_file(Path(weights)) if os.path.isfile(weights) else _from_torchvision(name, weights)
+    if os.path.isfile(weights):
+        state = _from_file(Path(weights))
+    elif (file := shipped_file(name, width, weights)) is not None:
+        _check_digest(file, "bring it back with `git checkout -- data/pretrained`")
+        state = _from_file(file)
+    else:
+        state = _from_torchvision(name, width, weights)
     _compare(net, state, weights)
     net.load_state_dict(state)
 
 
-def _from_torchvision(name: str, weights: str) -> dict[str, Tensor]:
+def shipped_file(name: str, width: float, weights: str) -> Path | None:
+    """Find the file in data/pretrained/ with these weights of a network, in float16; None if there is none."""
+    return shipped_files().get(shipped_name(name, width, weights))
+
+
+def shipped_name(name: str, width: float, weights: str) -> str:
+    """Name the folder in data/pretrained/ of a network's weights."""
+    return f"{name}-{width:g}-{weights}"
+
+
+def shipped_files() -> dict[str, Path]:
+    """List the folders in data/pretrained/, each with its file of weights.
+
+    The file's name ends with the first eight hex digits of its SHA-256, as torchvision's do.
+    """
+    return {file.parent.name: file for file in sorted(paths.pretrained_dir().glob("*/float16-????????.pt"))}
+
+
+def _check_digest(file: Path, cure: str) -> None:
+    if not hashlib.sha256(file.read_bytes()).hexdigest().startswith(file.stem.rpartition("-")[2]):
+        raise InputError(f"{file} is damaged or another file (its SHA-256 doesn't begin as its name says): {cure}")
+
+
+def _from_torchvision(name: str, width: float, weights: str) -> dict[str, Tensor]:
     from torchvision.models import get_model_weights
     known = get_model_weights(name).__members__ if name in TORCHVISION else {}
     if weights not in known:
-        raise InputError(f"weights={weights!r} is no file, and torchvision has " + (
-            f"only {', '.join(known)} for {name}: choose one of these or a path" if known else
-            f"no weights for this {name}: give the path of a file"))
+        here = [folder for folder in shipped_files() if folder.startswith(f"{name}-")]
+        raise InputError(f"weights={weights!r} is no file, data/pretrained/ has {', '.join(here) or 'nothing'} for "
+                         f"{name} (this one has width {width:g}), and torchvision has " + (
+            f"only {', '.join(known)}: choose one of these or a path" if known else
+            "none: give the path of a file"))
     url = known[weights].url
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None     # torch checks downloads only
-    if digest and not digest.startswith(file.stem.rpartition("-")[2]):
-        raise InputError(f"{file} is damaged or another file (its SHA-256 doesn't begin as its name says): delete it "
-                         "and run again")
+    if file.is_file():      # torch checks downloads only
+        _check_digest(file, "delete it and run again")
     try:
         return known[weights].get_state_dict(check_hash=True, map_location="cpu", weights_only=True)
     except OSError as error:

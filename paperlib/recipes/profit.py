@@ -55,8 +55,9 @@ def profit(model: Name = "mobilenet_v3_large", *, w_bits: BitsOrFloat = 4, a_bit
         phases.append(Phase(name, **{"epochs": scale.step_epochs, "scheme": scheme, **stage, **changes}))
 
     def bn_only(name: str) -> None:
+        own = {} if scale.norms_quantizer_lr is None else {"quantizer_lr": scale.norms_quantizer_lr}
         if bn_stages and scale.bn_epochs:
-            train(name, epochs=scale.bn_epochs, warmup_epochs=0, freeze=BN_ONLY)
+            train(name, epochs=scale.bn_epochs, warmup_epochs=0, freeze=BN_ONLY, **own)
 
     for what, last in (("activations", a_bits), ("weights", w_bits)):
         for bits in [b for b in WIDTHS if b > last and progressive] + [last]:

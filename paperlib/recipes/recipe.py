@@ -2,18 +2,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import pandas as pd
 
 from ..errors import InputError
+from ..models import Scheme
 from ..models import names as models
-from ..models.weights import TORCHVISION
+from ..models import weights as known_weights
 from ..system import kinds
 from ..system.kinds import Classes, Count, Data, Name, Pixels, Positive, Seed, Threads, Width
-from ..training.phases import PRETRAINED, Phase
+from ..training.phases import SHIPPED, TORCHVISION, Phase
 from . import profiles
+
+TWINS = {"CIFAR10_V1": "CIFAR10_PADDED_V1"}     # {weights: those of the network that padded with -3/8 as it learned}
 
 
 @dataclass(frozen=True)
@@ -77,20 +80,34 @@ class Recipe:
                     f"choose from {', '.join(measured) or 'none'}")
         if teacher is None or teacher in names:
             return ""
-        if not teacher.startswith(PRETRAINED):
+        if teacher.startswith(SHIPPED):
+            there = [*known_weights.shipped_files()]
+            if teacher.removeprefix(SHIPPED) in there and self.num_classes == 10 and self.input_size == 32:
+                return ""
+            return (f"has teacher {teacher!r}, num_classes={self.num_classes} and input_size={self.input_size}, but "
+                    f"data/pretrained/ has {', '.join(there) or 'none'}, for CIFAR-10: choose another")
+        if not teacher.startswith(TORCHVISION):
             return (f"has teacher {teacher!r}, which is no earlier phase: choose from {', '.join(names) or 'none'}, or "
-                    f"name one as {PRETRAINED}resnet101")
-        if teacher.removeprefix(PRETRAINED) not in TORCHVISION or self.num_classes != 1000:
+                    f"name one as {TORCHVISION}resnet101")
+        theirs = known_weights.TORCHVISION
+        if teacher.removeprefix(TORCHVISION) not in theirs or self.num_classes != 1000:
             return (f"has teacher {teacher!r} and num_classes={self.num_classes}, but torchvision's know 1000 classes "
-                    f"and are {', '.join(TORCHVISION)}: choose another")
+                    f"and are {', '.join(theirs)}: choose another")
         return ""
 
     @classmethod
     def of(cls, profile: str | profiles.Profile, label: str, model: str, seed: int, phases: Iterable[Phase]) -> Recipe:
-        """A recipe at the scale of a profile."""
-        s = profiles.scale(profile)
+        """A recipe at the scale of a profile.
+
+        Of the networks in data/pretrained/, one that is going to pad with -3/8 starts from the twin that has learned
+        so, as in the paper.
+        """
+        s, phases, weights = profiles.scale(profile), list(phases), profiles.scale(profile).weights
+        if weights in TWINS and model.startswith("mobilenet_v3") and any(p.scheme and p.scheme.negative_padding
+                                                                         for p in phases):
+            weights, phases[0] = TWINS[weights], replace(phases[0], scheme=Scheme(w_bits=32, a_bits=32))
         return cls(label, model, s.width, s.data, s.train_images, s.test_images, s.batch_size, seed, s.threads,
-                   tuple(phases), num_classes=s.num_classes, input_size=s.input_size, weights=s.weights,
+                   tuple(phases), num_classes=s.num_classes, input_size=s.input_size, weights=weights,
                    recorded=isinstance(profile, str) and bool(profiles.get(profile).replays))
 
     def build(self) -> dict:

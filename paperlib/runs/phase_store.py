@@ -21,6 +21,7 @@ from torch import nn
 
 from .. import models
 from ..errors import InputError
+from ..models.weights import shipped_file, shipped_files
 from ..recipes import Recipe
 from ..system import distributed
 from ..system.code_hash import numerics
@@ -30,7 +31,7 @@ from ..training import checkpoint
 from ..training.aiwq import STEP_COLUMNS
 from ..training.engine import Diverged, Trainer
 from ..training.history import HISTORY_COLUMNS, check_history
-from ..training.phases import Phase
+from ..training.phases import SHIPPED, Phase
 from ..training.progress import tell
 from . import descriptions, phase_trainer
 
@@ -76,8 +77,16 @@ class StoredPhase:
 
     @functools.cached_property
     def key(self) -> str:
-        text = json.dumps([code_version(), self.identity], sort_keys=True)
+        text = json.dumps([code_version(), self.identity, *self._shipped()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _shipped(self) -> list[str]:
+        """The files in data/pretrained/ that the run starts with or learns from: their names tell of their content."""
+        r = self.recipe
+        teachers = {p.teacher for p in r.phases[:self.index + 1] if p.teacher and p.teacher.startswith(SHIPPED)}
+        files = [shipped_file(r.model, r.width, r.weights)] if r.weights else []
+        files += [shipped_files().get(name.removeprefix(SHIPPED)) for name in sorted(teachers)]
+        return [file.name for file in files if file]
 
     @property
     def folder(self) -> Path:

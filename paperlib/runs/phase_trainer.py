@@ -17,7 +17,7 @@ from ..system import distributed
 from ..training import freezing
 from ..training.engine import Trainer, begin
 from ..training.freezing import Finished
-from ..training.phases import PRETRAINED
+from ..training.phases import SHIPPED, TORCHVISION
 from ..training.torch_settings import assumed
 from . import loading
 
@@ -69,7 +69,10 @@ def epochs(before: Sequence[Finished]) -> int:
 def _teacher(recipe: Recipe, name: str | None, before: Sequence[Finished], device: torch.device) -> nn.Module | None:
     if name is None:
         return None
-    if name.startswith(PRETRAINED):
-        return models.build(name.removeprefix(PRETRAINED), num_classes=recipe.num_classes,
-                            input_size=recipe.input_size, weights="IMAGENET1K_V1").to(device)
+    kind = {"num_classes": recipe.num_classes, "input_size": recipe.input_size}
+    if name.startswith(TORCHVISION):
+        return models.build(name.removeprefix(TORCHVISION), weights="IMAGENET1K_V1", **kind).to(device)
+    if name.startswith(SHIPPED):
+        model, width, weights = name.removeprefix(SHIPPED).split("-")
+        return models.build(model, width=float(width), weights=weights, **kind).to(device)
     return next(b for b in before if b.phase.name == name).network().to(device)

@@ -74,6 +74,11 @@ def recorded_dir() -> Path:
     return shipped(ROOT / "data") / "recorded"
 
 
+def pretrained_dir() -> Path:
+    """Folder of the float networks that come with the repository; nothing moves it."""
+    return shipped(ROOT / "data") / "pretrained"
+
+
 def figures_dir(profile: str) -> Path:
     """Folder of one profile's figures; PAPERLIB_FIGURES replaces `ROOT/figures`. Not created here."""
     return named_folder("PAPERLIB_FIGURES", lambda: shipped(ROOT / "notebooks").with_name("figures")) / profile

@@ -12,7 +12,8 @@ from ..system.kinds import Above, Amount, Epochs, Momentum, Name, Share
 
 Order = Literal["aiwq", "reverse", "random"]
 ORDERS = get_args(Order)
-PRETRAINED = "torchvision/"     # what the name of a teacher with torchvision's weights starts with
+# what the name of a teacher starts with that has torchvision's weights, or those of a folder in data/pretrained/
+TORCHVISION, SHIPPED = "torchvision/", "pretrained/"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Phase:
     each; stated so, they carry over to a data set of any size.  ``bn_momentum`` overrides it for batch norm.
 
     ``teacher``: the name of an earlier phase, whose network as that phase left it teaches this one, or
-    "torchvision/resnet101" for one with torchvision's weights (None: labels only).  The loss is ``label_weight`` times
+    "torchvision/resnet101" for one with torchvision's weights, or "pretrained/" and the name of a folder in
+    data/pretrained/ (None: labels only).  The loss is ``label_weight`` times
     the cross-entropy with the labels plus ``teacher_weight`` times ``teacher_loss``: "cross_entropy" with the teacher's
     softmax, or "mse" of the logits.
 
