@@ -3,7 +3,7 @@ PROFILE ?= recorded
 PARAMS  ?=
 PYTHON  ?= python3
 
-PROFILES := smoke laptop cifar10 imagenette imagenet recorded
+PROFILES := smoke laptop pretrained photographs cifar10 imagenette imagenet recorded
 ITEMS    := $(sort $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/profit_*.ipynb notebooks/qil_*.ipynb notebooks/deploy_*.ipynb notebooks/scoreboard.ipynb)))
 # what figures are made from, besides their notebooks; a folder changes when something in it comes or goes
 LIBRARY  := $(shell find paperlib \( -name exercises -o -name '.*' \) -prune -o \( -name '*.py' -o -name '*.c' \) -print)
@@ -79,7 +79,7 @@ bench: $(READY)  ## time and memory of a quantized training step, and what AIWQ 
 notebooks: $(READY)  ## run the committed notebooks again and store their outputs (for authors)
 	for name in notebooks/*.ipynb; do $(PY) -m paperlib refresh "$$(basename "$$name" .ipynb)" || exit 1; done
 
-record: $(READY)  ## train what data/recorded/ should hold and does not, first seeds first: make record [MINUTES=60] (for authors)
+record: $(READY)  ## train what data/recorded/ should hold and does not, what claims need most first: make record [MINUTES=60] (for authors)
 	$(PY) -m paperlib record --profile $(PROFILE) $(if $(MINUTES),--minutes $(MINUTES))
 
 clean:  ## remove made figures and caches; trained runs (data/runs) and downloads (data/cifar10) stay

@@ -26,6 +26,7 @@ COMMANDS = {
     "bundle": ("runs", "pack what a machine without a network needs to train: library, data, weights"),
     "unbundle": ("runs", "put the data of unpacked volumes into their places"),
     "collect": ("runs", "file what `record --deliver` brought back in data/recorded/"),
+    "ship": ("runs", "put a trained float network into data/pretrained/, for others to start from (for authors)"),
     "repeat": ("runs", "train a recorded run once more, by its run.json alone, and compare the curves"),
     "runs": ("runs", "list what has been trained, one line per phase"),
     "export": ("runs", "write a trained network as a packed file, as ONNX or as a program of integers"),

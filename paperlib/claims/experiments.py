@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from .. import runs
 from ..analysis.qil_tables import DISTILLATION, TABLE1_BITS
+from ..models import Scheme
 from ..recipes import Recipe, activations_then_weights, profiles, profit, qil, vgg7, weights_alone
 from ..recipes.qil import OTHERS
 from ..system import kinds
@@ -73,6 +74,13 @@ def loss_curves_two_bits() -> Wanted:
             for order in ORDERS}
 
 
+def loss_curves_photographs(bits: int = 4) -> Wanted:
+    """The same for the paper's own situation: the ImageNet-trained MobileNet-v2 on photographs, at once to few bits;
+    recorded.  {order: runs}"""
+    return {order: _recorded(profit, "mobilenet_v2", seeds=3, w_bits=bits, a_bits=bits, profile="photographs",
+                             order=order, progressive=False) for order in ORDERS}
+
+
 def pact_vs_duq(profile: str, seeds: int = 0, bits: int = 4, quantizer_lr: float | None = None,
                 methods: Iterable[str] = ("pact", "duq")) -> Wanted:
     """PROFIT, supplement Fig. 2: activations, then weights.  {method: runs}"""
@@ -108,7 +116,29 @@ def ablation(profile: str, seeds: int = 0, bits: int = 4) -> Wanted:
             return _for_each_seed(activations_then_weights, AT_ONCE[name], bits=bits, **shared)
         return _for_each_seed(profit, w_bits=bits, a_bits=bits, **STEP_BY_STEP[name], **shared)
 
-    return {name: row(name) for name in (*AT_ONCE, *STEP_BY_STEP)}
+    rows = {name: row(name) for name in (*AT_ONCE, *STEP_BY_STEP)}
+    if not profiles.scale(profile).equal_epochs:
+        return rows
+    whole = rows["+ PROFIT"][0]
+    rows |= {name: [_as_long(recipe, whole) for recipe in rows[name]] for name in AT_ONCE}
+    return rows | {"float": [float_as_long(recipe) for recipe in rows["DuQ"]]}
+
+
+def _as_long(recipe: Recipe, whole: Recipe) -> Recipe:
+    """Make the stages behind the float network last, between them, as many epochs as those of ``whole``."""
+    begun, *stages = recipe.phases
+    epochs = sum(phase.epochs for phase in whole.phases[1:])
+    lengths = [epochs * (i + 1) // len(stages) - epochs * i // len(stages) for i in range(len(stages))]
+    return dataclasses.replace(recipe, phases=(begun, *(
+        dataclasses.replace(phase, epochs=length) for phase, length in zip(stages, lengths))))
+
+
+def float_as_long(recipe: Recipe) -> Recipe:
+    """Train the float network on, for the epochs and at the rates of this recipe's stages, quantizing nothing."""
+    begun, *stages = recipe.phases
+    floating = Scheme(w_bits=32, a_bits=32, negative_padding=False)
+    return dataclasses.replace(recipe, label="float, trained as long", phases=(begun, *(
+        dataclasses.replace(phase, scheme=floating) for phase in stages)))
 
 
 def ablations(profile: str, seeds: int = 0, bits: Iterable[int] = ()) -> dict[int, Wanted]:

@@ -17,6 +17,8 @@ from ..runs.phase_store import StoredPhase
 from ..runs.rates import Rates
 from . import contents
 
+MOST_WORTH = ("profit_supp_fig1_loss_curves", "profit_table3_ablation", "qil_table1_2_cifar10",
+              "profit_table1_accuracy", "profit_fig2_4_aiwq", "profit_supp_s5_bn_folding")
 STATES = ("recorded", "trained", "begun", "to do")
 
 
@@ -67,21 +69,23 @@ class Task:
 
 
 def tasks(profile: str = "recorded", names: Iterable[str] = (), seeds: int = 0) -> list[Task]:
-    """List the runs behind these items (default: all), each once: the first seed of all, then the second ...
+    """List the runs behind these items (default: all, those first whose claims need it most), each once: of an item the
+    first seed of all rows, then the second ..., since a claim is judged by several.
 
     The profile that ``recorded`` replays has its list, which is longer than what the profile itself trains.  ``seeds``:
     0 for as many as the profile shows.  InputError for unknown names.
     """
     profile = next((p for p in profiles.names() if profiles.get(p).replays == profile), profile)
     found: dict[str, Task] = {}
-    for item in names or contents.names():
+    for item in names or sorted(contents.names(), key=lambda name: (*MOST_WORTH, name).index(name)):
         for recipe, looks in contents.needed(profile, item, seeds):
             recipe = dataclasses.replace(recipe, recorded=False)
             task = found.setdefault(repr(recipe.identity()), Task(recipe))
             task.items += [item] * (item not in task.items)
             task.tables += [look for look in looks if look not in task.tables]
             task.packed |= contents.NOTEBOOKS[item].packed
-    return sorted(found.values(), key=lambda task: task.recipe.seed)
+    order = list(dict.fromkeys(task.items[0] for task in found.values()))
+    return sorted(found.values(), key=lambda task: (order.index(task.items[0]), task.recipe.seed))
 
 
 def status(tasks: Sequence[Task]) -> pd.DataFrame:
@@ -105,7 +109,7 @@ def status(tasks: Sequence[Task]) -> pd.DataFrame:
 def work(tasks: Sequence[Task], *, minutes: float | None = None, workers: int | None = None, again: bool = False,
          rates: Rates | None = None, kept: Callable[[Path], object] = lambda folder: None,
          say: Callable[[str], None] = print) -> None:
-    """Train and record what is not recorded yet (``again``: all), a seed after the other, in ``minutes`` if given.
+    """Train and record what is not recorded yet (``again``: all), an item after the other, in ``minutes`` if given.
 
     With ``rates`` the runs come in the order of ``tasks`` instead, and what would not end in time, as far as rates are
     known by then, does not begin.  ``kept`` is called with the folder of each run that has been recorded.
@@ -138,12 +142,12 @@ def work(tasks: Sequence[Task], *, minutes: float | None = None, workers: int | 
         seconds = sum(rates.seconds(recipe, stored.phase, images) for stored in missing)
         return until is None or time.monotonic() + seconds < until
 
-    seeds = [None] if rates else sorted({task.recipe.seed for task in left})     # None: all of them at once
+    items = [None] if rates else list(dict.fromkeys(task.items[0] for task in left))     # None: all of them at once
     try:
         keep()
-        for seed in seeds:
+        for item in items:
             try:
-                runs.prepare([task.recipe for task in left if seed in (None, task.recipe.seed)], workers=workers,
+                runs.prepare([task.recipe for task in left if item in (None, task.items[0])], workers=workers,
                              until=until, each=keep, fits=fits if rates else None)
             except TimeoutError:
                 if until is None or time.monotonic() < until:

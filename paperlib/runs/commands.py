@@ -12,7 +12,7 @@ from ..models import cost
 from ..recipes import command_line
 from ..recipes.command_line import checked, number
 from ..system import distributed, kinds, paths
-from . import bundle, obtaining, recorded
+from . import bundle, obtaining, pretrained, recorded
 from .inventory import listing
 
 EXPORTS = {"packed": "packed", "onnx": "onnx", "integer": "npz"}       # and the suffix of each
@@ -23,11 +23,15 @@ def train_command(options: ArgumentParser) -> Callable:
     command_line.add_recipe(options)
     add_workers(options)
     options.add_argument("--show", action="store_true", help="print the phases and train nothing")
+    options.add_argument("--from-scratch", action="store_true",
+                         help="train the float network, too, as the one in data/pretrained/ was")
     options.add_argument("--record", type=run_name, metavar="NAME",
                          help="keep the results in data/recorded/, in a folder that begins so")
 
     def work(args):
         wanted = command_line.recipes_of(args)
+        if args.from_scratch:
+            wanted = [pretrained.from_scratch(recipe) for recipe in wanted]
         if args.show:
             print(wanted[0].table().to_string(index=False))
             return
@@ -50,6 +54,17 @@ def train_command(options: ArgumentParser) -> Callable:
 def add_workers(options: ArgumentParser) -> None:
     options.add_argument("--workers", type=number(kinds.Positive), metavar="N", help="trainings at a time, each in a "
                          "process (default: as many as have cores and memory; one on a GPU)")
+
+
+def ship_command(options: ArgumentParser) -> Callable:
+    options.add_argument("run", help="key of a trained float phase (`runs` lists them)")
+    options.add_argument("weights", help="what its weights are called, such as CIFAR10_V1")
+
+    def work(args):
+        folder = pretrained.ship(args.run, args.weights)
+        print(pretrained.shipped().to_string(index=False))
+        print(f"shipped in {folder}")
+    return work
 
 
 def bundle_command(options: ArgumentParser) -> Callable:

@@ -1,4 +1,4 @@
-"""What data/recorded/ should hold, and the way there: first seeds first, within the time given, nothing lost."""
+"""What data/recorded/ should hold, and the way there: an item after the other, within the time given, nothing lost."""
 import dataclasses
 import json
 import time
@@ -53,12 +53,19 @@ def told(tasks):
     return {name: {k: v for k, v in row.items() if v} for name, row in table.to_dict("index").items()}
 
 
-def test_first_seeds_first_and_each_run_once(grid):
+def test_an_item_after_the_other_and_each_run_once(grid):
     found = [(t.recipe.seed, t.recipe.phases[-1].scheme.w_bits, t.items, t.packed) for t in recording.tasks(SMOKE)]
-    assert found == [(0, 4, ["one", "two"], True), (0, 3, ["two"], True), (1, 4, ["one", "two"], True),
+    assert found == [(0, 4, ["one", "two"], True), (1, 4, ["one", "two"], True), (0, 3, ["two"], True),
                      (1, 3, ["two"], True)]
+    found = [(t.recipe.seed, t.items[0]) for t in recording.tasks(SMOKE, ["two", "one"])]
+    assert found == [(0, "two"), (0, "two"), (1, "two"), (1, "two")]
     assert [t.packed for t in recording.tasks(SMOKE, ["one"])] == [False, False]
     assert len(recording.tasks(SMOKE, seeds=1)) == 2
+
+
+def test_claims_that_need_it_most_come_first():
+    found = list(dict.fromkeys(task.items[0] for task in recording.tasks("recorded", seeds=1)))
+    assert found[:3] == list(recording.MOST_WORTH[:3]) and set(found) <= set(contents.names())
 
 
 def test_what_recorded_plays_has_its_whole_list():
