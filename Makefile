@@ -16,7 +16,11 @@ PY       := .venv/bin/python
 COMMA    := ,
 SHORT    := smoke_vgg7
 # a file's tests run one after another, files on several cores, a thread each
-TEST     := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+TEST     := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# these take long, and need not be tested again while they and what they are about are what they were when they passed
+SITE     := tests/test_site.py tests/test_browser.py
+LONG     := $(SITE) $(wildcard notebooks/*.ipynb)
+PASSED   := build/passed
 
 ifneq ($(words $(PROFILE)) $(filter $(PROFILE),$(PROFILES)),1 $(PROFILE))
 $(error unknown PROFILE "$(PROFILE)": choose from $(PROFILES))
@@ -57,8 +61,8 @@ reproduce:  ## train the runs of all figures from scratch and draw them, into fi
 lab: $(READY)  ## JupyterLab, opened at notebooks/00_start_here.ipynb
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
 
-test: $(READY)  ## unit tests and every notebook against its stored outputs, on two to four cores
-	$(TEST) tests notebooks --nbval
+test: $(LONG:%=$(PASSED)/%) | $(READY)  ## unit tests, and notebooks against their outputs and the site where anything changed since they passed
+	$(TEST) --nbval --passed $(PASSED) $(DUE) tests $(patsubst %,--ignore %,$(filter-out $(DUE),$(SITE)))
 
 test-quick: $(READY)  ## unit tests without those that train or start processes
 	$(TEST) tests -m "not slow"
@@ -94,6 +98,11 @@ $(ITEMS:%=$(MADE)/%): $(MADE)/%: notebooks/%.ipynb $(LIBRARY) $(SHIPPED) | $(REA
 	@mkdir -p $(@D)
 	$(ONE_CORE) $(PY) -m paperlib figure $* --profile $(PROFILE) $(PARAMS) > $@.part
 	@mv $@.part $@
+
+# pytest writes these files (tests/conftest.py); what is out of date is only collected here
+$(LONG:%=$(PASSED)/%): $(PASSED)/%: % $(LIBRARY) $(wildcard paperlib/teaching/exercises/*.py) $(SHIPPED) requirements.lock
+	$(eval DUE += $*)
+$(SITE:%=$(PASSED)/%): $(wildcard *.md notebooks/*.ipynb site/* figures/recorded/*)
 
 # what has lost a file since is made again
 $(shell for made in $(MADE)/*; do while read -r file; do [ -e "$$file" ] || echo "$$made"; done < "$$made"; done 2>/dev/null): FORCE

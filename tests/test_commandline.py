@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from paperlib import __main__ as commandline
 from paperlib import deploy, recipes, runs
 from paperlib.claims import contents, experiments
 from paperlib.errors import InputError
@@ -40,21 +39,6 @@ TRAIN = training()
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
     return tmp_path / "runs"
-
-
-def say(monkeypatch, capsys, *words):
-    """(exit code, standard output, standard error) of the command in this process."""
-    monkeypatch.setattr(sys, "argv", ["paperlib", *words])
-    try:
-        code = commandline.main()
-    except SystemExit as end:
-        code = end.code
-    return code, *capsys.readouterr()
-
-
-@pytest.fixture
-def paperlib(monkeypatch, capsys):
-    return lambda *words: say(monkeypatch, capsys, *words)
 
 
 def test_help_names_every_option(paperlib):
@@ -308,7 +292,7 @@ def test_ctrl_c_reaches_no_worker(folder):
 
 
 @pytest.mark.slow
-def test_stopped_by_a_signal_and_started_again(uninterrupted, tmp_path, monkeypatch, capsys):
+def test_stopped_by_a_signal_and_started_again(uninterrupted, tmp_path, monkeypatch, paperlib):
     with ThreadPoolExecutor(3) as pool:
         ends = dict(zip(HOW, pool.map(lambda how: stopped(how, tmp_path / how), HOW)))
     for how, (code, output, errors) in ends.items():
@@ -322,7 +306,7 @@ def test_stopped_by_a_signal_and_started_again(uninterrupted, tmp_path, monkeypa
         state = checkpoint.load(link.folder / "last.pt")
         assert 4 * state["epoch"] + state["step"] > 4, how      # the step under way was finished and saved
         for method in HOW[how][0]:
-            code, output, _ = say(monkeypatch, capsys, *TRAIN, "--method", method)
+            code, output, _ = paperlib(*TRAIN, "--method", method)
             assert code == 0 and output.startswith(StoredPhase(recipe(method), 2).key)
             assert finals(recipe(method)) == uninterrupted[method]
 

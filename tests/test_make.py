@@ -14,11 +14,13 @@ pytestmark = pytest.mark.slow
 RUNS = "-m paperlib prepare --profile laptop"       # comes first, and is not asked for by a figure alone
 READ = ("paperlib/x.py", "paperlib/deep/er/x.py", "paperlib/deep/er/x.c", "data/published.csv",
         "data/recorded/run/run.json")       # by every figure
+SITE = "tests/test_site.py", "tests/test_browser.py"
 TICK = 0.05     # seconds; longer than a tick of the clock that stamps files
 FAKE = r"""#!/bin/sh
 # stands in for: python -m paperlib prepare --profile PROFILE, and: python -m paperlib figure ITEM --profile PROFILE ...
 echo "$@" >> calls
 echo "$PYTHONPATH" > path
+[ "$2" = pytest ] && exit
 [ "$3" = prepare ] && exit
 case "$4" in *broken*) exit 1;; esac
 if [ "$6" = recorded ]; then    # wait until two are at work
@@ -43,10 +45,12 @@ def tree(tmp_path):
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     root = tmp_path / "my project"
-    for folder in ("notebooks", "paperlib/deep/er", "paperlib/exercises", "data/recorded/run", ".venv/bin"):
+    for folder in ("notebooks", "paperlib/deep/er", "paperlib/exercises", "paperlib/teaching/exercises",
+                   "data/recorded/run", ".venv/bin", "site", "tests"):
         (root / folder).mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", root)
-    for file in ("notebooks/profit_a.ipynb", "notebooks/profit_b.ipynb", *READ, "paperlib/exercises/x.py",
+    for file in ("notebooks/profit_a.ipynb", "notebooks/profit_b.ipynb", *READ, "paperlib/exercises/x.py", *SITE,
+                 "site/pages.py", "paperlib/teaching/exercises/x.py",
                  "paperlib/.#x.py", "requirements.lock", "pyproject.toml"):
         (root / file).write_text("")
     (root / ".venv/.ready").write_text("")
@@ -166,6 +170,35 @@ def test_the_first_command_draws_recorded_runs_and_trains_one_of_them_again(tree
     assert "\nall figures are in figures/recorded\nmake reproduce trains" in text
     assert make(tree, "reproduce", PROFILE=None)[1][0] == RUNS
     assert make(tree, "reproduce", PROFILE="smoke")[1][0] == RUNS.replace("laptop", "smoke")
+
+
+def test_what_has_passed_is_tested_again_when_what_it_is_about_has_changed(tree):
+    """The unit tests always are."""
+    def tested():
+        [call] = make(tree, "test")[1]
+        words = call.split()
+        left_out = {after for word, after in zip(words, words[1:]) if word == "--ignore"}
+        assert "tests" in words and left_out <= {*SITE} and not {*SITE} - left_out - {*words}
+        return {word for word in words if word.endswith((".ipynb", ".py"))} - left_out
+
+    def passed(files):
+        for file in files:      # as tests/conftest.py does
+            (tree / "build/passed" / file).parent.mkdir(parents=True, exist_ok=True)
+            (tree / "build/passed" / file).touch()
+
+    a, b = "notebooks/profit_a.ipynb", "notebooks/profit_b.ipynb"
+    assert tested() == {a, b, *SITE}
+    passed([a, *SITE])
+    assert tested() == {b}
+    passed([b])
+    assert tested() == set()
+    for file, again in {a: {a, *SITE}, "site/pages.py": {*SITE}, "requirements.lock": {a, b, *SITE},
+                        **dict.fromkeys([*READ, "paperlib/teaching/exercises/x.py"], {a, b, *SITE})}.items():
+        touch(tree / file)
+        touch(tree / ".venv/.ready")
+        assert tested() == again, file
+        passed(again)
+        assert tested() == set()
 
 
 def test_one_failure_leaves_the_others_with_k(tree):

@@ -62,15 +62,17 @@ def test_makefile_knows_every_profile_and_no_other():
     assert set(line.split(":=")[1].split()) == set(profiles.names())
 
 
-def paperlib(*words):
-    return subprocess.run([sys.executable, "-m", "paperlib", *words], cwd=ROOT, capture_output=True, text=True)
-
-
 @pytest.mark.parametrize("command", ["figure", "refresh", "train", "prepare", "record", "repeat", "runs", "export",
                                      "data", "check-env"])
-def test_every_command_has_help(command):
-    done = paperlib(command, "--help")
-    assert done.returncode == 0 and done.stdout.startswith("usage:")
+def test_every_command_has_help(command, paperlib):
+    code, text, _ = paperlib(command, "--help")
+    assert code == 0 and text.startswith("usage:")
+
+
+@pytest.mark.parametrize("words", [["train", "--help"], ["figure", "nothing"]])
+def test_a_process_of_its_own_says_the_same(words, paperlib):
+    done = subprocess.run([sys.executable, "-m", "paperlib", *words], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == paperlib(*words)
 
 
 @pytest.mark.parametrize("words, cause", [
@@ -83,11 +85,10 @@ def test_every_command_has_help(command):
     (["train", "--model", "alexnet99", "--profile", "smoke"], "unknown model 'alexnet99': choose from"),
     (["data", "--source", "ftp"], "unknown data source 'ftp'"),
 ])
-def test_bad_input_is_one_line_with_cause_and_cure(words, cause, tmp_path, monkeypatch):
+def test_bad_input_is_one_line_with_cause_and_cure(words, cause, tmp_path, monkeypatch, paperlib):
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
-    done = paperlib(*words)
-    assert done.returncode == 2
-    assert re.search(cause, done.stderr) and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    code, _, errors = paperlib(*words)
+    assert code == 2 and re.search(cause, errors) and len(errors.strip().splitlines()) == 1, errors
     assert not list(tmp_path.iterdir())
 
 

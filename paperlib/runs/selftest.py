@@ -37,7 +37,7 @@ TOLERANCE = {"float32": 0.02, "bfloat16": 0.1}      # of the mean training loss,
 CPU, FLOAT = "CPU, float32", "float network, float32"       # rows beside the ways: the truth, and no quantizers
 SIZE = {"width": 0.25, "batch": 128, "images": 2048}
 KIND = Kind("mobilenet_v3_large", 0.25, 32, quantized=True, taught=False, measured=False)    # what it trains
-TRIAL = {"size": {**SIZE, "batch": 16, "images": 64}, "most": 2, "seconds": 120.0,
+TRIAL = {"size": {**SIZE, "batch": 16, "images": 64}, "most": 2, "seconds": 120.0, "period": 0.5,
          "ways": {name: WAYS[name] for name in (REFERENCE, "bfloat16")}}
 COLUMNS = ["way", "loss", "difference", "agrees", "ready_s", "images_per_s", "ratio", "fault"]
 
@@ -97,16 +97,17 @@ class _Process:
         self.process.wait()
 
 
-def run(*, device: str = "cuda", seconds: float = 60.0, size: dict = SIZE, most: int = 8,
+def run(*, device: str = "cuda", seconds: float = 60.0, period: float | None = None, size: dict = SIZE, most: int = 8,
         ways: dict[str, dict] = WAYS) -> tuple[pd.DataFrame, Choice]:
-    """Try all ``ways`` on ``device`` against float32 on the CPU, within ``seconds``.
+    """Try all ``ways`` on ``device`` against float32 on the CPU, within ``seconds``; each speed is measured for
+    ``period`` seconds, a thirtieth of them all if it is None.
 
     Returns a table with a row for each way (loss: mean over the training steps; difference: to the CPU's; agrees: it
     is within TOLERANCE; images_per_s: of one training alone; ratio: of that to a float network's; fault: why there is
     no number), and the choice: the fastest way that agrees, or plain float32, and as many trainings side by side, up
     to ``most``, as reach most images per second in all.  No way's failure ends it.
     """
-    start, period = time.monotonic(), 0.03 * seconds
+    start, period = time.monotonic(), period or seconds / 30
     until = start + seconds
     with contextlib.ExitStack() as at_end:
         def begin(device: str, changes: dict, quantized: bool = True) -> _Process:

@@ -12,7 +12,6 @@ import pytest
 import torch
 from filelock import FileLock
 
-from paperlib import __main__ as commandline
 from paperlib import recipes, runs
 from paperlib.data.cifar10_batches import Batches
 from paperlib.data.cifar10_images import load_subset
@@ -50,16 +49,6 @@ def laid(seed=0, **changes):
     return made.folder
 
 
-@pytest.fixture
-def say(monkeypatch, capsys):
-    """A command in this process: (exit code, standard output, standard error)."""
-    def run(*words):
-        monkeypatch.setattr("sys.argv", ["paperlib", *words])
-        return commandline.main(), *capsys.readouterr()
-
-    return run
-
-
 def rewritten(file, change):
     file.write_text(json.dumps(change(json.loads(file.read_text()))))
 
@@ -86,20 +75,17 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("how", DAMAGED)
-def test_a_damaged_description_is_named_and_the_others_are_listed(how, monkeypatch, capsys):
+def test_a_damaged_description_is_named_and_the_others_are_listed(how, paperlib):
     bad, good = laid(0), laid(1)
     file, content = bad / "link.json", DAMAGED[how]
     file.write_bytes(content) if isinstance(content, bytes) else rewritten(file, content)
-    monkeypatch.setattr("sys.argv", ["paperlib", "runs"])
-    assert commandline.main() == 0
-    said = capsys.readouterr()
-    rows = {line.split()[0]: line.split()[1] for line in said.out.splitlines()[1:]}
-    assert rows == {bad.name: "damaged", good.name: "done"}
-    assert said.err.startswith(f"damaged: {file} is damaged or of another version (") and said.err.count("\n") == 1
-    assert f"delete the folder {bad}" in said.err
-    monkeypatch.setattr("sys.argv", ["paperlib", "export", bad.name, "--to", "packed"])
-    assert commandline.main() == 2
-    assert str(file) in capsys.readouterr().err
+    code, listed, said = paperlib("runs")
+    rows = {line.split()[0]: line.split()[1] for line in listed.splitlines()[1:]}
+    assert code == 0 and rows == {bad.name: "damaged", good.name: "done"}
+    assert said.startswith(f"damaged: {file} is damaged or of another version (") and said.count("\n") == 1
+    assert f"delete the folder {bad}" in said
+    code, _, said = paperlib("export", bad.name, "--to", "packed")
+    assert code == 2 and str(file) in said
 
 
 def test_folders_that_are_no_phases_links_to_nowhere_and_stores_that_cannot_be_written(folder, monkeypatch):
@@ -240,19 +226,19 @@ def test_want_of_memory_is_one_line_with_a_cure(monkeypatch, error):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
 @pytest.mark.parametrize("name", ["link.json", "final.pt"])
 @pytest.mark.parametrize("there", ["pipe", "device"])
-def test_what_may_never_end_is_not_read(name, there, say):
+def test_what_may_never_end_is_not_read(name, there, paperlib):
     file = laid() / name
     file.unlink()
     os.mkfifo(file) if there == "pipe" else file.symlink_to("/dev/zero")
-    assert say("runs")[0] == 0
-    code, _, said = say("export", link().key, "--to", "packed")
+    assert paperlib("runs")[0] == 0
+    code, _, said = paperlib("export", link().key, "--to", "packed")
     assert code == 2 and said.count("\n") == 1 and f"{file} is damaged" in said
 
 
-def test_a_name_that_is_there_twice_is_no_description(say):
+def test_a_name_that_is_there_twice_is_no_description(paperlib):
     file = laid() / "link.json"
     file.write_text(file.read_text().replace('"seed": 0', '"seed": 7, "seed": 0'))
-    code, _, said = say("runs")
+    code, _, said = paperlib("runs")
     assert code == 0 and "twice" in said and f"delete the folder {file.parent}" in said
 
 

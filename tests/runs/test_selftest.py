@@ -9,7 +9,7 @@ SMALL = {"width": 0.25, "batch": 16, "images": 64}
 
 def test_ways_that_fail_end_nothing():
     ways = {"float32": {}, "unknown": {"compiled": "no such mode"}, "misspelt": {"precison": "bfloat16"}}
-    table, choice = selftest.run(device="cpu", seconds=240, size=SMALL, most=1, ways=ways)
+    table, choice = selftest.run(device="cpu", seconds=240, period=0.5, size=SMALL, most=1, ways=ways)
     table = table.set_index("way")
     assert choice.changes == {} and choice.workers == 1 and choice.images_per_s > 0
     assert table.agrees["float32"] and not table.agrees["unknown"] and not table.agrees["misspelt"]
@@ -20,6 +20,7 @@ def test_ways_that_fail_end_nothing():
 
 def test_a_device_that_is_not_there_leaves_plain_float32():
     device = "meta"         # holds no numbers
-    table, choice = selftest.run(device=device, seconds=60, size=SMALL, most=1, ways={"float32": {}})
+    table, choice = selftest.run(device=device, seconds=60, period=0.5, size=SMALL, most=1,
+                                  ways={"float32": {}})
     assert choice == selftest.Choice({}, 1, 0.0)
     assert table.set_index("way").fault["float32"]
