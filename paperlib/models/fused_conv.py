@@ -19,9 +19,9 @@ from torch.autograd.function import once_differentiable
 from ..quantizers import Quantizer, kernels
 from ..quantizers.functional import SMALLEST, total_product
 from ..quantizers.kernels import Chain, scratch
+from . import depthwise
 from .layers import LayerInput, QuantConv2d
 
-aten = torch.ops.aten
 UNCLIPPED = (-math.inf, math.inf)
 CLIPS = {nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 6.0)}    # activations that only clip
 ACTIVATIONS = (*CLIPS, nn.Hardswish)
@@ -127,10 +127,9 @@ class _FusedConv(torch.autograd.Function):
             code.add_(shift / step)
         before = (any((needs.z, needs.bn_weight, needs.bn_bias, needs.in_scale, needs.in_offset))
                   or in_place and (needs.out_scale or needs.out_offset))
-        g, by_weight, by_bias = aten.convolution_backward(
-            grad, code, weight * step, [len(weight)], layer.stride, layer.padding, layer.dilation, False, (0, 0),
-            layer.groups, [before, needs.out_scale or needs.weight,
-                           needs.bias or constant and (bool(shift) or needs.out_offset)])
+        g, by_weight, by_bias = depthwise.backward(
+            layer, grad, code, weight * step,
+            [before, needs.out_scale or needs.weight, needs.bias or constant and (bool(shift) or needs.out_offset)])
         if needs.out_scale:     # sum(grad * code) over the input is sum(grad * weight) over the weight
             grads["out_scale"] = total_product(by_weight, weight, torch.Size()) / steps
             if in_place:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..quantizers import Quantizer
+from . import depthwise
 
 OURS = {"kind", "input_floor", "input_quantizer", "weight_quantizer"}      # set on each layer
 
@@ -90,7 +91,7 @@ class QuantConv2d(_Quantized, nn.Conv2d):
         return output
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        return depthwise.convolve(self, x, weight, bias)
 
     def shifted_bias(self, weight: Tensor, shift: Tensor | float | None) -> Tensor | None:
         """Add to the bias what an input of ``shift`` everywhere, the border included, gives in each output channel."""

@@ -70,7 +70,8 @@ def shipped() -> pd.DataFrame:
         curves = recorded.table(file.parent, "history")
         last = {split: rows.value.iloc[-1] for split, rows in curves[curves.metric == "accuracy"].groupby("split")}
         rows.append({"folder": name, "network": model, "width": float(width), "weights": weights,
-                     "epochs": sum(phase.epochs for phase in told.recipe.phases), "hours": round(told.seconds / 3600, 1),
+                     "epochs": sum(phase.epochs for phase in told.recipe.phases),
+                     "hours": round(told.seconds / 3600, 1),
                      "accuracy": last["val"], "train_accuracy": round(last["train"], 2),
                      "megabytes": round(file.stat().st_size / 1e6, 1)})
     return pd.DataFrame(rows)
