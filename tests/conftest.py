@@ -12,7 +12,7 @@ from filelock import FileLock
 from kernels import fork_kernels
 
 from paperlib import __main__ as commandline
-from paperlib.claims import scoreboard
+from paperlib.claims import CONTRADICTED, SUPPORTED, scoreboard
 from paperlib.system.paths import ROOT
 
 os.environ["PAPERLIB_FIGURES"] = tempfile.mkdtemp(prefix="paperlib-figures-")
@@ -94,3 +94,22 @@ def whole_history(recipe, accuracy: float) -> pd.DataFrame:
          for split, epochs in (("val", range(phase.epochs + 1)), ("train", range(1, phase.epochs + 1)),
                                ("val_ema", [phase.epochs])) for epoch in epochs],
         columns=["phase", "epoch", "step", "split", "metric", "value"])
+
+
+def agreeing(verdict) -> pd.Series:
+    """Which single differences lie in the region that the claim is about; where the sign counts, 0 lies outside."""
+    d, signs = verdict.differences.difference, not (verdict.margin or verdict.counted)
+    return d.between(verdict.least, verdict.most) & ~(signs & d.isin([0.0]))
+
+
+def agree(verdict) -> list[int]:
+    """How many seeds of each comparison do."""
+    return agreeing(verdict).groupby(verdict.differences.comparison, sort=False).sum().tolist()
+
+
+def leans(verdict) -> str:
+    """What the differences of few made-up runs say of a claim, whose verdict they may be too few for: SUPPORTED or
+    CONTRADICTED; or the verdict, where one is missing or the verdict has other reasons."""
+    if not verdict.testable or (verdict.differences.outcome != "").any():
+        return verdict.verdict
+    return SUPPORTED if agreeing(verdict).all() else CONTRADICTED

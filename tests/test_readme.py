@@ -2,24 +2,21 @@
 import json
 import re
 
+import pandas as pd
 import pytest
 
 from paperlib import runs
 from paperlib.claims import (
-    FAILED,
     NOT_RECORDED,
-    NOT_REPRODUCED,
-    NOT_TESTABLE,
-    REPRODUCED,
     contents,
     notebooks,
     scoreboard,
 )
+from paperlib.claims.verdict import CLAIM, VERDICTS
 from paperlib.runs import recorded
 from paperlib.system.paths import ROOT, recorded_dir
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-STATES = REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_RECORDED, FAILED
 FIGURES = ROOT / "figures" / "recorded"
 GALLERY = re.findall(r'^\| \[[^\]]+\]\(notebooks/(\w+)\.ipynb\) \| '
                      r'<img src="figures/recorded/(\w+)\.png" width="260" alt="([^"]+)"> \| (.+) \|$', README, re.M)
@@ -35,9 +32,19 @@ def test_the_gallery_has_every_figure_once_with_its_notebook():
 
 
 def test_the_summary_counts_as_the_scoreboard_does(recorded):
-    counts = scoreboard.table(recorded).verdict.value_counts()
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in STATES if verdict in counts)
+    table = scoreboard.table(recorded)
+    counts = table[table.kind == CLAIM].verdict.value_counts()
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
     assert f"judges {counts.sum()} claims of the two papers by the runs in `data/recorded/`: {told}." in README
+
+
+def test_effects_in_the_summary_are_the_scoreboards():
+    """Each "+0.36 [+0.30, +0.42], n = 3" or "+4.56, n = 1" is one of the file's, claim and all."""
+    ours = set(pd.read_csv(FIGURES / "scoreboard.csv").ours.dropna())
+    summary = README[README.index("In short, with effect"):README.index("What does not come out")]
+    told = re.findall(r"[+-][\d.]+(?: \[[^]]+\])?, n = \d+", summary)
+    assert len(told) >= 6 and set(told) <= ours, set(told) - ours
+    assert "+2.34" in ours and "+2.34 %" in summary
 
 
 def test_what_it_took_is_what_the_runs_say():

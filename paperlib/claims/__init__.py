@@ -4,7 +4,20 @@ A file for each figure or table, whose ``verdicts`` gives all of its claims; ``c
 when they are first asked for.  contents.py says which runs judge them.
 """
 from ..system.submodules import on_demand
-from .verdict import FAILED, NOT_RECORDED, NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, Verdict, comparisons, listed
+from .verdict import (
+    CONTRADICTED,
+    FAILED,
+    NOT_APPLICABLE,
+    NOT_ENOUGH,
+    NOT_RECORDED,
+    NOT_TESTABLE,
+    SUPPORTED,
+    Verdict,
+    comparisons,
+    listed,
+    overview,
+)
 
 __getattr__ = on_demand(__name__)
-__all__ = ["FAILED", "NOT_RECORDED", "NOT_REPRODUCED", "NOT_TESTABLE", "REPRODUCED", "Verdict", "comparisons", "listed"]
+__all__ = ["CONTRADICTED", "FAILED", "NOT_APPLICABLE", "NOT_ENOUGH", "NOT_RECORDED", "NOT_TESTABLE", "SUPPORTED",
+           "Verdict", "comparisons", "listed", "overview"]

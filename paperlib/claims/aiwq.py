@@ -10,9 +10,10 @@ from ..errors import InputError
 from ..models.scheme import FLOAT
 from ..runs import Run
 from ..runs.seeds import same_seeds
-from .verdict import Verdict, at_scale
+from .verdict import OURS, Verdict, at_scale
 
 FEW_BITS = 4
+DECADES = "powers of 10"
 
 
 def verdicts(runs: Mapping[int, Sequence[Run]], profile: str, bits: int = FEW_BITS) -> list[Verdict]:
@@ -28,8 +29,7 @@ def aiwq_grows(runs: Mapping[int, Sequence[Run]]) -> Verdict:
     bits = sorted(runs, reverse=True)
     rows = [(f"{name(high)} to {name(low)}", (before, after), _decades(typical(after), typical(before)))
             for high, low in zip(bits, bits[1:]) for before, after in same_seeds(runs[high], runs[low])]
-    return Verdict.of("AIWQ grows with every step to fewer bits", "PROFIT, Fig. 2 and 3", rows,
-                      lambda difference: difference > 0)
+    return Verdict.of("AIWQ grows with every step to fewer bits", "PROFIT, Fig. 2 and 3", rows, above=0, unit=DECADES)
 
 
 def norms_jump(runs: Mapping[int, Sequence[Run]]) -> Verdict:
@@ -44,18 +44,23 @@ def norms_jump(runs: Mapping[int, Sequence[Run]]) -> Verdict:
     rows = [(f"{text}, {name(bits)}", (low, high), _decades(restlessness(low, m), restlessness(high, m)))
             for m, text in DRIFTS.items() for bits in few for high, low in same_seeds(runs[FLOAT], runs[bits])]
     return Verdict.of(f"At {FEW_BITS} bits and fewer, batch-norm statistics jump more than with float weights",
-                      "PROFIT, Fig. 2", rows, lambda difference: difference > 0)
+                      "PROFIT, Fig. 2", rows, above=0, unit=DECADES)
 
 
 def aiwq_is_uneven(runs: Sequence[Run]) -> Verdict:
     """Fig. 4: AIWQ is very uneven over layers.
 
-    Read as: the largest is at least ten times the median.  ``difference``: the largest over the median, in powers of
-    ten; 1 is the limit."""
-    rows = [("largest over median", run, _decades(run.instability.aiwq.max(), typical(run)))
-            for run, in same_seeds(runs)]
+    Read as: the largest is at least ten times the median, of layers without a constant channel.  The others stand
+    apart, since a divergence has no bound where a channel is nearly constant, and channels die one after another: one
+    of them holds 99.997 % of the sum over the ImageNet-trained MobileNet-v2.  ``difference``: the largest over the
+    median, in powers of ten; 1 is the limit."""
+    rows = []
+    for run, in same_seeds(runs):
+        alive = run.instability if run.absent else run.instability[run.instability.dead == 0]
+        rows.append(("largest over median, layers without a dead channel", run,
+                     _decades(alive.aiwq.max(), alive.aiwq.median())))
     return Verdict.of("AIWQ is very uneven over layers: the largest is at least ten times the median",
-                      "PROFIT, Fig. 4", rows, lambda difference: difference >= 1)
+                      "PROFIT, Fig. 4", rows, above=1, margin=OURS, unit=DECADES)
 
 
 def _decades(new: float, old: float) -> float:

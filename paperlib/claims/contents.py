@@ -101,7 +101,8 @@ NOTEBOOKS = {
          "d": number(0.4, 0.01, "c"), "images": number(2, 1, 1000)}),
     "qil_table1_2_cifar10": Notebook(
         {"profile": PROFILE, "seeds": SEEDS},
-        [Shown(experiments.qil_tables, claims.qil_tables.verdicts), Shown(experiments.qil_reasons, recorded=True)]),
+        [Shown(experiments.qil_tables, claims.qil_tables.verdicts), 
+         Shown(experiments.qil_reasons, claims.qil_tables.verdicts_on_steps, "step by step", recorded=True)]),
     "qil_fig4_5_intervals": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "layer": one_of(*LAYERS)},
         [Shown(experiments.qil_intervals, claims.qil_intervals.verdicts,

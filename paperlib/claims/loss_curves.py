@@ -33,7 +33,7 @@ def profit_lies_lower(profit: Sequence[Run], without: Sequence[Run]) -> Verdict:
     rows = [(f"{split} loss, mean over epochs", (p, w), _mean(p, split) - _mean(w, split))
             for split in ("train", "val") for p, w in same_seeds(profit, without)]
     return Verdict.of("With PROFIT the training and validation loss curves lie lower than without", WHERE, rows,
-                      lambda difference: difference < 0)
+                      below=0, unit="nats")
 
 
 def profit_ends_lower(profit: Sequence[Run], without: Sequence[Run]) -> Verdict:
@@ -44,7 +44,7 @@ def profit_ends_lower(profit: Sequence[Run], without: Sequence[Run]) -> Verdict:
              freezing_curve(p, split).iloc[-1] - freezing_curve(w, split).iloc[-1])
             for split in ("train", "val") for p, w in same_seeds(profit, without)]
     return Verdict.of("With PROFIT training and validation loss end lower than without", WHERE, rows,
-                      lambda difference: difference < 0)
+                      below=0, unit="nats")
 
 
 def profit_calms(profit: Sequence[Run], without: Sequence[Run]) -> Verdict:
@@ -54,7 +54,7 @@ def profit_calms(profit: Sequence[Run], without: Sequence[Run]) -> Verdict:
     rows = [("fluctuation, against nothing frozen", (p, w), val_fluctuation(p) - val_fluctuation(w))
             for p, w in same_seeds(profit, without)]
     return Verdict.of("With PROFIT the validation loss fluctuates less than without", WHERE, rows,
-                      lambda difference: difference < 0)
+                      below=0, unit="nats")
 
 
 def aiwq_order_calms(found: Mapping[str, Sequence[Run]]) -> Verdict:
@@ -66,7 +66,7 @@ def aiwq_order_calms(found: Mapping[str, Sequence[Run]]) -> Verdict:
     rows = [(f"fluctuation, against {words}", (p, c), val_fluctuation(p) - val_fluctuation(c))
             for order, words in CONTROLS.items() for p, c in same_seeds(found["aiwq"], found[order])]
     return Verdict.of("It is the layers with the largest AIWQ: frozen first, they calm the validation loss more than "
-                      "other layers do", WHERE, rows, lambda difference: difference < 0)
+                      "other layers do", WHERE, rows, below=0, unit="nats")
 
 
 def orders_in_words(found: Mapping[str, Sequence[Run]], profile: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ..runs import Run
 from ..runs.outcomes import NOT_RECORDED
 from ..runs.seeds import same_seeds, shared_seeds
-from .verdict import Verdict, at_scale
+from .verdict import BEYOND, CLAIM, Verdict, at_scale
 
 WHERE, EXTENSION = "PROFIT, supplement, section 2 and Fig. 2", "an extension, not in the paper"
 
@@ -30,7 +30,8 @@ def duq_ends_lower(duq: Sequence[Run], other: Sequence[Run], name: str = "PACT",
     rows = [(f"{split} loss, {phase}", (d, o), d.values(phase, split).iloc[-1] - o.values(phase, split).iloc[-1])
             for phase in ("activations", "weights") for split in ("train", "val") for d, o in same_seeds(duq, other)]
     return Verdict.of(f"DuQ with negative padding ends with lower training and validation loss than {name}, for "
-                      "activations and for weights", where, rows, lambda difference: difference < 0)
+                      "activations and for weights", where, rows, below=0, unit="nats",
+                      kind=CLAIM if where == WHERE else BEYOND)
 
 
 def duq_starts_higher(duq: Sequence[Run], pact: Sequence[Run]) -> Verdict:
@@ -43,7 +44,7 @@ def duq_starts_higher(duq: Sequence[Run], pact: Sequence[Run]) -> Verdict:
         gap = (d.values("weights", "val") - p.values("weights", "val")).drop(0)     # epoch 0: nothing trained yet
         rows.append(("val loss, early epochs of weights", (d, p), gap.iloc[: max(1, len(gap) // 10)].mean()))
     return Verdict.of("In the early epochs of weight quantization DuQ's validation loss is higher than PACT's",
-                      WHERE, rows, lambda difference: difference > 0)
+                      WHERE, rows, above=0, unit="nats")
 
 
 def beside_guessing(runs: Sequence[Run]) -> str:

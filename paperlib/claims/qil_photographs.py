@@ -7,7 +7,7 @@ from ..analysis.qil_photographs import NETWORKS
 from ..runs import Run
 from ..runs.seeds import shared_seeds
 from . import published
-from .verdict import Verdict, at_scale
+from .verdict import PAPERS, Verdict, at_scale
 
 WHERE = "QIL, section 4.2 and Table 3"
 Found = Mapping[str, Mapping[tuple[int, float], Sequence[Run]]]      # network -> (bits, lambda) -> runs
@@ -16,7 +16,8 @@ Found = Mapping[str, Mapping[tuple[int, float], Sequence[Run]]]      # network -
 def verdicts(found: Found, profile: str) -> list[Verdict]:
     """Judge the runs of :func:`paperlib.claims.experiments.qil_photographs`."""
     return at_scale(profile, [few_bits_keep_full_accuracy(found), two_bits_cost_most(found),
-                              distillation_does_not_help(found)])
+                              distillation_does_not_help(found),
+                              *(two_bits_lose_as_little(model, cells) for model, cells in found.items())])
 
 
 def allowance() -> float:
@@ -36,8 +37,7 @@ def distillation_does_not_help(found: Found) -> Verdict:
              taught.accuracy() - alone.accuracy())
             for model, cells in found.items() for bits in (4, 3, 2)
             for taught, alone in shared_seeds(cells[bits, 0.5], cells[bits, 0.0])]
-    return Verdict.of("On photographs distillation does not raise the accuracy", WHERE, rows,
-                      lambda difference: difference <= 0)
+    return Verdict.of("On photographs distillation does not raise the accuracy", WHERE, rows, below=0)
 
 
 def few_bits_keep_full_accuracy(found: Found) -> Verdict:
@@ -50,7 +50,7 @@ def few_bits_keep_full_accuracy(found: Found) -> Verdict:
              round(run.accuracy(run.recipe.phases[0].name) - run.accuracy(), 6))
             for model, cells in found.items() for bits in (4, 3) for run in cells[bits, 0.0]]
     return Verdict.of(f"4 and 3 bits lose at most {most:g} points against full precision on photographs", WHERE, rows,
-                      lambda difference: difference <= most, printed=f"{most:g} points")
+                      below=most, margin=PAPERS, printed=f"{most:g} points")
 
 
 def two_bits_cost_most(found: Found) -> Verdict:
@@ -61,5 +61,17 @@ def two_bits_cost_most(found: Found) -> Verdict:
              many.accuracy() - few.accuracy())
             for model, cells in found.items() for share in (0.0, 0.5) for more, fewer in ((4, 3), (3, 2))
             for few, many in shared_seeds(cells[fewer, share], cells[more, share])]
-    return Verdict.of("Each step from 4 to 3 to 2 bits costs accuracy on photographs", WHERE, rows,
-                      lambda difference: difference > 0)
+    return Verdict.of("Each step from 4 to 3 to 2 bits costs accuracy on photographs", WHERE, rows, above=0)
+
+
+def two_bits_lose_as_little(model: str, cells: Mapping[tuple[int, float], Sequence[Run]]) -> Verdict:
+    """Section 4.2: at 2 bits, without distillation, the loss is 3.8 points (ResNet-18) and 2.4 (AlexNet).
+
+    Read as: no more than that.  ``difference`` is float minus 2 bits, in points."""
+    where = {"paper_id": published.QIL, "table": "Table 3", "metric": "top1", "model": f"{NETWORKS[model]}/ImageNet"}
+    most = round(published.value(method="full precision", **where) -
+                 published.value(method="QIL-v1 lambda=0", w_bits=2, **where), 2)
+    rows = [(f"{NETWORKS[model]}: float minus 2 bits (points)", run,
+             run.accuracy(run.recipe.phases[0].name) - run.accuracy()) for run in cells[2, 0.0]]
+    return Verdict.of(f"2-bit {NETWORKS[model]} loses at most {most:g} points on photographs", WHERE, rows, below=most,
+                      margin=PAPERS, printed=f"{most:g} points")

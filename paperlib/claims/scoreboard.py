@@ -10,9 +10,10 @@ import pandas as pd
 
 from .. import runs
 from ..runs import Run
+from . import untested
 from .contents import NOTEBOOKS, Shown
 from .experiments import flat
-from .verdict import Verdict
+from .verdict import CLAIM, Verdict, in_words
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,12 @@ class Judged:
 
 def judge(profile: str, seeds: int = 0) -> list[Judged]:
     """Judge all claims by the runs of a profile; trains what is missing.  ``seeds``: 0 for as many as belong to it."""
-    return [judged for name, notebook in NOTEBOOKS.items() for shown in notebook.shows if shown.verdicts
-            for judged in _judge(name, shown, profile, seeds)]
+    found = []
+    for name, notebook in NOTEBOOKS.items():
+        found += [judged for shown in notebook.shows if shown.verdicts
+                  for judged in _judge(name, shown, profile, seeds)]
+        found += [Judged(name, verdict, [], "no runs") for verdict in untested.verdicts(name)]
+    return found
 
 
 def _judge(name: str, shown: Shown, profile: str, seeds: int) -> list[Judged]:
@@ -41,24 +46,36 @@ def _judge(name: str, shown: Shown, profile: str, seeds: int) -> list[Judged]:
 
 
 def table(judged: list[Judged]) -> pd.DataFrame:
-    """Tabulate claims: claim, where, paper (its number), ours (mean ± s.d. over seeds, or the extremes of several
-    comparisons), seeds, agree (single comparisons that do), verdict, runs (their scale), notebook."""
+    """Tabulate claims: kind (a paper's claim, a control, or beyond the texts); claim; where; paper (its number);
+    comparison (the one that the verdict hangs on, of how many: comparisons), its effect, the 95 % interval from low to
+    high, n seeds and unit; ours (these in words); least and most (the region that the claim is about) and margin
+    (whose); verdict and reason (why there is not enough evidence); runs (their scale); notebook."""
     rows = []
     for one in judged:
-        verdict = one.verdict
-        compared = verdict.differences[verdict.differences.outcome == ""]
-        rows.append({"claim": verdict.claim, "where": verdict.where, "paper": verdict.printed,
-                     "ours": verdict.summary(), "seeds": compared.seed.nunique(),
-                     "agree": f"{int(verdict.holds.sum())} of {len(compared)}", "verdict": verdict.verdict,
-                     "runs": one.scale, "notebook": one.notebook})
-    return pd.DataFrame(rows)
+        verdict, row = one.verdict, one.verdict.deciding()
+        effect = {} if row is None else {"comparison": row.comparison, "effect": row["mean"], "low": row.low,
+                                         "high": row.high, "n": row.n}
+        rows.append({"kind": verdict.kind, "claim": verdict.claim, "where": verdict.where, "paper": verdict.printed,
+                     "comparison": "", "comparisons": verdict.differences.comparison.nunique(), "effect": None,
+                     "low": None, "high": None, "n": 0, "unit": verdict.unit, "ours": verdict.summary(),
+                     "least": verdict.least, "most": verdict.most, "margin": verdict.margin, "verdict": verdict.verdict,
+                     "reason": verdict.reason, "words": in_words(verdict), "runs": one.scale, "notebook": one.notebook,
+                     **effect})
+    return pd.DataFrame(rows).astype({name: float for name in ("effect", "low", "high")})
 
 
 def page(table: pd.DataFrame) -> str:
-    """Write the table as Markdown, with links to the notebooks; comparisons that agree stand beside the verdict."""
-    lines = ["| claim | where | paper | ours | verdict | runs |", "|---|---|---|---|---|---|"]
-    for row in table.itertuples():
-        verdict = f"**{row.verdict}**" + (f" ({row.agree})" if row.seeds else "")
-        lines.append(f"| [{row.claim}]({row.notebook}.ipynb) | {row.where} | {row.paper} | {row.ours} | {verdict} | "
-                     f"{row.runs}, n = {row.seeds} |")
+    """Write the table as Markdown, with links to the notebooks; controls, and what no text says, in lists of their
+    own."""
+    lines = []
+    for kind, rows in table.groupby("kind", sort=False):
+        lines += [] if kind == CLAIM else ["", f"**{HEADINGS[kind]}**", ""]
+        lines += ["| claim | where | paper | ours | unit | margin | verdict | runs |", "|" + 8 * "---|"]
+        lines += [f"| [{row.claim}]({row.notebook}.ipynb) | {row.where} | {row.paper} | {row.ours} | "
+                  f"{row.unit if row.ours else ''} | {row.margin} | **{row.verdict}**"
+                  f"{f' ({row.reason})' if row.reason else ''} | {row.runs} |" for row in rows.itertuples()]
     return "\n".join(lines)
+
+
+HEADINGS = {"control": "Controls: what must hold for a claim to mean something, or holds by construction",
+            "beyond the texts": "Beyond the texts: what the figures suggest, but no sentence at hand says"}

@@ -105,9 +105,11 @@ class Run:
             raise InputError(f"this run has no {split} {metric} in a phase {phase!r}")
         return rows.set_index("epoch")["value"]
 
-    def accuracy(self, phase: str | None = None) -> float:
-        """The validation accuracy (%) at the end of a phase, or of the whole run."""
-        return self.values(phase or self.recipe.phases[-1].name, "val", "accuracy").iloc[-1]
+    def accuracy(self, phase: str | None = None, *, averaged: bool = False) -> float:
+        """The validation accuracy (%) at the end of a phase, or of the whole run; ``averaged``: of the moving average
+        of the weights."""
+        split = "val_ema" if averaged else "val"
+        return self.values(phase or self.recipe.phases[-1].name, split, "accuracy").iloc[-1]
 
     def find(self, look: Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
         """The table that ``look`` makes of this run's networks, made once; a recorded run brings it along, under the

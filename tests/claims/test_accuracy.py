@@ -1,10 +1,11 @@
 """PROFIT, Table 1: claims and tables on made-up runs."""
 import pandas as pd
 import pytest
+from conftest import agree, leans
 from matplotlib import pyplot as plt
 
 from paperlib import analysis, claims, plots
-from paperlib.claims import NOT_REPRODUCED, REPRODUCED, experiments, paper_tables
+from paperlib.claims import CONTRADICTED, SUPPORTED, experiments, paper_tables
 from paperlib.errors import InputError
 from paperlib.runs import Run
 
@@ -27,34 +28,37 @@ def run(bits, seed=0, model=V3, full=80.0, taught=81.0, end=80.0):
     return Run(recipe, history, pd.DataFrame(), key="made up", seconds=0.0, environment={})
 
 
-@pytest.mark.parametrize("loss, verdict", [(-2.0, REPRODUCED), (1.48, REPRODUCED), (1.5, NOT_REPRODUCED)])
+@pytest.mark.parametrize("loss, verdict", [(-2.0, SUPPORTED), (1.48, SUPPORTED), (1.5, CONTRADICTED)])
 @pytest.mark.parametrize("reference", ["float", "fine-tuning"])
 def test_within_the_abstracts_points(reference, loss, verdict):
     refs = {"full": 90.0, "taught": 90.0, {"float": "full", "fine-tuning": "taught"}[reference]: 40.0 + loss}
-    found = claims.accuracy.four_bits_stay_close(V3, [run(4, end=40.0, **refs)], reference)
-    assert found.verdict == verdict and found.differences.difference.tolist() == pytest.approx([loss])
+    found = claims.accuracy.four_bits_beside_full(V3, [run(4, end=40.0, **refs)], reference)
+    assert leans(found) == verdict and found.differences.difference.tolist() == pytest.approx([loss])
 
 
-def test_one_seed_too_low_is_enough():
-    found = claims.accuracy.four_bits_stay_close(V3, [run(4), run(4, seed=1, end=70.0)])
-    assert found.verdict == NOT_REPRODUCED and found.table().seeds_that_agree.tolist() == [1]
+def test_full_precision_is_trained_as_long_and_averaged():
+    longer = [run(4), run(4, seed=1, end=80.0)]
+    found = claims.accuracy.four_bits_stay_close(V3, [run(4, end=79.0), run(4, seed=1, end=70.0)], longer)
+    assert found.differences.difference.tolist() == [1.0, 10.0] and agree(found) == [1]
+    assert leans(found) == CONTRADICTED
+    assert claims.accuracy.four_bits_stay_close(V3, longer, ()).reason == "a float network trained as long"
     assert claims.accuracy.allowance() == 1.48
 
 
-@pytest.mark.parametrize("ends, verdict", [((82, 81, 80), REPRODUCED), ((82, 82, 80), NOT_REPRODUCED),
-                                           ((82, 80, 81), NOT_REPRODUCED), ((80, 81, 82), NOT_REPRODUCED)])
+@pytest.mark.parametrize("ends, verdict", [((82, 81, 80), SUPPORTED), ((82, 82, 80), CONTRADICTED),
+                                           ((82, 80, 81), CONTRADICTED), ((80, 81, 82), CONTRADICTED)])
 def test_each_step_costs(ends, verdict):
     by_bits = {bits: [run(bits, end=float(end))] for bits, end in zip((8, 5, 4), ends)}
     shuffled = {bits: by_bits[bits] for bits in (4, 8, 5)}
     found = claims.accuracy.fewer_bits_cost_accuracy(V3, shuffled)
-    assert found.verdict == verdict
+    assert leans(found) == verdict
     assert found.differences.difference.tolist() == [ends[0] - ends[1], ends[1] - ends[2]]
 
 
 def test_only_seeds_that_both_have_are_compared():
     by_bits = {8: [run(8, end=82.0), run(8, seed=1, end=0.0)], 4: [run(4, end=80.0)]}
     found = claims.accuracy.fewer_bits_cost_accuracy(V3, by_bits)
-    assert found.differences.seed.tolist() == [0] and found.verdict == REPRODUCED
+    assert found.differences.seed.tolist() == [0] and leans(found) == SUPPORTED
     with pytest.raises(InputError, match="same seeds"):
         claims.accuracy.fewer_bits_cost_accuracy(V3, {8: by_bits[8][1:], 4: by_bits[4]})
 

@@ -4,13 +4,14 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import agree, leans
 from matplotlib import pyplot as plt
 from torch import nn
 
 from paperlib import analysis, models, plots, recipes
 from paperlib.analysis import one_weight
 from paperlib.analysis.aiwq import DRIFTS, by_bits, in_words
-from paperlib.claims import NOT_REPRODUCED, REPRODUCED
+from paperlib.claims import CONTRADICTED, SUPPORTED
 from paperlib.claims.aiwq import aiwq_grows, aiwq_is_uneven, norms_jump
 from paperlib.errors import InputError
 from paperlib.runs import Run
@@ -21,11 +22,11 @@ LAYERS = [("features.0.0", "first"), ("features.1.conv.0.0", "depthwise"), ("fea
 NORMS = ["features.0.1", "features.1.conv.0.1", "features.1.conv.2", "features.2.1"]
 
 
-def run(bits, aiwq=(1.0, 2.0, 3.0), drift=0.1, seed=0, **changes):
+def run(bits, aiwq=(1.0, 2.0, 3.0), drift=0.1, seed=0, dead=2, **changes):
     """A run with the AIWQ of each layer, and eight iterations in which every norm moves by ``drift`` in the second
     half and does the opposite, a lot or nothing, in the first.  ``changes``: another drift of one metric."""
     table = pd.DataFrame([(*layer, value) for layer, value in zip(LAYERS, aiwq)], columns=["layer", "kind", "aiwq"])
-    table["dead"] = 2
+    table["dead"] = dead
     rows = [(i, layer, "aiwq", value * i) for i in range(2, 9) for (layer, _), value in zip(LAYERS, aiwq)]
     for i in range(1, 9):
         for k, norm in enumerate(NORMS):
@@ -72,39 +73,39 @@ def test_staircase_has_the_quantizers_levels():
 def test_aiwq_grows_at_every_step_or_not():
     rising = {32: [run(32, (1, 1, 1))], 2: [run(2, (1, 100, 1000))], 4: [run(4, (0, 10, 10))]}
     verdict = aiwq_grows(rising)
-    assert verdict.verdict == REPRODUCED
+    assert leans(verdict) == SUPPORTED
     assert verdict.differences.comparison.tolist() == ["float to 4 bits", "4 bits to 2 bits"]   # whatever their order
     assert verdict.differences.difference.tolist() == pytest.approx([1.0, 1.0])
     for dip in (10.0, 9.0):
         verdict = aiwq_grows({**rising, 2: [run(2, (1, dip, 1e6))]})        # one wild layer is not the median
-        assert verdict.verdict == NOT_REPRODUCED and verdict.holds.tolist() == [True, False]
+        assert leans(verdict) == CONTRADICTED and agree(verdict) == [1, 0]
 
 
 def test_aiwq_that_grows_for_one_seed_only():
     runs = {32: [run(32), run(32, seed=1)], 2: [run(2, (9, 9, 9)), run(2, (1, 1, 1), seed=1)]}
     verdict = aiwq_grows(runs)
-    assert verdict.verdict == NOT_REPRODUCED and verdict.table().seeds_that_agree.tolist() == [1]
+    assert leans(verdict) == CONTRADICTED and agree(verdict) == [1]
     with pytest.raises(InputError, match="same seeds"):
         aiwq_grows({32: [run(32)], 2: [run(2, seed=1)]})
 
 
 def test_layers_that_never_moved():
     still, moved = {32: [run(32, (0, 0, 0))]}, [run(2, (0, 1e-9, 1))]
-    assert aiwq_grows({**still, 2: [run(2, (0, 0, 5))]}).verdict == NOT_REPRODUCED
-    assert aiwq_grows({**still, 2: moved}).verdict == REPRODUCED
-    assert aiwq_grows({32: [run(32)], 2: [run(2, (math.nan, 4, math.nan))]}).verdict == REPRODUCED
+    assert leans(aiwq_grows({**still, 2: [run(2, (0, 0, 5))]})) == CONTRADICTED
+    assert leans(aiwq_grows({**still, 2: moved})) == SUPPORTED
+    assert leans(aiwq_grows({32: [run(32)], 2: [run(2, (math.nan, 4, math.nan))]})) == SUPPORTED
 
 
 def test_norms_jump_more_only_if_both_statistics_do_at_each_low_bit_width():
     runs = {32: [run(32)], 8: [run(8, drift=0.01)], 4: [run(4, drift=0.3)], 2: [run(2, drift=1.0)]}
     verdict = norms_jump(runs)
-    assert verdict.verdict == REPRODUCED and len(verdict.differences) == 4      # 8 bits are not few
+    assert leans(verdict) == SUPPORTED and len(verdict.differences) == 4      # 8 bits are not few
     assert verdict.differences.difference.tolist() == pytest.approx([math.log10(3), 1.0] * 2)
     for bits in (4, 2):
         for metric in DRIFTS:
             other = {**runs, bits: [run(bits, drift=1.0, **{metric: 0.1})]}     # as in float
-            assert norms_jump(other).verdict == NOT_REPRODUCED, (bits, metric)
-            assert norms_jump(other).holds.sum() == 3
+            assert leans(norms_jump(other)) == CONTRADICTED, (bits, metric)
+            assert sum(agree(norms_jump(other))) == 3
 
 
 def test_norms_need_something_to_be_compared_with():
@@ -117,11 +118,16 @@ def test_norms_need_something_to_be_compared_with():
         norms_jump({32: [run(32)], 4: [silent]})
 
 
-@pytest.mark.parametrize("largest, verdict", [(10.0, REPRODUCED), (9.99, NOT_REPRODUCED), (500.0, REPRODUCED)])
+@pytest.mark.parametrize("largest, verdict", [(10.0, SUPPORTED), (9.99, CONTRADICTED), (500.0, SUPPORTED)])
 def test_uneven_is_ten_times_the_median(largest, verdict):
-    found = aiwq_is_uneven([run(4, (0.1, 1.0, largest)), run(4, (0.1, 1.0, 99.0), seed=1)])
-    assert found.verdict == verdict and found.differences.seed.tolist() == [0, 1]
+    found = aiwq_is_uneven([run(4, (0.1, 1.0, largest), dead=0), run(4, (0.1, 1.0, 99.0), seed=1, dead=0)])
+    assert leans(found) == verdict and found.differences.seed.tolist() == [0, 1]
     assert found.differences.difference[0] == pytest.approx(math.log10(largest))
+
+
+def test_a_layer_with_a_dead_channel_stands_apart():
+    one = run(4, (5.0, 1.0, 1e6), dead=[0, 0, 1])
+    assert aiwq_is_uneven([one]).differences.difference.tolist() == pytest.approx([math.log10(5 / 3)])
 
 
 def test_table_by_bits_is_the_mean_over_seeds():

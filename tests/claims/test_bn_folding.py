@@ -2,12 +2,13 @@
 import pandas as pd
 import pytest
 import torch
+from conftest import leans
 from matplotlib import pyplot as plt
 from torch import nn
 
 from paperlib import analysis, claims, models, plots, quantizers, recipes
 from paperlib.analysis import bn_folding
-from paperlib.claims import NOT_REPRODUCED, REPRODUCED
+from paperlib.claims import CONTRADICTED, SUPPORTED
 from paperlib.errors import InputError
 from paperlib.models import Scheme, fused_conv
 from paperlib.runs import Run
@@ -186,8 +187,19 @@ CLAIMS = [claims.bn_folding.folding_control_trains, claims.bn_folding.four_bits_
     ({"b4_folded_channel": 34}, (1, 1, 1, 1)),
     ({"b4_folded_tensor": 55}, (1, 0, 1, 0))])      # no gap, nothing to repair
 def test_each_claim_fails_where_it_should(change, holds):
-    found = [claim(cells(seeds=2, **change)).verdict for claim in CLAIMS]
-    assert found == [REPRODUCED if h else NOT_REPRODUCED for h in holds]
+    found = [leans(claim(cells(seeds=2, **change))) for claim in CLAIMS]
+    assert found == [SUPPORTED if h else CONTRADICTED for h in holds]
+
+
+def test_nothing_to_repair():
+    """Three seeds in which training per tensor does not fail, then three in which it does."""
+    verdicts = []
+    for end in (50, 12):
+        runs = cells(seeds=3)
+        for cell, base in ((4, True, False), end), ((4, True, True), 50), ((4, False, False), 55):
+            runs[cell] = [run(base + seed * (1 + cell[2]), *cell, seed=seed) for seed in range(3)]
+        verdicts.append(claims.bn_folding.channels_repair_folding(runs).verdict)
+    assert verdicts == [claims.NOT_APPLICABLE, SUPPORTED]
 
 
 def test_numbers_of_the_claims():
@@ -201,7 +213,7 @@ def test_numbers_of_the_claims():
 def test_one_seed_that_disagrees_is_enough():
     mixed = cells(seeds=2)
     mixed[4, True, False][1] = run(40, seed=1)
-    assert claims.bn_folding.four_bits_fail_folded(mixed).verdict == NOT_REPRODUCED
+    assert leans(claims.bn_folding.four_bits_fail_folded(mixed)) == CONTRADICTED
     mixed[4, True, False].pop()
     with pytest.raises(InputError, match="same seeds"):
         claims.bn_folding.four_bits_fail_folded(mixed)
@@ -219,7 +231,7 @@ def ranges(kept, other):
 def test_wider_in_both_ways_in_most_layers(other, shares):
     found = claims.bn_folding.folded_weights_are_wider([run(50, 32, False, table=ranges([(1, 1)] * 3, other))])
     assert found.differences.difference.tolist() == pytest.approx(shares)
-    assert found.verdict == (REPRODUCED if min(shares) > 0.5 else NOT_REPRODUCED)
+    assert leans(found) == (SUPPORTED if min(shares) > 0.5 else CONTRADICTED)
 
 
 def test_tables_and_pictures_of_the_notebook():

@@ -9,9 +9,9 @@ from matplotlib import pyplot as plt
 from paperlib import analysis, claims, models, plots
 from paperlib.analysis import bit_operations
 from paperlib.claims import (
-    NOT_REPRODUCED,
+    CONTRADICTED,
     NOT_TESTABLE,
-    REPRODUCED,
+    SUPPORTED,
     cost_accuracy,
     experiments,
     paper_tables,
@@ -80,10 +80,10 @@ def test_savings_name_what_fits_to_the_printed_decimal():
 
 
 def test_savings_are_judged_to_the_decimal(monkeypatch):
-    assert [claims.cost_accuracy.saves(model).verdict for model in bit_operations.NAMES] == [REPRODUCED] * 3
+    assert [claims.cost_accuracy.saves(model).verdict for model in bit_operations.NAMES] == [SUPPORTED] * 3
     monkeypatch.setattr(bit_operations, "RULES", {"another": bit_operations.RULES["reading weights is free"]})
     found = claims.cost_accuracy.saves("mobilenet_v1")
-    assert found.verdict == NOT_REPRODUCED and found.differences.difference.tolist() == [-0.1]
+    assert found.verdict == CONTRADICTED and found.differences.difference.tolist() == [-0.1]
 
 
 def test_the_price_of_an_8_bit_image():
@@ -91,14 +91,14 @@ def test_the_price_of_an_8_bit_image():
     verdict = claims.cost_accuracy.costs_as_much_as_dsq()
     macs = bit_operations.layers("mobilenet_v2", 4, 4).macs.iloc[0]
     more = macs * (4 * 4 + 4)
-    assert verdict.verdict == NOT_REPRODUCED
+    assert verdict.verdict == CONTRADICTED
     assert verdict.differences.difference[0] == pytest.approx(
         100 * more / 1e9 / bit_operations.on_imagenet("mobilenet_v2", 4, 4, False)[0])
 
 
 def test_dsq_would_cost_the_same_with_an_8_bit_image(monkeypatch):
     monkeypatch.setattr(bit_operations, "on_imagenet", lambda model, a, w, exceptions: (9.5, 1.0))
-    assert claims.cost_accuracy.costs_as_much_as_dsq().verdict == REPRODUCED
+    assert claims.cost_accuracy.costs_as_much_as_dsq().verdict == SUPPORTED
 
 
 @pytest.mark.parametrize("model", bit_operations.NAMES)
@@ -109,12 +109,12 @@ def test_almost_half_the_size(model):
     rest = table.params.sum() - weights
     verdict = claims.cost_accuracy.almost_half_the_size(model)
     saved = 100 * weights / 2 / (weights + 4 * rest)
-    assert verdict.differences.difference[0] == pytest.approx(saved - 45) and verdict.verdict == REPRODUCED
+    assert verdict.differences.difference[0] == pytest.approx(saved - 45) and verdict.verdict == SUPPORTED
 
 
 def test_a_network_that_is_mostly_not_quantized_is_not_halved(monkeypatch):
     monkeypatch.setattr(bit_operations, "costs", lambda *which: pd.DataFrame({"params": [200], "weight_bytes": [50.0]}))
-    assert claims.cost_accuracy.almost_half_the_size("mobilenet_v2").verdict == NOT_REPRODUCED
+    assert claims.cost_accuracy.almost_half_the_size("mobilenet_v2").verdict == CONTRADICTED
 
 
 def test_gains_on_imagenet_are_not_judged():

@@ -1,11 +1,12 @@
 """PROFIT's loss curves: the measure of fluctuation, the claims on made-up runs, and what is drawn."""
 import pandas as pd
 import pytest
+from conftest import agree, leans
 from matplotlib import pyplot as plt
 
 from paperlib import analysis, plots, recipes
 from paperlib.analysis.loss_curves import fluctuation, freezing_curve, val_fluctuation
-from paperlib.claims import NOT_REPRODUCED, REPRODUCED, experiments, loss_curves
+from paperlib.claims import CONTRADICTED, SUPPORTED, experiments, loss_curves
 from paperlib.errors import InputError
 from paperlib.plots.loss_curves import PANELS
 from paperlib.runs import Run
@@ -61,24 +62,24 @@ HIGH = {"val": ([2.0, 1.6, 1.1], [1.1, 1.3, 1.0]), "train": ([1.3, 1.0], [1.2, 0
 @pytest.mark.parametrize("claim", [loss_curves.profit_lies_lower, loss_curves.profit_ends_lower])
 def test_lower_in_training_and_validation(claim):
     verdict = claim(*pair(LOW, HIGH))
-    assert verdict.verdict == REPRODUCED and verdict.differences.difference.tolist() == pytest.approx([-0.2] * 4)
-    assert claim(*pair(HIGH, LOW)).verdict == claim(*pair(LOW, LOW)).verdict == NOT_REPRODUCED     # a tie is not lower
+    assert leans(verdict) == SUPPORTED and verdict.differences.difference.tolist() == pytest.approx([-0.2] * 4)
+    assert leans(claim(*pair(HIGH, LOW))) == leans(claim(*pair(LOW, LOW))) == CONTRADICTED     # a tie is not lower
     for split in ("val", "train"):
         mixed = claim(*pair({**LOW, split: HIGH[split]}, {**HIGH, split: LOW[split]}))
-        assert mixed.verdict == NOT_REPRODUCED and mixed.table().seeds_that_agree.tolist() == (
+        assert leans(mixed) == CONTRADICTED and agree(mixed) == (
             [2, 0] if split == "val" else [0, 2])
     with_one_bad_seed = [LOW, HIGH], [HIGH, LOW]
     runs = [[run(order, s, **curves) for s, curves in enumerate(group)]
             for order, group in zip(("aiwq", "none"), with_one_bad_seed)]
-    assert claim(*runs).verdict == NOT_REPRODUCED
+    assert leans(claim(*runs)) == CONTRADICTED
 
 
 def test_lower_on_the_whole_and_lower_at_the_end_are_two_things():
     """The validation loss before the first epoch counts for neither."""
     late = {"val": ([9.0, 5.0, 5.0], [5.0, 5.0, 1.0]), "train": ([5.0, 5.0], [5.0, 1.0])}
     early = {"val": ([0.0, 1.0, 1.0], [1.0, 1.0, 2.0]), "train": ([1.0, 1.0], [1.0, 2.0])}
-    assert loss_curves.profit_ends_lower(*pair(late, early)).verdict == REPRODUCED
-    assert loss_curves.profit_lies_lower(*pair(late, early)).verdict == NOT_REPRODUCED
+    assert leans(loss_curves.profit_ends_lower(*pair(late, early))) == SUPPORTED
+    assert leans(loss_curves.profit_lies_lower(*pair(late, early))) == CONTRADICTED
     start = {**LOW, "val": ([99.0, *LOW["val"][0][1:]], LOW["val"][1])}
     found = loss_curves.profit_lies_lower(*pair(start, HIGH)).differences.difference.tolist()
     assert found == pytest.approx([-0.2] * 4)
@@ -87,9 +88,9 @@ def test_lower_on_the_whole_and_lower_at_the_end_are_two_things():
 def test_calmer():
     verdict = loss_curves.profit_calms(*pair({"val": (CALM, CALM)}, {"val": (WILD, CALM)}))
     # without PROFIT 2, 3, 1 and then 1.5, 1: rises of 1 and 0.5 in four steps; with it 2, 1.5, 1, 1.5, 1
-    assert verdict.verdict == REPRODUCED and verdict.differences.difference.tolist() == pytest.approx([-2 / 4] * 2)
-    assert loss_curves.profit_calms(*pair({"val": (WILD, CALM)}, {"val": (CALM, CALM)})).verdict == NOT_REPRODUCED
-    assert loss_curves.profit_calms(*pair({}, {})).verdict == NOT_REPRODUCED
+    assert leans(verdict) == SUPPORTED and verdict.differences.difference.tolist() == pytest.approx([-2 / 4] * 2)
+    assert leans(loss_curves.profit_calms(*pair({"val": (WILD, CALM)}, {"val": (CALM, CALM)}))) == CONTRADICTED
+    assert leans(loss_curves.profit_calms(*pair({}, {}))) == CONTRADICTED
 
 
 def four(**curves):
@@ -97,14 +98,14 @@ def four(**curves):
     return {order: [run(order, s, val=(curves.get(order, WILD), CALM)) for s in (0, 1)] for order in experiments.ORDERS}
 
 
-@pytest.mark.parametrize("calm, agree", [(("aiwq",), [2, 2]), (("aiwq", "random"), [2, 0]), ((), [0, 0]),
+@pytest.mark.parametrize("calm, agreed", [(("aiwq",), [2, 2]), (("aiwq", "random"), [2, 0]), ((), [0, 0]),
                                          (("aiwq", "reverse"), [0, 2]), (("reverse", "random"), [0, 0])])
-def test_whether_the_order_matters(calm, agree):
+def test_whether_the_order_matters(calm, agreed):
     found = four(**{order: CALM for order in calm})
     verdict = loss_curves.aiwq_order_calms(found)
-    assert verdict.table().seeds_that_agree.tolist() == agree
-    assert verdict.verdict == (REPRODUCED if agree == [2, 2] else NOT_REPRODUCED)
-    shown = ["" if n == 2 else "do not " for n in agree]
+    assert agree(verdict) == agreed
+    assert leans(verdict) == (SUPPORTED if agreed == [2, 2] else CONTRADICTED)
+    shown = ["" if n == 2 else "do not " for n in agreed]
     assert "these runs {}show that it matters which layers are frozen, and they {}show that AIWQ".format(*shown) in (
         loss_curves.orders_in_words(found, "laptop"))
     counts = [2 * (order in calm) for order in ("aiwq", "reverse", "random")]

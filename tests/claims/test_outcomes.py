@@ -4,6 +4,7 @@ import dataclasses
 import pandas as pd
 import pytest
 import torch
+from conftest import leans
 from matplotlib import pyplot as plt
 from test_ablation import found
 from test_ablation import run as ended
@@ -66,19 +67,20 @@ def test_no_verdict_from_what_is_missing_or_failed():
     for runs, word, shown in ((guess, claims.FAILED, "failed training"),
                               (gone, claims.NOT_RECORDED, "not recorded yet")):
         verdict = claims.ablation.beats_previous_methods(runs)
-        assert verdict.verdict == word == shown and verdict.summary() == ""
+        assert verdict.reason == word == shown and verdict.summary() == ""
         assert verdict.table().n.tolist() == [0] and claims.comparisons([verdict])["mean"].tolist() == [shown]
-        assert claims.listed([verdict]).startswith(f"1. **{verdict.claim}**: {shown} (")
+        assert claims.listed([verdict]).startswith(f"1. **{verdict.claim}**: {claims.NOT_ENOUGH}: {shown} (")
         others = claims.ablation.each_part_helps({3: runs, 4: found(4)})
-        assert [v.verdict for v in others] == [word] + [claims.REPRODUCED] * 4
-        assert [v.verdict for v in at_scale("smoke", [verdict])] == [claims.NOT_TESTABLE]
+        assert [v.reason or leans(v) for v in others][:1] == [word] and {leans(v) for v in others[1:]} == {
+            claims.SUPPORTED}
+        assert [leans(v) for v in at_scale("smoke", [verdict])] == [claims.NOT_TESTABLE]
     both = claims.ablation.beats_previous_methods({**gone, "PACT": guess["QIL"]})
-    assert both.verdict == claims.NOT_RECORDED
+    assert both.reason == claims.NOT_RECORDED
 
 
 def test_one_failed_seed_does_not_count_and_is_told():
     verdict = claims.ablation.beats_previous_methods(found(seeds=3, QIL=10.0))
-    assert verdict.verdict == claims.FAILED and verdict.table().n.tolist() == [2]
+    assert verdict.reason == claims.FAILED and verdict.table().n.tolist() == [2]
     assert verdict.differences.outcome.tolist() == ["", "", claims.FAILED]
 
 
@@ -87,23 +89,22 @@ def test_a_claim_about_failing_has_failed_trainings_for_evidence():
         return {cell: [ended(dataclasses.replace(r, recorded=False), end if cell == (4, True, False) else 60.0)
                        for r in recipes] for cell, recipes in experiments.folding("laptop", 1).items()}
 
-    assert claims.bn_folding.four_bits_fail_folded(cells(10.0)).verdict == claims.REPRODUCED
-    assert claims.bn_folding.four_bits_fail_folded(cells(60.0)).verdict == claims.NOT_REPRODUCED
+    assert leans(claims.bn_folding.four_bits_fail_folded(cells(10.0))) == claims.SUPPORTED
+    assert leans(claims.bn_folding.four_bits_fail_folded(cells(60.0))) == claims.CONTRADICTED
     missing = cells(10.0)
     missing[4, True, False] = unrecorded(missing[4, True, False])
-    assert claims.bn_folding.four_bits_fail_folded(missing).verdict == claims.NOT_RECORDED
+    assert claims.bn_folding.four_bits_fail_folded(missing).reason == claims.NOT_RECORDED
 
 
 def test_every_claim_answers_for_runs_that_are_not_there(monkeypatch):
     """The scoreboard without a single recorded run."""
     monkeypatch.setattr("paperlib.runs.obtaining.is_recorded", lambda recipe: False)
     table = scoreboard.table(scoreboard.judge("recorded"))
-    trained = table[~table.runs.isin(["counted", "ImageNet"])]
-    assert len(trained) > 50 and set(trained.verdict) == {claims.NOT_RECORDED} and set(trained.seeds) == {0}
+    trained = table[~table.runs.isin(["counted", "ImageNet", "no runs"])]
+    assert len(trained) > 50 and set(trained.verdict) == {claims.NOT_ENOUGH} and set(trained.n) == {0}
     figure = plots.scoreboard.draw(table, footnote="made up")
-    assert f"not recorded yet ({len(trained)})" in [text.get_text() for text in figure.legends[0].get_texts()]
     plt.close(figure)
-    assert "qil_fig4_5_intervals: 4 not recorded yet" in figure.alt
+    assert "QIL, section 4.1 and Fig. 4: 1 not enough evidence" in figure.alt
 
 
 def test_the_ladder_marks_what_is_no_result():

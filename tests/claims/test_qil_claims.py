@@ -1,8 +1,9 @@
 """QIL, section 4.1: claims on made-up runs that support them, and that don't."""
 import pandas as pd
 import pytest
+from conftest import agree, leans
 
-from paperlib.claims import NOT_REPRODUCED, REPRODUCED, experiments, qil_intervals, qil_tables
+from paperlib.claims import CONTRADICTED, SUPPORTED, experiments, qil_intervals, qil_tables
 from paperlib.errors import InputError
 from paperlib.runs import Run
 
@@ -16,8 +17,8 @@ def run(recipe, end, full=80.0, rows=(), pruned=None):
     made = Run(recipe, history, pd.DataFrame(), key="made up", seconds=0.0, environment={})
     if pruned:
         made._found["interval_pruning"] = pd.DataFrame(
-            [(f"layer {i}", role, share, share / 2) for role, shares in pruned.items()
-             for i, share in enumerate(shares)], columns=["layer", "role", "pruned_of_all", "pruned"])
+            [(f"layer {i}", role, share, share / 2, 0.0) for role, shares in pruned.items()
+             for i, share in enumerate(shares)], columns=["layer", "role", "pruned_of_all", "pruned", "at_start"])
     return made
 
 
@@ -35,12 +36,12 @@ def test_allowances_are_the_papers():
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_distillation_must_help_everywhere(share):
     good = qil_tables.distillation_helps(table1(2), share)
-    assert good.verdict == REPRODUCED and good.differences.difference.tolist() == [1.0] * 14
+    assert leans(good) == SUPPORTED and good.differences.difference.tolist() == [1.0] * 14
     assert good.table().comparison[0] == f"A1W2: lambda {share:g} minus lambda 0 (points)"
     bad = qil_tables.distillation_helps(table1(2, **{f"A8W8 {share:g}": 78.0}), share)      # a tie, in one seed
-    assert bad.verdict == NOT_REPRODUCED and bad.table().seeds_that_agree.tolist() == [2] * 6 + [1]
+    assert leans(bad) == CONTRADICTED and agree(bad) == [2] * 6 + [1]
     other = qil_tables.distillation_helps(table1(2, **{f"A8W8 {1.5 - share:g}": 0.0}), share)
-    assert other.verdict == REPRODUCED
+    assert leans(other) == SUPPORTED
 
 
 def test_only_seeds_that_both_have_are_compared():
@@ -53,19 +54,33 @@ def test_only_seeds_that_both_have_are_compared():
 
 
 @pytest.mark.parametrize("w, a, most", [(2, 2, 0.16), (2, 1, 1.17)])
-@pytest.mark.parametrize("trained_as_long", [False, True])
-def test_close_to_each_float_network(w, a, most, trained_as_long):
+def test_close_to_the_float_network_trained_as_long(w, a, most):
     def judge(loss):
         found = table1(2)
-        found[w, a, 0.5] = [run(r.recipe, 60.0 - loss, full=99.0 if trained_as_long else 60.0)
+        found[w, a, 0.5] = [run(r.recipe, 60.0 - loss, full=99.0)
                             for r in found[w, a, 0.5]]
-        longer = [run(r, 60.0) for r in experiments.qil_table2("laptop", 2)["float", 32, 32]] if trained_as_long else ()
+        longer = [run(r, 60.0) for r in experiments.qil_table2("laptop", 2)["float", 32, 32]]
         return qil_tables.stays_close(found, w, a, longer)
 
-    for loss, verdict in ((-3.0, REPRODUCED), (most, REPRODUCED), (most + 0.02, NOT_REPRODUCED)):
+    for loss, verdict in ((-3.0, SUPPORTED), (most, SUPPORTED), (most + 0.02, CONTRADICTED)):
         found = judge(loss)
-        assert found.verdict == verdict and found.differences.difference.tolist() == pytest.approx([loss] * 2)
-    assert ("as long" in found.claim) == trained_as_long and f"A{a}W{w}" in found.claim
+        assert leans(found) == verdict and found.differences.difference.tolist() == pytest.approx([loss] * 2)
+    assert f"A{a}W{w}" in found.claim
+
+
+def test_three_bits_and_more():
+    longer = [run(r, 79.0) for r in experiments.qil_table2("laptop", 2)["float", 32, 32]]
+    good = qil_tables.three_bits_and_more_lose_little(table1(2), longer)
+    assert leans(good) == SUPPORTED and len(good.table()) == 4 and good.most == 0.17
+    assert leans(qil_tables.three_bits_and_more_lose_little(table1(**{"A5W5 0.5": 78.8}), longer)) == CONTRADICTED
+
+
+def test_activations_of_few_bits():
+    assert qil_tables.few_activation_bits_cost_little(table2()).most == 0.22
+    costs = table2()
+    costs["QIL", 2, 2] = [run(r.recipe, 79.0) for r in costs["QIL", 2, 2]]
+    assert leans(qil_tables.few_activation_bits_cost_little(costs)) == CONTRADICTED
+    assert leans(qil_tables.few_activation_bits_cost_little(table2())) == SUPPORTED
 
 
 def table2(**ends):
@@ -76,7 +91,7 @@ def table2(**ends):
 
 def test_ternary_weights_beat_the_others():
     weights, both = qil_tables.beats_rivals(table2()), qil_tables.beats_rivals(table2(), 1)
-    assert weights.verdict == both.verdict == REPRODUCED
+    assert leans(weights) == leans(both) == SUPPORTED
     assert weights.differences.difference.tolist() == [10.0] * 8 and both.differences.difference.tolist() == [20.0] * 2
     assert weights.table().comparison.tolist() == [
         "QIL A32W2 minus TTQ A32W2 (points)", "QIL A32W2 minus TWN A32W2 (points)",
@@ -86,10 +101,10 @@ def test_ternary_weights_beat_the_others():
 @pytest.mark.parametrize("rival", ["TTQ", "TWN", "BC", "BWN", "XNOR"])
 def test_one_rival_above_is_enough(rival):
     found = table2(**{rival: 80.0})
-    assert [qil_tables.beats_rivals(found, a).verdict for a in (32, 1)] == (
-        [REPRODUCED, NOT_REPRODUCED] if rival == "XNOR" else [NOT_REPRODUCED, REPRODUCED])
-    assert qil_tables.beats_rivals(table2(DoReFa=99.0, float=99.0)).verdict == REPRODUCED    # not in the table
-    assert qil_tables.beats_rivals(table2(A1=55.0), 1).verdict == NOT_REPRODUCED
+    assert [leans(qil_tables.beats_rivals(found, a)) for a in (32, 1)] == (
+        [SUPPORTED, CONTRADICTED] if rival == "XNOR" else [CONTRADICTED, SUPPORTED])
+    assert leans(qil_tables.beats_rivals(table2(DoReFa=99.0, float=99.0))) == SUPPORTED    # not in the table
+    assert leans(qil_tables.beats_rivals(table2(A1=55.0), 1)) == CONTRADICTED
 
 
 def tracked(c, d, epochs=8, roles=("weight", "activation")):
@@ -112,12 +127,12 @@ def settles(epoch):
 
 @pytest.mark.parametrize("roles", [("weight",), ("activation",)])
 @pytest.mark.parametrize("c, verdict", [
-    (settles, REPRODUCED), (lambda e: e / 8, NOT_REPRODUCED),                               # moves on
-    (lambda e: settles(e) + 0.3 * (e == 7), NOT_REPRODUCED),                                # jumps up and back
-    (lambda e: settles(e) + 0.3 * (e == 4), REPRODUCED), (lambda e: 0.5, NOT_REPRODUCED)])  # early; never moves
+    (settles, SUPPORTED), (lambda e: e / 8, CONTRADICTED),                               # moves on
+    (lambda e: settles(e) + 0.3 * (e == 7), CONTRADICTED),                                # jumps up and back
+    (lambda e: settles(e) + 0.3 * (e == 4), SUPPORTED), (lambda e: 0.5, CONTRADICTED)])  # early; never moves
 def test_bounds_come_to_rest(roles, c, verdict):
     found = qil_intervals.bounds_converge([tracked(c, lambda e: 0.5, roles=roles)])
-    assert found.verdict == verdict and len(found.table()) == 4
+    assert leans(found) == verdict and len(found.table()) == 4
 
 
 def test_a_bound_that_moves_evenly_goes_a_quarter_of_its_way_in_the_last_quarter():
@@ -136,33 +151,35 @@ def intervals(weights, activations=(0.7, 0.8), seeds=1):
 
 def test_more_weights_are_pruned_at_fewer_bits():
     found = qil_intervals.weight_pruning_rises(intervals({5: (0.2, 0.4), 4: (0.1, 0.6), 3: (0.5, 0.7)}, seeds=2))
-    assert found.verdict == REPRODUCED
-    assert found.differences.difference.tolist() == pytest.approx([5, 5, 25, 25])
+    assert leans(found) == SUPPORTED
+    assert found.differences.difference.tolist() == pytest.approx([5, 5, 5, 5, 25, 25, 25, 25])
     assert found.table().comparison.tolist() == [
         "weights pruned at 4 minus at 5 bits (points; rises in 1 of 2 layers)",
-        "weights pruned at 3 minus at 4 bits (points; rises in 2 of 2 layers)"]
+        "the same, less what is there before training (points), 4 and 5 bits",
+        "weights pruned at 3 minus at 4 bits (points; rises in 2 of 2 layers)",
+        "the same, less what is there before training (points), 3 and 4 bits"]
 
 
 @pytest.mark.parametrize("shares", [{5: (0.2,), 4: (0.2,), 3: (0.8,)}, {5: (0.2,), 4: (0.9,), 3: (0.8,)},
                                     {5: (0.8,), 4: (0.5,), 3: (0.2,)}])
 def test_one_step_without_more_pruning_is_enough(shares):
-    assert qil_intervals.weight_pruning_rises(intervals(shares)).verdict == NOT_REPRODUCED
+    assert leans(qil_intervals.weight_pruning_rises(intervals(shares))) == CONTRADICTED
 
 
 @pytest.mark.parametrize("three, about, similar", [
-    ((0.75, 0.75), REPRODUCED, REPRODUCED), ((0.6, 0.74), REPRODUCED, REPRODUCED),
-    ((0.8, 0.89), REPRODUCED, REPRODUCED), ((0.6, 0.6), NOT_REPRODUCED, NOT_REPRODUCED),
-    ((0.9, 0.9), NOT_REPRODUCED, NOT_REPRODUCED)])
+    ((0.75, 0.75), SUPPORTED, SUPPORTED), ((0.6, 0.74), SUPPORTED, SUPPORTED),
+    ((0.8, 0.89), SUPPORTED, SUPPORTED), ((0.6, 0.6), CONTRADICTED, CONTRADICTED),
+    ((0.9, 0.9), CONTRADICTED, CONTRADICTED)])
 def test_three_quarters_of_the_activations(three, about, similar):
     found = intervals({b: (0.5,) for b in (5, 4, 3)}, {5: (0.7, 0.8), 4: (0.75, 0.75), 3: three})
-    assert qil_intervals.activations_pruned(found).verdict == about
-    assert qil_intervals.activation_pruning_is_similar(found).verdict == similar
+    assert leans(qil_intervals.activations_pruned(found)) == about
+    assert leans(qil_intervals.activation_pruning_is_similar(found)) == similar
 
 
 def test_near_and_similar_are_two_claims():
     spread = intervals({b: (0.5,) for b in (5, 4, 3)}, {5: (0.66,), 4: (0.75,), 3: (0.84,)})
-    assert qil_intervals.activations_pruned(spread).verdict == REPRODUCED
+    assert leans(qil_intervals.activations_pruned(spread)) == SUPPORTED
     assert qil_intervals.activation_pruning_is_similar(spread).differences.difference.tolist() == pytest.approx([18.0])
     low = intervals({b: (0.5,) for b in (5, 4, 3)}, (0.4,))
-    assert qil_intervals.activations_pruned(low).verdict == NOT_REPRODUCED
-    assert qil_intervals.activation_pruning_is_similar(low).verdict == REPRODUCED
+    assert leans(qil_intervals.activations_pruned(low)) == CONTRADICTED
+    assert leans(qil_intervals.activation_pruning_is_similar(low)) == SUPPORTED

@@ -1,6 +1,7 @@
 """QIL's Table 3: the paper's numbers, ours, and what is said of them."""
 import pandas as pd
 import pytest
+from conftest import leans
 from matplotlib import pyplot as plt
 from test_qil_tables import run
 
@@ -46,14 +47,14 @@ LOSS = {5: 0, 4: 0.2, 3: 1.0, 2: 4}
     (judged.two_bits_cost_most, {**LOSS, 4: 1}, -0.5, 8)])
 def test_claims_hold_and_fail(claim, loss, taught, comparisons):
     good = claim(found(LOSS, -0.5))
-    assert good.verdict == claims.REPRODUCED and len(good.table()) == comparisons
-    assert claim(found(loss, taught)).verdict == claims.NOT_REPRODUCED
+    assert leans(good) == claims.SUPPORTED and len(good.table()) == comparisons
+    assert leans(claim(found(loss, taught))) == claims.CONTRADICTED
 
 
 def test_one_network_that_guesses_leaves_no_verdict():
     guesses = found({**LOSS, 2: 50}, -0.5)
-    assert judged.two_bits_cost_most(guesses).verdict == claims.FAILED
-    assert judged.few_bits_keep_full_accuracy(guesses).verdict == claims.REPRODUCED     # it is none of these
+    assert judged.two_bits_cost_most(guesses).reason == claims.FAILED
+    assert leans(judged.few_bits_keep_full_accuracy(guesses)) == claims.SUPPORTED     # it is none of these
     ours = analysis.qil_photographs.accuracies(guesses)
     assert analysis.qil_photographs.summary(ours).loc["A2W2", ("AlexNet", "λ = 0")] == "failed training"
     assert "failed training at 2 bits" in plots.qil_photographs.draw(ours, footnote="made up").alt

@@ -4,18 +4,28 @@ import pkgutil
 from importlib import import_module
 
 import pandas as pd
+import pytest
 from matplotlib import pyplot as plt
 
 from paperlib import claims, plots, runs
-from paperlib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, Verdict, contents, notebooks, scoreboard
+from paperlib.claims import (
+    CONTRADICTED,
+    NOT_ENOUGH,
+    NOT_TESTABLE,
+    SUPPORTED,
+    Verdict,
+    contents,
+    notebooks,
+    scoreboard,
+)
 from paperlib.claims.verdict import at_scale
 
-EXTENSIONS = {"verdicts_on_others", "verdicts_against_taught"}        # which the scoreboard leaves out
+EXTENSIONS = {"verdicts_on_others", "verdicts_against_shorter"}        # which the scoreboard leaves out
 
 
-def verdict(differences, testable=True, comparison="loss"):
-    rows = [(comparison, seed, value) for seed, value in enumerate(differences)]
-    verdict = Verdict.of("A ends lower than B", "Fig. 9", rows, lambda difference: difference < 0, printed="12.86")
+def verdict(differences, testable=True, **settings):
+    rows = [("loss", seed, value) for seed, value in enumerate(differences)]
+    verdict = Verdict.of("A ends lower than B", "Fig. 9", rows, below=0, printed="12.86", unit="nats", **settings)
     return verdict if testable else at_scale("smoke", [verdict])[0]
 
 
@@ -24,43 +34,43 @@ def judged(*verdicts, item="profit_fig2_4_aiwq"):
 
 
 def test_rows_say_what_verdicts_say():
-    table = scoreboard.table(judged(verdict([-1, -3]), verdict([-1, 2]), verdict([-1, -1], testable=False),
-                                    verdict([])))
-    assert table.verdict.tolist() == [REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_TESTABLE]
-    assert table.agree.tolist() == ["2 of 2", "1 of 2", "2 of 2", "0 of 0"] and table.seeds.tolist() == [2, 2, 2, 0]
-    assert table.ours.tolist() == ["-2 ± 1.4", "+0.5 ± 2.1", "-1 ± 0", ""]
+    table = scoreboard.table(judged(verdict([-1, -1.1]), verdict([1, 1.1]), verdict([-1, 2]),
+                                    verdict([-1, -1.1], False), verdict([])))
+    assert table.verdict.tolist() == [SUPPORTED, CONTRADICTED, NOT_ENOUGH, NOT_TESTABLE, NOT_ENOUGH]
+    assert table.n.tolist() == [2, 2, 2, 2, 0] and table.comparisons.tolist() == [1, 1, 1, 1, 0]
+    assert table.ours.tolist()[2:] == ["+0.5 [-18.6, +19.6], n = 2", table.ours[0], ""]
+    assert table.reason.tolist() == ["", "", "the interval is too wide", "", "not recorded yet"]
 
 
-def test_several_comparisons_show_the_least_and_the_greatest():
-    rows = [(name, seed, value + seed) for name, value in (("a", -5.0), ("b", -2.0), ("c", -3.0)) for seed in (0, 2)]
-    assert Verdict.of("", "", rows, lambda d: d < 0).summary() == "-4 to -1 in 3 comparisons"
-    assert verdict([-0.25]).summary() == "-0.25"
+def test_the_page_links_each_claim_to_its_notebook_and_keeps_controls_apart():
+    lines = scoreboard.page(scoreboard.table(judged(verdict([-1, 2]), verdict([-1], kind="control")))).splitlines()
+    assert lines[2] == ("| [A ends lower than B](profit_fig2_4_aiwq.ipynb) | Fig. 9 | 12.86 | "
+                        "+0.5 [-18.6, +19.6], n = 2 | nats |  | **not enough evidence** (the interval is too wide) | "
+                        "made up |")
+    assert lines[4].startswith("**Controls") and "(one seed)" in lines[-1]
 
 
-def test_the_page_links_each_claim_to_its_notebook():
-    lines = scoreboard.page(scoreboard.table(judged(verdict([-1, 2])))).splitlines()
-    assert lines[2] == ("| [A ends lower than B](profit_fig2_4_aiwq.ipynb) | Fig. 9 | 12.86 | +0.5 ± 2.1 | "
-                        "**not reproduced** (1 of 2) | made up, n = 2 |")
-
-
-def test_the_picture_has_a_mark_for_each_claim_in_the_colour_of_its_verdict():
-    table = scoreboard.table(judged(verdict([1]), verdict([-1])) + judged(verdict([1], testable=False), item="other"))
+def test_the_picture_has_a_line_for_each_claim_in_the_colour_of_its_verdict():
+    table = scoreboard.table(judged(verdict([-0.1, -0.11]), verdict([1, 1.1]), verdict([-1, 2], kind="control")))
     figure = plots.scoreboard.draw(table, footnote="made up")
-    marks = [(line.get_xdata()[0], line.get_ydata()[0], line.get_marker(), line.get_markerfacecolor())
-             for line in figure.axes[0].lines if len(line.get_xdata())]
-    kinds = plots.scoreboard.MARKS
-    assert marks == [(0, 0, *kinds[REPRODUCED][:2]), (1, 0, *kinds[NOT_REPRODUCED][:2]),
-                     (0, 1, *kinds[NOT_TESTABLE][:2])]
-    assert [text.get_text() for text in figure.axes[0].texts] == ["1 of 2 reproduced", "0 of 1 reproduced"]
+    [ax] = figure.axes
+    labels = [text.get_text() for text in ax.get_yticklabels()]
+    assert labels == ["Fig. 9", "A ends lower than B", "A ends lower than B", "Controls", "A ends lower than B"]
+    marks = {line.get_ydata()[0]: line for line in ax.lines if line.get_marker() not in ("None", "") and len(
+        line.get_xdata())}
+    colours = plots.scoreboard.COLOURS
+    assert [(y, line.get_color()) for y, line in marks.items()] == [
+        (1, colours[SUPPORTED]), (2, colours[CONTRADICTED]), (4, colours[NOT_ENOUGH])]
+    assert marks[1].get_xdata()[0] == pytest.approx(-0.105)
     plt.close(figure)
-    assert "profit_fig2_4_aiwq: 1 reproduced, 1 not reproduced; other: 1 not testable" in figure.alt
+    assert "Fig. 9: 1 supported, 1 contradicted." in figure.alt
 
 
 def claim_functions():
     """(name, function) of all functions in paperlib/claims/ that return a verdict or several."""
     for module in pkgutil.iter_modules(claims.__path__):
         found = import_module(f"paperlib.claims.{module.name}")
-        if module.name not in ("contents", "scoreboard", "verdict"):
+        if module.name not in ("contents", "scoreboard", "untested", "verdict"):
             yield from ((name, f) for name, f in inspect.getmembers(found, inspect.isfunction)
                         if f.__module__ == found.__name__ and not name.startswith("_")
                         and "Verdict" in str(inspect.signature(f).return_annotation))
@@ -88,14 +98,16 @@ def test_each_list_is_judged_by_its_profile():
 
 def test_recorded_claims_lead_to_notebooks_that_exist(recorded):
     assert {j.notebook for j in recorded} <= set(notebooks.names())
-    assert {REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE} <= {j.verdict.verdict for j in recorded}
+    assert {SUPPORTED, CONTRADICTED, NOT_ENOUGH, NOT_TESTABLE} <= {j.verdict.verdict for j in recorded}
     table = scoreboard.table(recorded)
-    assert not table.duplicated(["claim", "runs"]).any() and isinstance(table, pd.DataFrame)
+    assert not table.duplicated(["claim", "runs"]).any()
+    assert isinstance(table, pd.DataFrame)
 
 
 def test_whatever_is_judged_has_numbers(recorded):
     for j in recorded:
-        assert len(j.verdict.differences) or j.verdict.verdict == NOT_TESTABLE, j.verdict.claim
         told = j.verdict.differences
-        assert (told.difference.isna() == (told.outcome != "")).all(), j.verdict.claim
-        assert j.verdict.verdict in (claims.NOT_RECORDED, claims.FAILED) or not told.outcome.any(), j.verdict.claim
+        assert len(told) or j.verdict.verdict in (NOT_TESTABLE, NOT_ENOUGH), j.verdict.claim
+        assert not (told.difference.notna() & (told.outcome != "")).any(), j.verdict.claim
+        assert j.verdict.counted or told.seed.nunique() > 1 or j.verdict.verdict in (NOT_TESTABLE, NOT_ENOUGH), (
+            f"decided by one seed: {j.verdict.claim}")
