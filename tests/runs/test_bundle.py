@@ -57,6 +57,7 @@ def test_the_library_travels_whole(tmp_path):
     there = {file.relative_to(place).as_posix() for file in place.rglob("*") if file.is_file()}
     here = {file.relative_to(paths.ROOT).as_posix() for file in (paths.ROOT / "paperlib").rglob("*")
             if file.suffix in (".py", ".c")}
+    here |= {file.relative_to(paths.ROOT).as_posix() for file in paths.pretrained_dir().rglob("*.pt")}
     assert here <= there and "data/published.csv" in there and "benchmarks/qat_step.py" in there
 
 
