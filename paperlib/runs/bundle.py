@@ -31,8 +31,8 @@ from . import recorded
 
 PARTS = ROOT / "data" / "bundle"            # where a volume puts what `unpack` then puts in its place
 PER_PART = 5000                             # images of CIFAR-10 in one picture
-LIBRARY = ("paperlib/**/*.py", "paperlib/**/*.c", "benchmarks/*.py", "data/published.csv", "data/pretrained/*/*.*", "data/pretrained/index.csv",
-           "pyproject.toml", "LICENSE")
+LIBRARY = ("paperlib/**/*.py", "paperlib/**/*.c", "benchmarks/*.py", "data/published.csv", "data/pretrained/*/*.*",
+           "data/pretrained/index.csv", "pyproject.toml", "LICENSE")
 WEIGHTS = "mobilenet_v2-b0353104.pth"       # torchvision's, of the network that the photographs are about
 VOLUME, RESULTS = "volume-{}.tar", "runs-{}.tar.gz"
 MEGABYTE = 10**6
