@@ -87,7 +87,7 @@ record: $(READY)  ## train what data/recorded/ should hold and does not, what cl
 	$(PY) -m paperlib record --profile $(PROFILE) $(if $(MINUTES),--minutes $(MINUTES))
 
 clean:  ## remove made figures and caches; trained runs (data/runs) and downloads (data/cifar10) stay
-	rm -rf .pytest_cache build/site figures/.made figures/experiments $(foreach p,$(filter-out recorded,$(PROFILES)),figures/$(p))
+	rm -rf .pytest_cache build/site $(PASSED) figures/.made figures/experiments $(foreach p,$(filter-out recorded,$(PROFILES)),figures/$(p))
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 # One figure, which may be several pictures; says where they are.
