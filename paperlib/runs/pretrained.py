@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -39,8 +38,6 @@ def ship(key: str, weights: str) -> Path:
              for name, value in stored.network().state_dict().items()}
     chain = [StoredPhase.at(found) for found in _keys(stored)]
     place = paths.pretrained_dir() / shipped_name(recipe.model, recipe.width, weights)
-    if place.exists():
-        shutil.rmtree(place)
     with paths.atomic_folder(place) as folder:
         torch.save(state, file := folder / "float16.pt")
         file.rename(folder / f"float16-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pt")

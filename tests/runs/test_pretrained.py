@@ -88,6 +88,7 @@ def test_a_damaged_network_is_refused(elsewhere):
 def test_a_trained_network_is_shipped_and_started_from(elsewhere, one_thread):
     run = obtain(TINY)
     folder = pretrained.ship(run.key, "TINY_V1")
+    assert pretrained.ship(run.key, "TINY_V1") == folder and len(list(folder.glob("*.pt"))) == 1    # in its place
     table = pretrained.shipped().set_index("folder")
     assert table.loc[folder.name, ["epochs", "accuracy"]].tolist() == [2, run.accuracy()]
     net = models.build("vgg7", width=0.0625, weights="TINY_V1")
