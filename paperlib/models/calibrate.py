@@ -224,7 +224,7 @@ def calibrate(net: nn.Module, data, method: str | None = None, *, only_new: bool
     if missed:
         warnings.warn(f"forward does not call {', '.join(dict.fromkeys(missed))}: no range is set there; if training "
                       "calls them in another way, call theirs .calibrate(x)", stacklevel=3)
-    clipping = {type(q).__name__ for q in passes.names if q.role == "activation" and q.range_from
+    clipping = {type(q).__name__ for q in passes.names if q.role == "activation" and q.range_from and not q.range_method
                 and q.range_from["activation"][0] == "percentile"}
     if clipping and method is None and not only_new and not inner.training:
         warnings.warn(f"the ranges of {' and '.join(sorted(clipping))} clip the largest activations, since training "

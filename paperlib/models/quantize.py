@@ -37,11 +37,13 @@ def kind(net: nn.Module, name: str, first: bool, gates: set[str]) -> str:
 
 
 def _quantizer(old, method: str, **settings):
-    """The old quantizer where it is already the wanted one; else a new one, with the old one's range if it fits."""
+    """The old quantizer where it is already the wanted one; else a new one, with the old one's range if it fits and
+    no ``range_method`` is to find one for the new bit-width."""
     new = quantizers.build(method, **settings)
     if type(old) is type(new) and old.form() == new.form():
         return old
-    if type(old) is type(new) and (old.signed, old.floor, _shapes(old)) == (new.signed, new.floor, _shapes(new)):
+    fits = type(old) is type(new) and (old.signed, old.floor, _shapes(old)) == (new.signed, new.floor, _shapes(new))
+    if fits and new.range_method is None:
         new.adopt(old)
     return new
 

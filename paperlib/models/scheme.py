@@ -28,7 +28,8 @@ class Scheme:
     (fold-then-quantize, supplement, equation 3).
 
     ``per_channel``: whether each output channel of a weight has its own range (None: what the method's authors do);
-    ``weight_options`` and ``activation_options`` go to the quantizers, e.g. ``{"levels": 15}`` to SAWB.
+    ``weight_options`` and ``activation_options`` go to the quantizers, e.g. ``{"levels": 15}`` to SAWB, or
+    ``{"range_method": "mse"}``: at each new bit-width data set the range by the least squared error.
     """
 
     weight: Name = "duq"

@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..system import kinds
 from ..system.kinds import Bits, Count, Finite
 from . import functional as F
-from .calibration import Counts, Sample, span
+from .calibration import Counts, Sample, known, span
 from .functional import Affine, Grid
 from .state import Stateful
 
@@ -29,7 +29,9 @@ class Quantizer(Stateful):
     ``role``: "weight" or "activation".  ``bits``: one of the method's bit-widths.  ``signed``: whether the grid has
     both signs; weights always do.  ``floor``: the least value that an unsigned input can take (0 after ReLU, -3/8
     after h-swish).  ``shape``: the shape of the range parameters: () for one range per tensor; (C, 1, 1, 1) for one
-    per output channel of a convolution's weight, (C, 1) of a linear one's.
+    per output channel of a convolution's weight, (C, 1) of a linear one's.  ``range_method``: one of
+    ``calibration.METHODS``, by which data set the range unless :meth:`calibrate` is told another (None: as the method's
+    authors do).
     """
 
     roles: tuple[str, ...] = ("weight", "activation")
@@ -46,7 +48,7 @@ class Quantizer(Stateful):
     grid: Grid
 
     def __init__(self, *, role: str, bits: int, signed: bool | None = None, floor: float = 0.0,
-                 shape: tuple[int, ...] = ()):
+                 shape: tuple[int, ...] = (), range_method: str | None = None):
         super().__init__()
         method = type(self).__name__
         if role not in list(self.roles):
@@ -68,6 +70,11 @@ class Quantizer(Stateful):
             raise InputError("activations have one range per tensor: leave out shape")
         if self.shape and self.shape[0] < 1 or any(n != 1 for n in self.shape[1:]):
             raise InputError(f"shape is () or (channels, 1, ...), got {self.shape}")
+        if range_method is not None:
+            known(range_method, {})
+            if self.range_from is None:
+                raise InputError(f"{method} has no range to choose: leave out range_method")
+        self.range_method = range_method
         self.calibrated = False
 
     def symmetric_or_unsigned_grid(self, **options) -> Grid:
@@ -127,7 +134,7 @@ class Quantizer(Stateful):
         if isinstance(data, Tensor):
             self.observe(data.float() if data.dtype.itemsize < 4 else data)
         if method is None and self.range_from is not None:
-            method, defaults = self.range_from[self.role]
+            method, defaults = (self.range_method, {}) if self.range_method else self.range_from[self.role]
             options = {**defaults, **options}
         self.set_range(sample, method, options)
         self.calibrated = True

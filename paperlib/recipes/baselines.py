@@ -36,7 +36,7 @@ def activations_then_weights(method: Name, *, model: Name = "mobilenet_v3_large"
         raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
     label, scheme = METHODS[method]
     scale = profiles.scale(profile)
-    settings = {**scheme.__dict__, "a_bits": bits}
+    settings = {**scheme.__dict__, "a_bits": bits, "activation_options": scale.activation_options}
     if method == "pact" and bits in (2, 4):     # as many levels as DuQ has, where SAWB has coefficients for that number
         settings["weight_options"] = {"levels": 2**bits - 1}
     if quantizer_lr is None:

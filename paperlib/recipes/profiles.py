@@ -24,6 +24,8 @@ class Profile:
     measures AIWQ.  ``lr`` is the learning rate of all but the first, which has ``float_lr``, ``quantizer_lr`` that of
     quantizers relative to ``lr`` (``norms_quantizer_lr`` in stages of batch norms and quantizers alone, where it is
     another); ``warmup_epochs`` begin each.  ``equal_epochs``: rows of a table that are compared train equally long.
+    ``activation_ranges``: how the ranges of activations begin at each bit-width, a method of ``quantizers.calibration``
+    (None: as each method's authors do, and as training at the bit-width before left them).
 
     ``vgg_width``: of VGG-7 in QIL's experiments, whose channels are many. ``seeds``: how many repetitions a figure
     shows; ``accuracy_bits``, ``ablation_bits``: the bit-widths of Table 1 and of Table 3. ``conclusive``: whether
@@ -58,6 +60,7 @@ class Profile:
     quantizer_lr: Amount = 1.0
     norms_quantizer_lr: Amount | None = None
     equal_epochs: bool = False
+    activation_ranges: Name | None = None
     seeds: Seeds = 1
     accuracy_bits: tuple[Bits, ...] = (8, 5, 4)
     ablation_bits: tuple[Bits, ...] = (4, 3)
@@ -68,6 +71,11 @@ class Profile:
 
     def __post_init__(self):
         kinds.settle(self)
+
+    @property
+    def activation_options(self) -> dict:
+        """What quantizers of activations are told."""
+        return {"range_method": self.activation_ranges} if self.activation_ranges else {}
 
 
 _PHOTOGRAPHS = {"num_classes": 1000, "input_size": 224, "weights": "IMAGENET1K_V1", "train_images": 0,
@@ -82,15 +90,16 @@ _PROFILES = {profile.name: profile for profile in [
             stage_epochs=5, step_epochs=1, round_epochs=2, bn_epochs=0, sample_epochs=1, warmup_epochs=0.5,
             accuracy_bits=(4,), ablation_bits=(4,), reuse_recorded=True),
     Profile("pretrained", "quarters of an hour: PROFIT's ladder, Table 1 and AIWQ on MobileNets of half the width, and "
-            "QIL's tables on VGG-7, from the float networks in data/pretrained/, on 20 000 images of CIFAR-10",
-            train_images=20_000, width=0.5, vgg_width=0.25, threads=1, weights="CIFAR10_V1",
+            "QIL's tables on VGG-7, from the float networks in data/pretrained/, on 10 000 images of CIFAR-10",
+            train_images=10_000, test_images=5_000, width=0.5, vgg_width=0.25, threads=1, weights="CIFAR10_V1",
             teacher="pretrained/vgg7-0.25-CIFAR10_V1", float_epochs=0, stage_epochs=10, step_epochs=1, round_epochs=2,
-            bn_epochs=1, sample_epochs=1, warmup_epochs=0.5, lr=0.02, norms_quantizer_lr=0.01, equal_epochs=True,
-            seeds=3),
+            bn_epochs=1, sample_epochs=1, warmup_epochs=0.5, lr=0.01, norms_quantizer_lr=0.01, equal_epochs=True,
+            activation_ranges="mse", seeds=3, ablation_bits=(3,)),
     Profile("photographs", "hours: PROFIT's freezing orders and the folding of batch norms on ImageNet's MobileNet-v2, "
             "on all of Imagenette at 96x96", data="imagenette", batch_size=64, threads=1, stage_epochs=3, step_epochs=1,
             round_epochs=2, bn_epochs=1, sample_epochs=1, warmup_epochs=0.5, lr=0.001, float_lr=0.001,
-            norms_quantizer_lr=0.01, seeds=3, **{**_PHOTOGRAPHS, "input_size": 96, "float_epochs": 3}),
+            norms_quantizer_lr=0.01, activation_ranges="mse", seeds=3,
+            **{**_PHOTOGRAPHS, "input_size": 96, "float_epochs": 3}),
     Profile("cifar10", "all of CIFAR-10 at full width: hours on a CPU, meant for one GPU", seeds=3, paper=True),
     Profile("imagenette", "ImageNet-trained networks on 13 000 photographs of ten ImageNet classes, 224x224: hours on "
             "a CPU, meant for one GPU", data="imagenette", batch_size=64, stage_epochs=3, step_epochs=2,

@@ -48,7 +48,8 @@ def profit(model: Name = "mobilenet_v3_large", *, w_bits: BitsOrFloat = 4, a_bit
         stage |= PAPER.get(model, {"weight_decay": 2e-5})
     if lr is not None:
         stage["lr"] = lr
-    scheme = Scheme(weight=weight, activation=activation, w_bits=32, a_bits=32, negative_padding=negative_padding)
+    scheme = Scheme(weight=weight, activation=activation, w_bits=32, a_bits=32, negative_padding=negative_padding,
+                    activation_options=scale.activation_options)
     phases = [float_phase(scale), Phase("fine-tuning", scale.step_epochs, scheme=scheme, **stage)]
 
     def train(name: str, **changes) -> None:

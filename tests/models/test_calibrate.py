@@ -141,6 +141,18 @@ def test_a_phase_keeps_the_ranges_of_the_one_before():
     assert tops[0] == pytest.approx(tops[1])
 
 
+def test_with_a_range_method_each_bit_width_has_its_own_range():
+    given = {"activation_options": {"range_method": "mse"}}
+    first = begin(network(), Phase("8", 1, 0.1, scheme=scheme("duq", "duq", a_bits=8, **given)), images(), fast=False)
+    second = begin(first, Phase("4", 1, 0.1, scheme=scheme("duq", "duq", a_bits=4, **given)), images(), fast=False)
+    again = begin(second, Phase("more", 1, 0.1, scheme=scheme("duq", "duq", a_bits=4, **given)), 9 * images(),
+                  fast=False)
+    tops = [{name: q[-1].item() for name, q in levels(net).items()} for net in (first, second, again)]
+    activations = [name for name in tops[0] if "input_quantizer" in name][1:]      # the first keeps its 8 bits
+    assert activations and all(tops[1][name] < tops[0][name] for name in activations)
+    assert tops[2] == tops[1]
+
+
 # -- several batches -------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("method, options", [("max", {}), ("percentile", {"percent": 99.9}), ("mse", {})])
 def test_first_layer_sees_all_batches(method, options):
@@ -277,6 +289,8 @@ def test_it_says_when_ranges_assume_training():
         calibrate(net.train(), images())
         calibrate(net.eval(), images(), "mse")
         calibrate(quantize(network(), scheme("lsq", "lsq")).eval(), images())
+        calibrate(quantize(network(), scheme("duq", "duq", activation_options={"range_method": "mse"})).eval(),
+                  images())
 
 
 # -- layers that are not reached, and weights that change --------------------------------------------------------

@@ -116,6 +116,8 @@ def test_default_is_what_the_docstrings_say(case):
     method, options = known.get(case.name, usual)[case.role]
     for x in samples(case):
         assert torch.equal(case.build().calibrate(x).levels(), case.build().calibrate(x, method, **options).levels())
+        told = case._replace(options={**case.options, "range_method": "mse"}).build().calibrate(x)
+        assert torch.equal(told.levels(), case.build().calibrate(x, "mse").levels())
     if case.name == "qil":      # c = d = half of the range
         q = case.build().calibrate(x)
         assert q.c.item() == q.d.item()
@@ -277,3 +279,10 @@ def test_data_near_the_end_of_float32(data, method, stream):
 def test_every_registered_method_is_among_the_cases():
     assert {(c.name, c.role) for c in CASES} == {(name, role) for role in ("weight", "activation")
                                                  for name in quantizers.names(role)}
+
+
+def test_range_methods_that_cannot_be():
+    with pytest.raises(InputError, match="unknown calibration 'least': choose from max"):
+        quantizers.build("duq", role="weight", bits=4, range_method="least")
+    with pytest.raises(InputError, match="SAWB has no range to choose: leave out range_method"):
+        quantizers.build("sawb", role="weight", bits=4, range_method="mse")

@@ -25,7 +25,7 @@ RECIPES = {"profit": lambda p: recipes.profit(profile=p),
            "qil": lambda p: recipes.qil("resnet18", profile=p), "vgg7": lambda p: recipes.vgg7("TTQ", profile=p)}
 OTHER = {"name": "mine", "what": "mine", "data": "cifar10", "weights": "some.pt", "teacher": "torchvision/resnet18",
          "accuracy_bits": (7,), "ablation_bits": (7,), "replays": "smoke", "num_classes": 1000, "input_size": 128,
-         "norms_quantizer_lr": 0.25}
+         "norms_quantizer_lr": 0.25, "activation_ranges": "max"}
 
 
 def another(profile, name):
@@ -91,7 +91,7 @@ def test_recipes_of_the_named_profiles_stay_what_they_are():
 
 
 IDENTITIES = {"smoke": "34b414ad", "laptop": "109d0154", "recorded": "109d0154", "cifar10": "b47ec2ae",
-              "imagenette": "43a34099", "imagenet": "40223f41", "pretrained": "5db0005a", "photographs": "a80de095"}
+              "imagenette": "43a34099", "imagenet": "40223f41", "pretrained": "0c825165", "photographs": "cdfffccd"}
 TEXTS = ("", "x" * 3, "a\0b", "a\nb", None, 5, [], b"x")
 WHOLE = (-1, 1.5, True, "3", math.nan, math.inf, None, [], 10**30)
 REAL = (-1, True, "0.1", math.nan, math.inf, -math.inf, None, [], 10**400)
