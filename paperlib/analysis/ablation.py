@@ -10,13 +10,13 @@ from ..runs.outcomes import chance
 from ..runs.seeds import on_shared_seeds
 from .summaries import accuracies_in_words
 
-AT_ONCE, STEPWISE = "at once", "step by step"
+AT_ONCE, STEPWISE, UNQUANTIZED = "at once", "step by step", ""
 
 
 def ladder(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> pd.DataFrame:
     """Tabulate the validation accuracy (%) at the end of the runs {bits: {row: runs}}, a row for each run.
 
-    Columns bits, row, quantized ("at once" or "step by step"), epochs (float network and all), seed, accuracy, averaged
+    Columns bits, row, quantized ("at once", "step by step" or "" for float), epochs (float network and all), seed, accuracy, averaged
     (with averaged weights), chance (accuracy of guessing, %), outcome (Run.outcome).  Of each bit-width, only seeds
     that all of its rows have.
     """
@@ -27,7 +27,8 @@ def ladder(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> pd.DataFrame:
                 phases = run.recipe.phases
                 averaged = run.values(phases[-1].name, "val_ema", "accuracy").iloc[-1]
                 widths = {p.scheme.a_bits for p in phases if p.scheme} - {32}
-                rows.append((bits, row, AT_ONCE if len(widths) == 1 else STEPWISE, sum(p.epochs for p in phases),
+                how = STEPWISE if len(widths) > 1 else AT_ONCE if widths else UNQUANTIZED
+                rows.append((bits, row, how, sum(p.epochs for p in phases),
                              run.recipe.seed, run.accuracy(), averaged, chance(run.recipe), run.outcome))
     return pd.DataFrame(rows, columns=["bits", "row", "quantized", "epochs", "seed", "accuracy", "averaged", "chance",
                                        "outcome"])

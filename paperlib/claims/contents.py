@@ -68,7 +68,8 @@ NOTEBOOKS = {
     "profit_table3_ablation": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "bits": SEVERAL_BITS},
         [Shown(experiments.ablations, claims.ablation.verdicts),
-         Shown(experiments.ablation_photographs, claims.ablation.verdicts_on_photographs, **SMALL_IMAGENETTE)]),
+         Shown(experiments.ablation_photographs, claims.ablation.verdicts_on_photographs,
+               "Imagenette, 4 bits", recorded=True)]),
     "profit_supp_fig1_loss_curves": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "w_bits": BITS, "a_bits": BITS},
         [Shown(experiments.loss_curves, claims.loss_curves.verdicts, "4-bit weights"),

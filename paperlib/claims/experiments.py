@@ -22,13 +22,18 @@ STEP_BY_STEP = {"+ progressive": {"order": "none", "teacher": False}, "+ teacher
 
 def _for_each_seed(make: Callable[..., Recipe], *what, profile: str, seeds: int, beside: bool = False,
                    **settings) -> list[Recipe]:
-    """Make a recipe for each seed (0 seeds: as many as belong to the profile).  ``beside``: they stand beside the runs
-    that an item is about, so that a profile with ``reuse_recorded`` takes the recorded ones where there are any."""
+    """Make a recipe for each seed (0 seeds: as many as belong to the profile).  ``beside``: an item shows them beside
+    the runs that it is about, so that a profile with ``reuse_recorded`` takes the recorded ones where there are any."""
     count = kinds.read("seeds", seeds or profiles.get(profile).seeds, kinds.Seeds)
     recipes = [make(*what, profile=profile, seed=seed, **settings) for seed in range(count)]
     if not (beside and profiles.get(profile).reuse_recorded):
         return recipes
     return [dataclasses.replace(r, recorded=runs.is_recorded(r)) for r in recipes]
+
+
+def _replaying(profile: str, other: str) -> str | profiles.Profile:
+    """The profile, but ``recorded`` with the runs of another profile than usual."""
+    return dataclasses.replace(profiles.get(profile), replays=other) if profile == "recorded" else profile
 
 
 def _recorded(make: Callable[..., Recipe], *what, seeds: int = 1, **settings) -> list[Recipe]:
@@ -109,7 +114,10 @@ def integers(profile: str, bits: int = 4) -> Wanted:
 
 
 def ablation(profile: str, seeds: int = 0, bits: int = 4) -> Wanted:
-    """PROFIT, Table 3: one thing after another is added, on MobileNet-v3.  {row: runs}"""
+    """PROFIT, Table 3: one thing after another is added, on MobileNet-v3; recorded from the float network that comes
+    with the repository.  {row: runs}"""
+    profile = _replaying(profile, "pretrained")
+
     def row(name: str) -> list[Recipe]:
         shared = {"profile": profile, "seeds": seeds, "beside": name in ("QIL", "LSQ", "+ progressive")}
         if name in AT_ONCE:
@@ -143,19 +151,15 @@ def float_as_long(recipe: Recipe) -> Recipe:
 
 def ablations(profile: str, seeds: int = 0, bits: Iterable[int] = ()) -> dict[int, Wanted]:
     """PROFIT, Table 3 at several bit-widths, none for those that belong to the profile.  {bits: {row: runs}}"""
-    return {b: ablation(profile, seeds, b) for b in tuple(bits) or profiles.get(profile).ablation_bits}
+    own = profiles.scale(_replaying(profile, "pretrained")).ablation_bits
+    return {b: ablation(profile, seeds, b) for b in tuple(bits) or own}
 
 
 def ablation_photographs() -> dict[int, Wanted]:
-    """PROFIT alone in the paper's own situation, as far as two CPU cores reach: the ImageNet-trained MobileNet-v2, on
-    photographs at half the size, at once to few bits, with a teacher; recorded.  {bits: {row: [run]}}"""
-    return {bits: {row: _recorded(profit, "mobilenet_v2", w_bits=bits, a_bits=bits, profile=SMALL_PHOTOGRAPHS,
-                                  order=order, progressive=False)
-                   for row, order in (("nothing frozen", "none"), ("+ PROFIT", "aiwq"))} for bits in (4, 3)}
-
-
-SMALL_PHOTOGRAPHS = profiles.changed("imagenette", input_size=128, train_images=1920, test_images=500, batch_size=32,
-                                     step_epochs=1, round_epochs=1, threads=1, lr=0.0003)
+    """PROFIT alone in the paper's own situation: two of the orders of :func:`loss_curves_photographs`, recorded.
+    {bits: {row: runs}}"""
+    orders = loss_curves_photographs()
+    return {4: {"nothing frozen": orders["none"], "+ PROFIT": orders["aiwq"]}}
 
 
 def folding(profile: str, seeds: int = 0, model: str = "mobilenet_v3_large") -> Wanted:

@@ -6,51 +6,58 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from ..analysis.ablation import AT_ONCE, STEPWISE
+from ..analysis.ablation import AT_ONCE, STEPWISE, UNQUANTIZED
 from ..analysis.summaries import mean_accuracy
-from ..runs.outcomes import FAILED
 from .style import BLUE, GREY, ORANGE, STYLE, blank, finish
+
+MARKS = (AT_ONCE, BLUE, "o"), (STEPWISE, ORANGE, "D"), (UNQUANTIZED, GREY, "s")     # (quantized, colour, marker)
 
 
 def draw(table: pd.DataFrame, *, footnote: str) -> Figure:
-    """Draw PROFIT's Table 3: a panel for each bit-width, rows from top to bottom as in the table.
+    """Draw PROFIT's Table 3: a panel for each bit-width, rows from top to bottom as in the table, over the range of
+    accuracies that they have.
 
-    Points are seeds, bars their mean; the dotted line is guessing.  Crosses are trainings that failed, which no bar
-    counts.  ``table``: :func:`paperlib.analysis.ablation.ladder`.
+    Small marks are seeds, with averaged weights as in the paper; large ones and numbers are their mean.  Trainings that
+    failed and runs that are not there are named at the left edge and count in no mean; guessing has a dotted line where
+    it lies within the range.  ``table``: :func:`paperlib.analysis.ablation.ladder`.
     """
-    if table.accuracy.isna().all():
+    table = table.assign(accuracy=table.averaged)
+    shown = table[table.outcome == ""]
+    if shown.empty:
         return blank(footnote)
     bits, rows = list(table.bits.unique()), list(table.row.unique())
+    low, high = shown.accuracy.min(), shown.accuracy.max()
+    room = max(high - low, 2.0)
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(bits), figsize=(11, 1.8 + 0.45 * len(rows)), sharey=True, squeeze=False)
+        figure, axes = plt.subplots(1, len(bits), figsize=(4.5 + 4.5 * len(bits), 2.2 + 0.45 * len(rows)), sharey=True,
+                                    squeeze=False)
         for ax, b in zip(axes[0], bits):
             panel = table[table.bits == b].assign(y=lambda t: t.row.map(rows.index))
-            for quantized, color, marker in ((AT_ONCE, BLUE, "o"), (STEPWISE, ORANGE, "D")):
-                part = panel[panel.quantized == quantized]
-                if part.empty:
-                    continue
-                failed, part = part[part.outcome == FAILED], part[part.outcome == ""]
-                ax.plot(failed.accuracy, failed.y, "x", color=GREY, markersize=9, markeredgewidth=2)
+            there = panel[panel.outcome == ""]
+            for quantized, color, marker in MARKS:
+                part = there[there.quantized == quantized]
                 means = part.groupby("y").accuracy.mean()
-                ax.barh(means.index, means, height=0.62, color=color, alpha=0.3)
-                ax.plot(part.accuracy, part.y, marker, color=color, markersize=7, markeredgecolor="w",
-                        label=f"quantized {quantized}")
+                ax.hlines(means.index, low - room, means, color=color, alpha=0.25, linewidth=1.5)
+                ax.plot(part.accuracy, part.y, marker, color=color, markersize=5, alpha=0.6)
+                ax.plot(means, means.index, marker, color=color, markersize=11, markeredgecolor="w",
+                        label=f"quantized {quantized}" if quantized else "not quantized")
                 for y, mean in means.items():
-                    ax.annotate(f"{mean:.1f}", (part[part.y == y].accuracy.max(), y), (9, 0),
+                    ax.annotate(f"{mean:.1f}", (part[part.y == y].accuracy.max(), y), (11, 0),
                                 textcoords="offset points", va="center")
-            for y, row in panel[panel.outcome != ""].drop_duplicates("y").set_index("y").iterrows():
-                ax.annotate(row.outcome, (row.accuracy if row.outcome == FAILED else row.chance, y), (9, 0),
-                            textcoords="offset points", va="center", color=GREY)
-            guess = panel.chance.iloc[0]
-            ax.axvline(guess, color=GREY, linestyle=":")
-            ax.annotate("guessing", (guess, -0.62), (4, 0), textcoords="offset points", va="center", color=GREY)
-            ax.set(title=f"weights and activations: {b} bits", xlabel="validation accuracy (%)",
-                   ylim=(len(rows) - 0.4, -1), xlim=(0, 1.14 * table.accuracy.max()))
+            for (y, outcome), lost in panel[panel.outcome != ""].groupby(["y", "outcome"]):
+                several = f"{len(lost)} of {n} seeds: " if len(lost) < (n := (panel.y == y).sum()) else ""
+                ax.annotate(several + outcome, (low - 0.15 * room, y), (6, 0 if not several else -9),
+                            textcoords="offset points", va="center", color=GREY, fontsize=11)
+            if (guess := panel.chance.iloc[0]) > low - 0.15 * room:
+                ax.axvline(guess, color=GREY, linestyle=":")
+                ax.annotate("guessing", (guess, -0.62), (4, 0), textcoords="offset points", va="center", color=GREY)
+            ax.set(title=f"weights and activations: {b} bits", ylim=(len(rows) - 0.4, -1),
+                   xlabel="validation accuracy, averaged weights (%)", xlim=(low - 0.15 * room, high + 0.2 * room))
             ax.grid(axis="y", visible=False)
         axes[0, 0].set_yticks(range(len(rows)), rows)
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        marks = {label: mark for ax in axes[0] for mark, label in zip(*ax.get_legend_handles_labels())}
+        figure.legend(marks.values(), marks, loc="outside upper center", ncols=len(marks))
         told = "; ".join(f"{b} bits: " + ", ".join(f"{row} {mean_accuracy(mine)}" for row, mine
                                                    in table[table.bits == b].groupby("row", sort=False)) for b in bits)
-        return finish(figure, "A panel for each bit-width with a horizontal bar for each row of the ladder: "
-                      "validation accuracy in percent, mean over seeds, a point for each seed and a dotted line at "
-                      f"guessing. {told}.", footnote)
+        return finish(figure, "A panel for each bit-width with a row for each rung of the ladder: validation accuracy "
+                      f"in percent, a small mark for each seed and a large one for their mean. {told}.", footnote)

@@ -115,8 +115,10 @@ def names() -> list[str]:
     return list(_PROFILES)
 
 
-def get(name: str) -> Profile:
-    """A profile by name; InputError if it is unknown."""
+def get(name: str | Profile) -> Profile:
+    """A profile by name, or as it is; InputError if it is unknown."""
+    if isinstance(name, Profile):
+        return name
     if not isinstance(name, str) or name not in _PROFILES:
         raise InputError(f"unknown profile {name!r}: choose from {', '.join(names())}")
     return _PROFILES[name]
@@ -124,7 +126,7 @@ def get(name: str) -> Profile:
 
 def scale(profile: str | Profile) -> Profile:
     """The profile that says how large: of a profile that only replays, the one whose runs it replays."""
-    profile = profile if isinstance(profile, Profile) else get(profile)
+    profile = get(profile)
     return get(profile.replays) if profile.replays else profile
 
 

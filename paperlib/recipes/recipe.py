@@ -108,7 +108,7 @@ class Recipe:
             weights, phases[0] = TWINS[weights], replace(phases[0], scheme=Scheme(w_bits=32, a_bits=32))
         return cls(label, model, s.width, s.data, s.train_images, s.test_images, s.batch_size, seed, s.threads,
                    tuple(phases), num_classes=s.num_classes, input_size=s.input_size, weights=weights,
-                   recorded=isinstance(profile, str) and bool(profiles.get(profile).replays))
+                   recorded=bool(profiles.get(profile).replays))
 
     def build(self) -> dict:
         """The arguments of ``models.build`` that give the network, but for its weights."""
