@@ -58,8 +58,15 @@ def draw_steps(steps: pd.DataFrame, norm: str, *, footnote: str) -> Figure:
             ax.set(title=title, xlabel="iteration", ylabel=label)
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
         axes[0].set_yscale("log", nonpositive="mask")
-        ends = steps[steps.quantity == AIWQ].groupby("bits").value.last()
-        axes[0].set_ylim(bottom=ends[ends > 0].min() / 10)     # at 2 bits it may begin at next to nothing
+        aiwq = steps[steps.quantity == AIWQ]
+        bottom = aiwq.groupby("bits").value.last().loc[lambda ends: ends > 0].min() / 20
+        axes[0].set_ylim(bottom=bottom)
+        for bits, rows in aiwq.groupby("bits"):
+            late = rows[(rows.value < bottom).cummin()]
+            if len(late) > 1:       # so few levels that in half of the layers no weight crosses a threshold at first
+                axes[0].annotate(f"{name(bits)}: nothing moves\nbefore iteration {late.iteration.iloc[-1] + 1}",
+                                 (late.iteration.iloc[-1] + 1, bottom), (6, 4), textcoords="offset points",
+                                 color=LINES.get(bits, (PURPLE,))[0], fontsize=10)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6, handlelength=3)
         values = {key: rows.value for key, rows in steps.groupby(["quantity", "bits"], sort=False)}
         widths = list(dict.fromkeys(steps.bits))

@@ -14,9 +14,9 @@ from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, finish
 
 MEASURES = {"relative": "max|w| / median|w| of a layer", "channels": "largest / median channel's max|w|"}
 KINDS = {"depthwise": (ORANGE, "^"), "1x1": (BLUE, "o"), "first": (GREEN, "s")}
-# folded, per channel -> colour, marker, how the line is drawn
-CELLS = {(False, False): (BLUE, "o", "-"), (True, False): (ORANGE, "s", "-"), (False, True): (GREEN, "^", "--"),
-         (True, True): (PURPLE, "D", "--")}
+# folded, per channel -> colour, marker
+CELLS = {(False, False): (BLUE, "o"), (True, False): (ORANGE, "s"), (False, True): (GREEN, "^"),
+         (True, True): (PURPLE, "D")}
 
 
 def draw_ranges(tables: Mapping[str, pd.DataFrame], *, footnote: str) -> Figure:
@@ -59,36 +59,38 @@ def draw_accuracy(accuracy: pd.DataFrame, *, footnote: str) -> Figure:
 
     Float weights have no ranges: what is drawn for "per channel" there is the run per tensor.
     """
-    widths, top = sorted(accuracy.bits.unique()), accuracy[["float", "before", "after"]].max().max()
+    widths, ends = sorted(accuracy.bits.unique()), accuracy[["float", "before", "after"]].stack()
+    start, room = accuracy["float"].mean(), max(ends.max() - ends.min(), 2.0)
+    bottom, top = max(0, ends.min() - 0.12 * room), ends.max() + 0.12 * room
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(11, 5.6), sharey=True)
         for ax, stage, title in zip(axes, ("before", "after"), ("just quantized", "after training")):
-            start = accuracy["float"].mean()
-            ax.axhline(start, color=GREY, linewidth=1.2)
-            ax.axhline(start / 2, color=GREY, linewidth=1.2, linestyle=":")
-            if ax is axes[0]:
-                behind = {"color": GREY, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}, "zorder": 3}
-                ax.text(0, 1.02 * start, "float network at the start", va="bottom", ha="left", **behind)
-                ax.text(len(widths) - 0.8, 0.49 * start, "half of it: a run below has failed", va="top", ha="right",
-                        **behind)
-            for i, ((folded, channel), (colour, marker, line)) in enumerate(CELLS.items()):
+            for height, line, words in ((start, "-", "float network at the start"),
+                                        (start / 2, ":", "half of it: a run below has failed")):
+                if height < bottom:
+                    continue
+                ax.axhline(height, color=GREY, linewidth=1.2, linestyle=line)
+                if ax is axes[0]:
+                    ax.annotate(words, (0.02, height), (0, 4), textcoords="offset points", color=GREY,
+                                xycoords=("axes fraction", "data"))
+            for i, ((folded, channel), (colour, marker)) in enumerate(CELLS.items()):
                 alike = (accuracy.per_channel == channel) | (accuracy.bits == 32)
                 mine = accuracy[(accuracy.folded == folded) & alike]
                 if mine.empty or set(mine.bits) == {32}:
                     continue
                 by_bits = mine.groupby("bits")[stage]
-                places = [widths.index(bits) + 0.06 * (i - 1.5) for bits in by_bits.groups]
+                places = [widths.index(bits) + 0.12 * (i - 1.5) for bits in by_bits.groups]
                 label = f"{FOLDED if folded else KEPT}, per {'channel' if channel else 'tensor'}"
                 spread = np.stack([by_bits.mean() - by_bits.min(), by_bits.max() - by_bits.mean()])
-                ax.errorbar(places, by_bits.mean(), spread, color=colour, marker=marker, linestyle=line, markersize=8,
+                ax.errorbar(places, by_bits.mean(), spread, color=colour, marker=marker, linestyle="", markersize=10,
                             label=label, capsize=3)
-            ax.set(title=title, xlabel="bits of the weights", ylim=(0, 1.18 * top))
+            ax.set(title=title, xlabel="bits of the weights", ylim=(bottom, top), xlim=(-0.5, len(widths) - 0.5))
             ax.set_xticks(range(len(widths)), ["float" if bits == 32 else str(bits) for bits in widths])
         axes[0].set_ylabel("validation accuracy (%)")
         figure.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         means = accuracy.groupby("cell", sort=False)[["before", "after"]].mean()
         told = "; ".join(f"{cell}: {row.before:.1f}, then {row.after:.1f}" for cell, row in means.iterrows())
-        return finish(figure, "Two panels of lines, validation accuracy in percent by bits of the weights, just "
+        return finish(figure, "Two panels of dots, validation accuracy in percent by bits of the weights, just "
                       "quantized and after training, with batch norms kept and folded, per tensor and per channel. "
                       f"From {accuracy['float'].mean():.1f} in float, means over seeds: {told}.", footnote)
 

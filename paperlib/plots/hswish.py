@@ -18,8 +18,8 @@ MARKS = [(ORANGE, "o"), (BLUE, "s"), (GREEN, "^"), (PURPLE, "D")]
 def draw_histograms(histograms: pd.DataFrame, levels: pd.DataFrame, layers: pd.DataFrame, *, footnote: str) -> Figure:
     """Draw PROFIT's supplement Fig. 3: a panel for each layer behind an h-swish, with the trained levels of its input.
 
-    Tables of :mod:`paperlib.analysis.hswish`, of one run.  Grey: share of values in each bin, log axis.  Lines: the
-    levels where values are rounded to them.  Dots: the levels that the layer computes with.
+    Tables of :mod:`paperlib.analysis.hswish`, of one run.  Grey: share of values in each bin, log axis.  Ticks above:
+    the levels where values are rounded to them.  Dots: the levels that the layer computes with.
     """
     names = [short_name(row.layer, row.kind) for row in layers.itertuples()]
     columns = 5
@@ -30,11 +30,12 @@ def draw_histograms(histograms: pd.DataFrame, levels: pd.DataFrame, layers: pd.D
             bars, mine = histograms[histograms.layer == layer], levels[levels.layer == layer]
             width = bars.left.iloc[1] - bars.left.iloc[0]
             grey = ax.bar(bars.left, bars.share, width, align="edge", color="#B5B5B5")
-            red = ax.vlines(mine.before, 0, 1, color=ORANGE, linewidth=1.3, transform=ax.get_xaxis_transform())
-            dots, = ax.plot(mine.level, [0.955] * len(mine), "o", color=BLUE, markersize=3.5,
-                            transform=ax.get_xaxis_transform())
+            above = ax.get_xaxis_transform()
+            red, = ax.plot(mine.before, [0.83] * len(mine), "|", color=ORANGE, markersize=8, markeredgewidth=1.6,
+                           transform=above)
+            dots, = ax.plot(mine.level, [0.95] * len(mine), "o", color=BLUE, markersize=3.5, transform=above)
             right = max(bars.left.max() + width, mine.before.quantile(0.5))
-            ax.set(yscale="log", ylim=(1e-4, 1), xlim=(bars.left.min() - 0.05 * right, 1.02 * right), title=name)
+            ax.set(yscale="log", ylim=(1e-4, 30), xlim=(bars.left.min() - 0.05 * right, 1.02 * right), title=name)
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, steps=[1, 2, 5, 10]))
             ax.set_yticks([1e-4, 1e-2, 1])
             ax.yaxis.set_minor_locator(mpl.ticker.NullLocator())
@@ -48,7 +49,7 @@ def draw_histograms(histograms: pd.DataFrame, levels: pd.DataFrame, layers: pd.D
         figure.supxlabel(f"input of the layer\n{footnote}", fontsize=12)
         wide, top = layers.loc[layers.reach.idxmax()], levels.groupby("layer").before.max()
         return finish(figure, f"{len(layers)} small histograms of what comes out of h-swish, one for each layer, with "
-                      f"vertical lines at DuQ's levels from -3/8 up to between {top.min():.2f} and {top.max():.2f}. "
+                      f"ticks above at DuQ's levels from -3/8 up to between {top.min():.2f} and {top.max():.2f}. "
                       f"On average {layers.below.mean():.0%} of the values are negative, none below -3/8, and the "
                       f"tail to the right has its 99th percentile between {layers.reach.min() - 0.375:.2f} and "
                       f"{wide.reach - 0.375:.2f} ({short_name(wide.layer, wide.kind)}).")
