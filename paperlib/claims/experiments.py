@@ -18,6 +18,8 @@ ORDERS = ("aiwq", "none", "reverse", "random")
 # rows of PROFIT's Table 3, by method and by what is left out of PROFIT
 AT_ONCE = {"PACT": "pact", "QIL": "qil", "LSQ": "lsq", "DuQ": "duq_zeros", "+ negative padding": "duq"}
 STEP_BY_STEP = {"+ progressive": {"order": "none", "teacher": False}, "+ teacher": {"order": "none"}, "+ PROFIT": {}}
+FLOAT_ROW = "float"                                 # trained as long as they
+MAIN_ROWS = ("PACT", "+ teacher", "+ PROFIT")       # which a profile with ``reuse_recorded`` trains
 
 
 def _for_each_seed(make: Callable[..., Recipe], *what, profile: str, seeds: int, beside: bool = False,
@@ -117,28 +119,29 @@ def ablation(profile: str, seeds: int = 0, bits: int = 4) -> Wanted:
     """PROFIT, Table 3: one thing after another is added, on MobileNet-v3; recorded from the float network that comes
     with the repository.  {row: runs}"""
     profile = _replaying(profile, "pretrained")
+    equal = profiles.scale(profile).equal_epochs
+    whole = profit(w_bits=bits, a_bits=bits, profile=profile)
+    epochs = sum(phase.epochs for phase in whole.phases[1:]) if equal else None
 
     def row(name: str) -> list[Recipe]:
-        shared = {"profile": profile, "seeds": seeds, "beside": name in ("QIL", "LSQ", "+ progressive")}
-        if name in AT_ONCE:
-            return _for_each_seed(activations_then_weights, AT_ONCE[name], bits=bits, **shared)
-        return _for_each_seed(profit, w_bits=bits, a_bits=bits, **STEP_BY_STEP[name], **shared)
+        shared = {"profile": profile, "seeds": seeds, "beside": name not in MAIN_ROWS}
+        if name in STEP_BY_STEP:
+            return _for_each_seed(profit, w_bits=bits, a_bits=bits, **STEP_BY_STEP[name], **shared)
+        return _for_each_seed(_at_once, AT_ONCE.get(name, AT_ONCE["DuQ"]), bits=bits, epochs=epochs,
+                              floating=name == FLOAT_ROW, **shared)
 
-    rows = {name: row(name) for name in (*AT_ONCE, *STEP_BY_STEP)}
-    if not profiles.scale(profile).equal_epochs:
-        return rows
-    whole = rows["+ PROFIT"][0]
-    rows |= {name: [_as_long(recipe, whole) for recipe in rows[name]] for name in AT_ONCE}
-    return rows | {"float": [float_as_long(recipe) for recipe in rows["DuQ"]]}
+    return {name: row(name) for name in (*AT_ONCE, *STEP_BY_STEP, *[FLOAT_ROW] * equal)}
 
 
-def _as_long(recipe: Recipe, whole: Recipe) -> Recipe:
-    """Make the stages behind the float network last, between them, as many epochs as those of ``whole``."""
-    begun, *stages = recipe.phases
-    epochs = sum(phase.epochs for phase in whole.phases[1:])
-    lengths = [epochs * (i + 1) // len(stages) - epochs * i // len(stages) for i in range(len(stages))]
-    return dataclasses.replace(recipe, phases=(begun, *(
-        dataclasses.replace(phase, epochs=length) for phase, length in zip(stages, lengths))))
+def _at_once(method: str, *, epochs: int | None, floating: bool, **settings) -> Recipe:
+    """A row that quantizes at once, or nothing (``floating``); with ``epochs``, its stages last so long between them."""
+    recipe = activations_then_weights(method, **settings)
+    if epochs is not None:
+        begun, *stages = recipe.phases
+        lengths = [epochs * (i + 1) // len(stages) - epochs * i // len(stages) for i in range(len(stages))]
+        recipe = dataclasses.replace(recipe, phases=(begun, *(
+            dataclasses.replace(phase, epochs=length) for phase, length in zip(stages, lengths))))
+    return float_as_long(recipe) if floating else recipe
 
 
 def float_as_long(recipe: Recipe) -> Recipe:

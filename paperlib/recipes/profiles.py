@@ -94,7 +94,7 @@ _PROFILES = {profile.name: profile for profile in [
             train_images=10_000, test_images=5_000, width=0.5, vgg_width=0.25, threads=1, weights="CIFAR10_V1",
             teacher="pretrained/vgg7-0.25-CIFAR10_V1", float_epochs=0, stage_epochs=10, step_epochs=1, round_epochs=2,
             bn_epochs=1, sample_epochs=1, warmup_epochs=0.5, lr=0.01, norms_quantizer_lr=0.01, equal_epochs=True,
-            activation_ranges="mse", seeds=3, ablation_bits=(3,)),
+            activation_ranges="mse", ablation_bits=(3,), reuse_recorded=True),
     Profile("photographs", "hours: PROFIT's freezing orders and the folding of batch norms on ImageNet's MobileNet-v2, "
             "on all of Imagenette at 96x96", data="imagenette", batch_size=64, threads=1, stage_epochs=3, step_epochs=1,
             round_epochs=2, bn_epochs=1, sample_epochs=1, warmup_epochs=0.5, lr=0.001, float_lr=0.001,
