@@ -97,9 +97,9 @@ def train(chains: Sequence[Sequence[StoredPhase]], workers: int, until: float | 
     """Train the phases of resolved recipes, each job in a process (worker.py), at most ``workers`` at a time, and call
     ``each`` whenever one has ended.
 
-    The job with the longest way ahead comes first; with ``fits`` they come in the order of the recipes, and one that
-    does not fit into the time left is left out, with what goes on from it.  TimeoutError when time.monotonic() comes to
-    ``until`` before the end; like after Ctrl-C, no finished step is lost.  What fails takes along what goes on from it,
+    The job with the longest way ahead comes first.  With a time limit, ``until``, they come in the order of the recipes
+    instead, so that whole runs are there when it ends; with ``fits``, one that does not fit into the time left is left
+    out, with what goes on from it.  TimeoutError when time.monotonic() comes to ``until`` before the end; like after Ctrl-C, no finished step is lost.  What fails takes along what goes on from it,
     and nothing else: the error, or an InputError that tells of several, comes at the end.
     """
     waiting, errors = training_jobs(chains), []
@@ -115,7 +115,7 @@ def train(chains: Sequence[Sequence[StoredPhase]], workers: int, until: float | 
     epochs = sum(job.epochs for job in waiting.values())
     with Progress(total=epochs) as progress, _processes(workers, progress) as start:
         while waiting or running:
-            ready = ready_jobs(waiting, [key for key, _ in running.values()], longest_first=fits is None)
+            ready = ready_jobs(waiting, [key for key, _ in running.values()], longest_first=until is None and fits is None)
             for key in ready[:workers - len(running)]:
                 job = waiting.pop(key)
                 recipe = job.recipe

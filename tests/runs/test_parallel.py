@@ -156,6 +156,13 @@ def test_longest_way_first_and_nothing_before_its_beginning(workers, monkeypatch
     assert Worker.order.index("a b d e") < Worker.order.index("a b c")
 
 
+def test_against_the_clock_whole_runs_come_first(monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", Worker)
+    Worker.order = []
+    parallel.train(chains(TREE), 1, until=time.monotonic() + 60)
+    assert Worker.order == ["a b", "a b c", "a b d e", "x"]
+
+
 def test_what_fails_takes_along_what_goes_on_from_it_alone(monkeypatch, capsys):
     class Failing(Worker):
         def wait(self):
