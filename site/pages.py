@@ -29,7 +29,8 @@ SECTIONS = {
 }
 LINK = re.compile(r"""(?<=\]\()(?![a-z]+:|#)[^)\s]+(?=\))|(?<=<img src=")(?!\w+:)[^"]+""")
 BADGES = re.compile(r"<!-- badges -->.*?<!-- end of badges -->", re.DOTALL)     # pictures from elsewhere
-LANGUAGES = {".py": "python", ".c": "c", ".yml": "yaml", ".toml": "toml", ".json": "json", "Makefile": "make"}
+LANGUAGES = {".py": "python", ".c": "c", ".md": "markdown", ".yml": "yaml", ".toml": "toml",
+             ".json": "json", "Makefile": "make"}
 
 
 def write(source: Path) -> None:

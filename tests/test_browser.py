@@ -88,6 +88,41 @@ def test_nothing_is_wider_than_a_phone(narrow):
     assert not narrow.complaints and not narrow.requests
 
 
+# code, and what cells print, but for drawings and printed columns
+CLIPPED = """[...document.querySelectorAll("article .highlight pre")].filter(code =>
+    code.scrollWidth > code.clientWidth + 1 && !code.closest(".highlight-text, .columns")
+).map(code => code.textContent.slice(0, 200))"""
+
+
+def test_no_line_of_code_is_cut_off(wide, narrow):
+    seen = 0
+    for name in ("README", "CONTRIBUTING", "api/quantizers", *(f"notebooks/{name}" for name in notebooks.names())):
+        for watched in (wide, narrow):
+            page = watched.open(name)
+            page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true })")
+            assert page.evaluate(CLIPPED) == [], name
+            seen += page.locator("article .highlight pre").count()
+    assert seen > 500
+
+
+def test_answers_are_folded_until_asked_for(wide):
+    answers = wide.open("notebooks/learn_5_integers").locator("details.answer")
+    assert answers.count() >= 5 and not answers.locator(".cell_output").first.is_visible()
+    answers.locator("summary").first.click()
+    assert answers.locator(".cell_output").first.is_visible()
+
+
+def test_code_is_copied_without_prompts(wide):
+    page = wide.open("api/quantizers")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    example = page.locator(".highlight").filter(has_text=">>>").first
+    example.hover()
+    example.get_by_role("button", name="Copy").click()
+    example.get_by_role("button", name="Copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied and ">>>" not in copied and copied.splitlines()[0] in example.inner_text()
+
+
 def test_light_becomes_dark_and_stays_so_on_the_next_page(wide):
     def brightness():
         return wide.page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3)"

@@ -78,6 +78,16 @@ def test_every_notebook_has_a_page_with_its_pictures_and_equations(pages):
         assert page.equations >= shown, "an equation is missing"
 
 
+def test_what_is_to_be_predicted_is_folded(site):
+    folds = '<details class="answer">'
+    for file in site.glob("notebooks/learn_?_*.html"):
+        questions = re.split(r"<p>(?:<em>|<strong>)?Predict", file.read_text(encoding="utf-8"))[1:]
+        assert len(questions) >= 3 or "solutions" in file.name
+        for text in questions:
+            shown, fold, _ = re.split(r"<h[1-6]>", text)[0].partition(folds)
+            assert fold and "cell_output" not in shown, (file.name, shown[:99])
+
+
 def test_no_equation_or_markup_is_left_unread(pages):
     for name, page in pages.items():
         if name.startswith(("files/", "search", "genindex")):

@@ -1,0 +1,47 @@
+"""How notebook cells are shown: what a reader is asked to predict is folded, and printed columns stay columns."""
+import re
+
+from docutils import nodes
+
+COLUMNS = re.compile(r"\S {3,}\S")      # in a line of a printed table
+
+
+class Answer(nodes.container):
+    """What a reader unfolds after having predicted it."""
+
+
+def fold_answers(app, doctree: nodes.document) -> None:
+    """Fold the outputs of the cells under a question that begins with "Predict", and the explanation after them, up to
+    the next cell, question or heading, or to what the notebook folds by itself.  Code stays in sight."""
+    for place in [doctree, *doctree.findall(nodes.section)]:
+        asked, answer = False, None
+        for node in list(place.children):
+            question = isinstance(node, nodes.paragraph) and node.astext().startswith("Predict")
+            if question or isinstance(node, nodes.section) or node.astext().startswith("<details"):
+                asked, answer = question, None
+            elif "cell" in node.get("classes", ()):
+                outputs = [part for part in node.children if asked and "cell_output" in part["classes"]]
+                answer = Answer("", *outputs) if outputs else None
+                if outputs:
+                    node.children = [part for part in node.children if part not in outputs]
+                    place.insert(place.index(node) + 1, answer)
+            elif answer is not None:
+                asked = False       # a cell after the explanation is another matter
+                place.remove(node)
+                answer += node
+
+
+def keep_columns(app, doctree: nodes.document) -> None:
+    """Mark printed tables, whose lines must not be wrapped."""
+    for block in doctree.findall(nodes.literal_block):
+        if "output" in block["classes"] and sum(bool(COLUMNS.search(line)) for line in block.astext().splitlines()) > 1:
+            block["classes"].append("columns")
+
+
+def setup(app) -> dict:
+    app.connect("doctree-read", fold_answers)
+    app.connect("doctree-read", keep_columns)
+    app.add_node(Answer, html=(
+        lambda self, node: self.body.append('<details class="answer">\n<summary>Show what came out</summary>\n'),
+        lambda self, node: self.body.append("</details>\n")))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
