@@ -37,7 +37,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help figures reproduce lab test test-quick site data check-env bench notebooks record clean FORCE $(addprefix figures/,$(ITEMS))
+.PHONY: help figures reproduce lab test test-quick site slides data check-env bench notebooks record clean FORCE $(addprefix figures/,$(ITEMS))
 
 help:  ## this list
 	@echo 'make TARGET [PROFILE=$(subst $() ,|,$(PROFILES))] [PARAMS="-p seeds 3"]'
@@ -69,6 +69,9 @@ test-quick: $(READY)  ## unit tests without those that train or start processes
 
 site: $(READY)  ## notebooks, figures, glossary and API as pages that need no network: build/site/index.html
 	$(PY) site/build.py
+
+slides: $(READY)  ## the lessons as slides: build/slides/learn_N_....html, for a browser with a network
+	$(PY) site/slides.py
 
 data: $(READY)  ## fetch all of CIFAR-10 into data/ and check it
 	$(PY) -m paperlib data

@@ -1,0 +1,37 @@
+"""Slides: nothing of a lesson is lost or moved, and each heading begins one."""
+import sys
+
+import nbformat
+import pytest
+
+from paperlib.system.paths import ROOT
+
+sys.path.insert(0, str(ROOT / "site"))
+import slides  # noqa: E402
+
+LESSONS = [f for f in sorted((ROOT / "notebooks").glob("learn_*.ipynb")) if not f.stem.endswith("_solutions")]
+
+
+def test_markdown_is_cut_before_headings_alone():
+    assert slides.cut("a\n\n## b\nc\n```\n# no heading\n```\n### d\n") == [
+        "a", "## b\nc\n```\n# no heading\n```", "### d"]
+    assert slides.cut("# only\ntext") == ["# only\ntext"]
+
+
+@pytest.mark.parametrize("file", LESSONS, ids=lambda file: file.stem)
+def test_everything_is_there_in_its_order(file):
+    notebook = nbformat.read(file, as_version=4)
+    made = slides.slides(notebook)
+    nbformat.validate(made)
+    assert " ".join(c.source for c in made.cells).split() == " ".join(c.source for c in notebook.cells).split()
+    kinds = [(c.metadata.slideshow.slide_type, c.cell_type, c.source.startswith("#")) for c in made.cells]
+    assert kinds[0] == ("slide", "markdown", True) and sum(kind == "slide" for kind, *_ in kinds) >= 4
+    assert all(heading for kind, _, heading in kinds if kind == "slide")
+    assert all(kind in ("subslide", "skip") for kind, cell, _ in kinds if cell == "code")
+
+
+@pytest.mark.slow
+def test_pages(tmp_path):
+    written = slides.write(tmp_path / "slides")
+    assert [f.stem for f in written] == [f.stem for f in LESSONS]
+    assert all(file.read_text().count("<section") > 10 for file in written)
