@@ -18,12 +18,12 @@ def layers(net: nn.Module) -> dict[str, QuantConv2d | QuantLinear]:
     return dict(quantized_layers(net))
 
 
-def rounded(net: nn.Module, bits: int) -> nn.Module:
-    """The float network with weights of ``bits`` bits by DuQ, each range that of least squared error; activations stay
-    float and nothing is trained."""
+def rounded(net: nn.Module, bits: int, method: str = "mse") -> nn.Module:
+    """The float network with weights of ``bits`` bits by DuQ, each range calibrated by ``method``, usually that of
+    least squared error; activations stay float and nothing is trained."""
     qnet = models.quantize(net, models.Scheme(w_bits=bits, a_bits=32, negative_padding=False))
     for layer in layers(qnet).values():
-        layer.weight_quantizer.calibrate(layer.weight, "mse")
+        layer.weight_quantizer.calibrate(layer.weight, method)
     return qnet.eval()
 
 

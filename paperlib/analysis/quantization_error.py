@@ -1,12 +1,10 @@
-"""What a grid makes of a tensor: rounding inside its range, clipping beyond it, and what of it a layer's output feels.
+"""The error of a grid on a tensor: rounding inside its range, clipping beyond it; and the error of a layer's output.
 
-Errors are mean squares, as shares of the mean square of what is quantized: -10 log10 of them is a signal-to-noise ratio
-in decibels.
+Errors are mean squares, as shares of the mean square of what is quantized.
 """
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import pandas as pd
 import torch
@@ -63,20 +61,6 @@ def best(scans: pd.DataFrame) -> pd.DataFrame:
     return scans.reset_index(drop=True).loc[lambda t: t.groupby("bits").error.idxmin()].set_index("bits")
 
 
-def decibels(error: float | pd.Series) -> float | pd.Series:
-    """Signal-to-noise ratio of a relative squared error."""
-    return -10 * (error.map(math.log10) if isinstance(error, pd.Series) else math.log10(error))
-
-
-@torch.no_grad()
-def against_even(x: Tensor, q: Quantizer) -> float:
-    """The mean squared error inside the range, divided by step**2 / 12, which it is if all places between levels are
-    equally likely."""
-    levels = q.levels()
-    x = x[(x >= levels[0]) & (x <= levels[-1])]
-    return ((q(x) - x).double().square().mean() * 12 / step(q) ** 2).item()
-
-
 def of_output(layer: nn.Module, x: Tensor, q: Quantizer, weight: Tensor | None = None) -> Tensor:
     """Mean square of what ``q`` changes in the output of ``layer`` on ``x``, as a share of the output's, 0-d.
 
@@ -97,31 +81,6 @@ def scan_output(layer: nn.Module, x: Tensor, q: Quantizer, tops: Iterable[float]
     """:func:`of_output` for each greatest level of ``tops``: columns bits, range, error."""
     rows = [(q.bits, float(top), of_output(layer, x, set_max_level(q, top)).item()) for top in tops]
     return pd.DataFrame(rows, columns=["bits", "range", "error"])
-
-
-@torch.no_grad()
-def layer_by_layer(layers: dict[str, tuple[nn.Module, Tensor]], build: Callable[[], Quantizer], method: str = "mse"
-                   ) -> pd.DataFrame:
-    """Weights and output of each layer in decibels, weights quantized by a new ``build()`` calibrated by ``method``.
-
-    ``layers``: {name: (layer, its input)}.  Columns layer, kind, weights, output, shuffled: the output if each error
-    had hit another weight of the layer, drawn at random, always the same one; unordered: the same if the weights
-    themselves stood in another order as well.
-    """
-    def off(layer, x, weight, noise):
-        wanted, got = (torch.func.functional_call(layer, {"weight": w}, (x,)) for w in (weight, weight + noise))
-        return decibels(((got - wanted).square().mean() / wanted.square().mean()).item())
-
-    rows, draw, other = [], *(torch.Generator().manual_seed(seed) for seed in (0, 1))
-    for name, (layer, x) in layers.items():
-        w, q = layer.weight, build().calibrate(layer.weight, method)
-        order, mixed = (torch.randperm(w.numel(), generator=generator) for generator in (draw, other))
-        noise = (q(w) - w).flatten()[order].view_as(w)
-        rows.append({"layer": name, "kind": layer.kind, "weights": decibels(sum(error_parts(w, q))),
-                     "output": decibels(of_output(layer, x, q).item()),
-                     "shuffled": off(layer, x, w, noise),
-                     "unordered": off(layer, x, w.flatten()[mixed].view_as(w), noise)})
-    return pd.DataFrame(rows)
 
 
 def percentile(x: Tensor, percent: float) -> Tensor:

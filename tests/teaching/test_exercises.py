@@ -6,6 +6,8 @@ import sys
 import nbformat
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils import io
 
 from paperlib.claims import notebooks
 from paperlib.errors import InputError
@@ -31,28 +33,65 @@ def fresh(monkeypatch):
 
 
 def test_hints_come_one_by_one():
-    stages = complaints("1.1", lambda x, bits: 2 * x.abs().max() / (2**bits - 1))
-    assert [stage.count(" Hint: ") for stage in stages] == [0, 1, 2, 3, 3]
+    stages = complaints("1.1", lambda top, bits: 2 * top / (2**bits - 1))
+    assert [stage.count(" Hint: ") for stage in stages] == [1, 2, 3, 3, 3]
     assert all(later.startswith(earlier) for earlier, later in zip(stages, stages[1:]))
 
 
+def levels_for_steps(top, bits):
+    """A mistake in 1.1 that has three hints."""
+    return 2 * top / (2**bits - 1)
+
+
 def test_an_open_exercise_keeps_the_stage_and_a_right_answer_starts_over(capsys):
-    first, second = complaints("3.2", lambda kl: kl, tries=2)
-    exercises.check("3.2", ...)
-    assert complaints("3.2", lambda kl: kl, tries=1)[0].startswith(f"{second} Hint: ")
-    exercises.check("3.2", lambda kl: math.sqrt(2 * kl))
-    assert complaints("3.2", lambda kl: kl, tries=2) == [first, second]
-    assert "Hint" not in complaints("3.3", lambda momentum, share: 5, tries=1)[0], "each exercise counts by itself"
+    first, second = complaints("1.1", levels_for_steps, tries=2)
+    exercises.check("1.1", ...)
+    assert complaints("1.1", levels_for_steps, tries=1)[0].startswith(f"{second} Hint: ")
+    exercises.check("1.1", lambda top, bits: top / (2 ** (bits - 1) - 1))
+    assert complaints("1.1", levels_for_steps, tries=2) == [first, second]
+    assert complaints("3.3", lambda momentum, share: 5, tries=1)[0].count("Hint") == 1, "each counts by itself"
 
 
 def test_a_wrong_answer_shows_its_message_and_nothing_else(capsys):
     with pytest.raises(AssertionError) as info:
-        exercises.check("1.1", lambda x, bits: x.max() / 7)
+        exercises.check("1.1", levels_for_steps)
     error = info.value
-    line = f"Wrong: {error}"
-    assert error._render_traceback_() == [line] and error.__cause__ is error.__context__ is None
+    assert error.__cause__ is error.__context__ is None
+    came_out, hint = error._render_traceback_()
+    assert came_out.startswith("1.1 asks for ") and hint == "Hint: you divided by the number of levels."
+    assert str(error) == f"{came_out} {hint}"
     sys.excepthook(type(error), error, error.__traceback__)
-    assert capsys.readouterr().err == f"{line}\n"
+    assert capsys.readouterr().err == f"{came_out}\n{hint}\n"
+
+
+def test_a_notebook_shows_a_wrong_answer_without_the_lines_of_its_check():
+    shell = InteractiveShell.instance()
+    with io.capture_output() as shown:
+        shell.run_cell("from paperlib.teaching import exercises\n"
+                       "exercises.check('1.1', lambda top, bits: 2 * top / (2**bits - 1))")
+    lines = [line for line in shown.stdout.splitlines() if line]
+    assert len(lines) == 2 and lines[0].startswith("1.1 asks for ") and lines[1].startswith("Hint: ")
+
+
+def test_a_lesson_goes_on_with_a_solution_until_there_is_an_answer(capsys, monkeypatch):
+    solution = exercises.checked("1.1", lambda top, bits: ...)
+    assert solution(0.6, 3) == pytest.approx(0.2)
+    assert capsys.readouterr().out.splitlines()[1] == "Until then the lesson goes on with a finished one."
+
+    def mine(top, bits):
+        return top / (2 ** (bits - 1) - 1)
+    assert exercises.checked("1.1", mine) is mine
+    with pytest.raises(exercises.Wrong):
+        exercises.checked("1.1", levels_for_steps)
+    monkeypatch.setattr(exercises, "_SOLUTIONS", {})
+    with pytest.raises(InputError, match="no cell builds on exercise 1.1: use check"):
+        exercises.checked("1.1", mine)
+
+
+@pytest.mark.parametrize("name", [name for name in exercises.names() if name in exercises._SOLUTIONS])
+def test_a_solution_is_right(name, capsys):
+    exercises.check(name, exercises._SOLUTIONS[name])
+    assert capsys.readouterr().out.startswith(f"{name} is right")
 
 
 @pytest.mark.parametrize("name", [name for name in exercises.names() if name != "4.4"])
@@ -65,8 +104,8 @@ def test_an_error_in_the_readers_function_shows_the_readers_lines(name):
     with pytest.raises(AssertionError, match="mine") as info:
         exercises.check(name, answer)
     assert not isinstance(info.value, exercises.Wrong)
-    assert [entry.name for entry in info.traceback][1:] == ["check", "answer", "inner"]
-    assert info.traceback[1].frame.f_locals["__tracebackhide__"]
+    assert [entry.name for entry in info.traceback][1:] == ["check", "_right", "answer", "inner"]
+    assert all(entry.frame.f_locals["__tracebackhide__"] for entry in info.traceback[1:3])
 
 
 @pytest.mark.parametrize("name", [name for name in exercises.names() if name != "4.4"])
@@ -90,7 +129,7 @@ def test_a_function_without_an_answer_is_open(capsys, monkeypatch):
     exercises.check("0.1", lambda x: ...)
     exercises.check("0.1", lambda x: x + 1)
     assert capsys.readouterr().out.splitlines() == [
-        "0.1 is open: put your answer where ... stands and run the cell again.", "0.1 is right. It gives 3."]
+        "0.1 is open: put your answer in place of ... and run the cell again.", "0.1 is right. It gives 3."]
 
 
 def test_a_defect_of_a_check_is_not_blamed_on_the_reader(monkeypatch):
@@ -119,3 +158,23 @@ def test_a_lesson_asks_and_its_solutions_answer(lesson):
     assert len(own) >= 3
     assert said(lesson) == dict.fromkeys(own, "open")
     assert said(f"{lesson}_solutions") == dict.fromkeys(own, "right")
+
+
+REBUILT = [name for name in notebooks.names() if name.startswith("learn_1_")]
+
+
+@pytest.mark.parametrize("lesson", REBUILT)
+def test_a_lesson_is_read_on_a_narrow_page_and_in_order(lesson):
+    cells = nbformat.read(notebooks.path(lesson), 4).cells
+    assert max(len(line) for c in cells if c.cell_type == "code" for line in c.source.splitlines()) <= 88
+    if lesson.endswith("_solutions"):
+        return
+    first = next(i for i, c in enumerate(cells) if c.cell_type == "code" and any("data" in o for o in c.outputs))
+    assert "?**" in cells[0].source and all(c.cell_type == "code" for c in cells[1:first + 1]), "a question, a picture"
+    goals = cells[first + 1].source
+    assert all(f"**{words}**" in goals for words in ("You will be able to", "You need", "It takes"))
+    assert re.search(r"about \d+ minutes", goals)
+    texts = [c.source for c in cells if c.cell_type == "markdown"]
+    folded = sum(text.count("<details><summary>") for text in texts)
+    assert folded == sum(text.count("</details>") for text in texts) >= 3
+    assert sum("*Predict:*" in text for text in texts) >= folded

@@ -24,6 +24,17 @@ def descend(q, error, lr):
     return q
 
 
+def in_steps(x, top, bits):
+    """x in steps of the grid from -top to top."""
+    return x * (2 ** (bits - 1) - 1) / top
+
+
+def off(x, top, bits):
+    """How far the quantized x is from x."""
+    last = 2 ** (bits - 1) - 1
+    return in_steps(x, top, bits).round().clamp(-last, last) * top / last - x
+
+
 def beside(norm, layer):
     """A step of the layer's grid as a share of ``norm``."""
     return layer.weight_quantizer.levels().diff()[0] / norm
@@ -84,30 +95,44 @@ def reset(net, momentum=None):
 # (exercise, a likely mistake, what the message must mention)
 MISTAKES = [
     # lesson 1
-    ("1.1", lambda x, bits: x.max() / 7, "greatest size"),
-    ("1.1", lambda x, bits: 2 * x.abs().max() / (2**bits - 1), "15 levels lie 14 steps"),
-    ("1.1", lambda x, bits: 2 * x.abs().max() / 2**bits, "1.4 / 16"),
-    ("1.1", lambda x, bits: x.abs().max() / 2 ** (bits - 1), "without the code -8"),
-    ("1.1", lambda x, bits: x.abs().max() / 7, "right at 4 bits, but at 2"),
-    ("1.1", lambda x, bits: -x.min() / (2 ** (bits - 1) - 1), "may be that of a positive number"),
-    ("1.2", lambda x, step, bits: (x / step).round().clamp(-bits, bits).to(torch.int8), "right with 3 bits"),
-    ("1.2", lambda x, step, bits: (x / step).round().clamp(-3, 3), "to\\(torch.int8\\)"),
-    ("1.2", lambda x, step, bits: (x / step).round().clamp(-3, 3) * step, "these are values"),
-    ("1.2", lambda x, step, bits: (x / step).round().to(torch.int16), "use clamp"),
-    ("1.2", lambda x, step, bits: (x / step).round().int().to(torch.int8).clamp(-3, 3), "wraps around"),
-    ("1.2", lambda x, step, bits: (x / step).round().clamp(-4, 3).to(torch.int8), "symmetric grid does without"),
-    ("1.2", lambda x, step, bits: (x / step).clamp(-3, 3).to(torch.int8), "cuts off what is behind the point"),
-    ("1.2", lambda x, step, bits: (x / step).floor().clamp(-3, 3).to(torch.int8), "torch.round"),
-    ("1.3", lambda x, bits: x.abs().max(), "all others pay for it"),
-    ("1.3", lambda x, bits: quantizers.build("duq", role="weight", bits=2).calibrate(x, "mse").levels()[-1],
+    ("1.1", lambda top, bits: 2 * top / (2**bits - 1), "between 7 levels there are 6 steps"),
+    ("1.1", lambda top, bits: 2 * top / 2**bits, "as if there were 8 levels"),
+    ("1.1", lambda top, bits: top / 2 ** (bits - 1), "code -4 is not used"),
+    ("1.1", lambda top, bits: top / (2**bits - 1), "share both sides"),
+    ("1.1", lambda top, bits: top / 3, "right at 3 bits, but at 2"),
+    ("1.1", lambda top, bits: 2 ** (bits - 1) - 1, "how long is one of them"),
+    ("1.1", lambda top, bits: 2 * top, "two ends"),
+    ("1.2", lambda x, top, bits: (x / top).round().clamp(-bits, bits), "clamp"),
+    ("1.2", lambda x, top, bits: in_steps(x, top, bits).round().clamp(-3, 3) * top / 3, "code times the step"),
+    ("1.2", lambda x, top, bits: in_steps(x, top, bits).round(), "clamp is missing"),
+    ("1.2", lambda x, top, bits: in_steps(x, top, bits).round().clamp(-4, 3), "symmetric grid does not use it"),
+    ("1.2", lambda x, top, bits: in_steps(x, top, bits).clamp(-3, 3).trunc(), "every value moves towards 0"),
+    ("1.2", lambda x, top, bits: in_steps(x, top, bits).floor().clamp(-3, 3), "floor goes down"),
+    ("1.2", lambda x, top, bits: in_steps(x, top, bits).ceil().clamp(-3, 3), "ceil goes up"),
+    ("1.2", lambda x, top, bits: in_steps(x, top, bits).round().clamp(-4, 4), "eight codes at most"),
+    ("1.2", lambda x, top, bits: in_steps(x, top, bits).round().clamp(-7, 7), "codes of 4 bits"),
+    ("1.2", lambda x, top, bits: in_steps(x, top, bits).round().clamp(0, 3), "codes below 0"),
+    ("1.2", lambda x, top, bits: in_steps(x, top, bits).round().clamp(-3, 3), "right at 3 bits, but at 4 bits"),
+    ("1.2", lambda x, top, bits: in_steps(x, top, bits).clamp(-3, 3), "torch.round is missing"),
+    ("1.2", lambda x, top, bits: in_steps(x, top, bits).round().clamp(-top, top), "clamped at top"),
+    ("1.2", lambda x, top, bits: in_steps(x, top, bits).round().clamp(-3, 3)[:4], "in the shape of x"),
+    ("1.3", lambda x, top, bits: off(x, top, bits).square().mean(), "divide it by the mean square of x"),
+    ("1.3", lambda x, top, bits: off(x, top, bits).square().sum() / x.square().mean(), "one of the two is a sum"),
+    ("1.3", lambda x, top, bits: off(x, top, bits).abs().mean() / x.abs().mean(), "squares are asked for"),
+    ("1.3", lambda x, top, bits: off(x, top, bits).mean(), "cancel here"),
+    ("1.3", lambda x, top, bits: off(x, top, bits).square(), "one number for the whole tensor"),
+    ("1.3", lambda x, top, bits: off(x, top, bits).square().mean() / x.var(), "divided by the variance"),
+    ("1.3", lambda x, top, bits: (off(x, top, bits).square().mean() / x.square().mean()).sqrt(), "leave out the root"),
+    ("1.3", lambda x, top, bits: off(x, top, bits).square().mean() / x.mean() ** 2, "you squared the mean of x"),
+    ("1.4", lambda x, bits: x.abs().max(), "all others pay for it"),
+    ("1.4", lambda x, bits: quantizers.build("duq", role="weight", bits=2).calibrate(x, "mse").levels()[-1],
      "same as at 2 bits"),
-    ("1.3", lambda x, bits: x.abs().max() / 50, "too narrow"),
-    ("1.3", lambda x, bits: 0.97 * x.abs().max(), "too wide"),
-    ("1.4", lambda span, bits: span, "whole number"),
-    ("1.4", lambda span, bits: 2.4375, "greatest level"),
-    ("1.4", lambda span, bits: 0.375 * 16 / max(1, round(0.375 * 16 / span)), "one more than the steps"),
-    ("1.4", lambda span, bits: 0.375 * (2**bits - 1) / math.ceil(0.375 * (2**bits - 1) / span), "1.44 steps it was"),
-    ("1.4", lambda span, bits: 0.375 * (2**bits - 1) / round(0.375 * (2**bits - 1) / span), "one step at least"),
+    ("1.4", lambda x, bits: x.abs().max() / 50, "too narrow"),
+    ("1.4", lambda x, bits: 0.97 * x.abs().max(), "too wide"),
+    ("1.4", lambda x, bits: least_squares(x, bits) / (2 ** (bits - 1) - 1), "that is the step"),
+    ("1.4", lambda x, bits: 2 * least_squares(x, bits), "two ends"),
+    ("1.4", lambda x, bits: least_squares(x, bits) / x.abs().max(), "share of the largest weight"),
+    ("1.4", lambda x, bits: x.abs().max() / 100, "get the last code"),
     # lesson 2
     ("2.1", lambda x, y: y, "staircase's own gradient is 0"),
     ("2.1", lambda x, y: x + (y - x), "detach the difference"),
@@ -189,17 +214,6 @@ MISTAKES = [
     ("5.5", lambda a, w: sum(bin(x & y).count("1") for i in a.tolist() for j in w.tolist() for x, y in zip(i, j)),
      "count alike"),
     # each of these was, or would be, taken for another mistake
-    ("1.1", lambda x, bits: (x.max() - x.min()) / (2**bits - 2), "from the distance of the least to the greatest"),
-    ("1.2", lambda x, step, bits: (x / step).ceil().clamp(-3, 3).to(torch.int8), "ceil goes up"),
-    ("1.2", lambda x, step, bits: (x / step).round().clamp(-4, 4).to(torch.int8), "eight codes at most"),
-    ("1.2", lambda x, step, bits: (x / step).round().clamp(-7, 7).to(torch.int8), "codes of 4 bits"),
-    ("1.2", lambda x, step, bits: (x / step).round().clamp(0, 3).to(torch.int8), "codes below 0"),
-    ("1.3", lambda x, bits: least_squares(x, bits) / (2 ** (bits - 1) - 1), "it is the step"),
-    ("1.3", lambda x, bits: 2 * least_squares(x, bits), "two ends"),
-    ("1.3", lambda x, bits: least_squares(x, bits) / x.abs().max(), "share of the greatest weight"),
-    ("1.3", lambda x, bits: x.abs().max() / 100, "clipped to the last code"),
-    ("1.4", lambda span, bits: 0.375 / max(1, round(0.375 * (2**bits - 1) / span)), "that is the step"),
-    ("1.4", lambda span, bits: max(1, round(0.375 * (2**bits - 1) / span)), "that is the number of steps"),
     ("2.1", lambda x, y: x.detach() + (y - x), "with a minus"),
     ("2.2", lambda x, s, bits: s.detach() * rounded((x / s).clamp(-4, 3)), "where it multiplies"),
     ("2.3", lambda q, error: by_adam(q, error, clear=False), "zero_grad\\(\\) is missing"),

@@ -1,8 +1,9 @@
-"""The exercises of the lessons: what is asked stands in the notebook, what is checked, and how it is explained, here.
+"""The exercises of the lessons: the notebook asks, and this room checks the answer and explains what is wrong with it.
 
-``check("2.3", answer)`` says whether an answer is right.  A lesson has ``...`` where an answer belongs, so it runs from
-top to bottom before anything is solved.  One module for each lesson; an exercise is a function of the answer, in plain
-asserts that say what came out and then, for the tries that follow, a hint; the last hint is one for every mistake::
+``check("2.3", answer)`` says whether an answer is right.  A lesson has ``...`` in place of an answer, so it runs from
+top to bottom before anything is solved; ``checked("2.3", answer)`` also returns the answer, or a solution while there
+is none, for cells that build on it.  One module for each lesson; an exercise is a function of the answer, in plain
+asserts that say what came out and then give hints, one more with each wrong try; the last hint fits every mistake::
 
     @exercise("1.1", "the step of 15 levels from -1 to 1", "count the steps between the levels on paper")
     def step_of_a_grid(answer):
@@ -17,13 +18,14 @@ import importlib
 import math
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor
 
 from ...errors import InputError
 
 _EXERCISES: dict[str, Callable] = {}
+_SOLUTIONS: dict[str, object] = {}     # of exercises that later cells of the lesson build on
 _WRONG_TRIES: dict[str, int] = {}      # of exercises that are not solved yet, in this process
 
 
@@ -32,14 +34,27 @@ class Open(Exception):
 
 
 class Wrong(InputError, AssertionError):
-    """An answer that is not right.  Its message is all that is shown: a check's own lines hold all the hints."""
+    """An answer that is not right.  Its message is all that is shown, since a check's own lines hold all the hints.
+
+    ``stages``: what came out, then the hints that are given, each without its full stop.
+    """
+
+    def __init__(self, stages: Sequence[str]):
+        came_out, *hints = (stage if stage.endswith("?") else f"{stage}." for stage in stages)
+        self.lines = [came_out, *(f"Hint: {hint}" for hint in hints)]
+        super().__init__(" ".join(self.lines))
+
+    def _render_traceback_(self) -> list[str]:
+        """What notebooks show instead of a traceback: a line for what came out, and one for each hint."""
+        return self.lines
 
 
-def exercise(name: str, asks: str, hint: str) -> Callable:
+def exercise(name: str, asks: str, hint: str, solution=None) -> Callable:
     """Register a check, which returns a sentence worth remembering or asserts ``what came out``, ``(…, a hint)``.
 
-    The first wrong try is told what the exercise ``asks`` for and what came out, the next ones are given the hints as
-    well, one more each time, ``hint`` at last; a right answer starts over.  Wrong carries that message.
+    The first wrong try is told what the exercise ``asks`` for, what came out and a first hint, each further try gets
+    one more, ``hint`` at last; a right answer starts over.  Wrong carries that message.  ``solution``: what
+    :func:`checked` returns while there is no answer.
     """
     def register(judge: Callable) -> Callable:
         if name in _EXERCISES:
@@ -53,7 +68,7 @@ def exercise(name: str, asks: str, hint: str) -> Callable:
                 raise
             except Exception as error:
                 judged_wrong = isinstance(error, AssertionError)
-                ours = not judged_wrong and callable(answer) and not answer.tried
+                ours = not judged_wrong and _is_function(answer) and not answer.tried
                 if ours or hasattr(error, "of_reader"):
                     raise
                 told = error.args[0] if judged_wrong else _unusable(answer, error)
@@ -62,9 +77,10 @@ def exercise(name: str, asks: str, hint: str) -> Callable:
                 return sentence
             tries = _WRONG_TRIES[name] = _WRONG_TRIES.get(name, 0) + 1
             came_out, *hints = (told, hint) if isinstance(told, str) else (*told, hint)
-            stages = [f"{name} asks for {asks}; {came_out}", *hints][:tries]
-            raise Wrong(" Hint: ".join(stage if stage.endswith("?") else f"{stage}." for stage in stages))
+            raise Wrong([f"{name} asks for {asks}; {came_out}", *hints][:1 + tries])
         _EXERCISES[name] = judged
+        if solution is not None:
+            _SOLUTIONS[name] = solution
         return judged
     return register
 
@@ -93,18 +109,40 @@ def check(name: str, answer) -> None:
     this name; what the reader's own function raises keeps the traceback through its lines, and no others.
     """
     __tracebackhide__ = True        # notebooks and pytest leave this frame out
+    _right(name, answer, "")
+
+
+def checked(name: str, answer):
+    """:func:`check` the answer and return it; while there is none, return the exercise's solution, so that the cells
+    below it run.  InputError if no cell builds on this exercise."""
+    __tracebackhide__ = True
+    if name in names() and name not in _SOLUTIONS:
+        raise InputError(f"no cell builds on exercise {name}: use check")
+    return answer if _right(name, answer, "\nUntil then the lesson goes on with a finished one.") else _SOLUTIONS[name]
+
+
+def _right(name: str, answer, while_open: str) -> bool:
+    """Whether there is an answer, which is right, or else Wrong is raised; prints which of the two it is."""
+    __tracebackhide__ = True
     if name not in names():
         raise InputError(f"no exercise {name!r}: choose from {', '.join(names())}")
     try:
         if answer is None or answer is ...:
             raise Open
-        print(f"{name} is right. {_EXERCISES[name](_watched(answer) if callable(answer) else answer)}")
+        print(f"{name} is right. {_EXERCISES[name](_watched(answer) if _is_function(answer) else answer)}")
+        return True
     except Open:
-        print(f"{name} is open: put your answer where ... stands and run the cell again.")
+        print(f"{name} is open: put your answer in place of ... and run the cell again.{while_open}")
+        return False
     except Exception as error:
         if isinstance(error, Wrong) or hasattr(error, "of_reader"):
             raise error.with_traceback(getattr(error, "of_reader", None))
         raise
+
+
+def _is_function(answer) -> bool:
+    """Whether an answer is to be called; a class, such as an autograd.Function, is looked at by its check alone."""
+    return callable(answer) and not isinstance(answer, type)
 
 
 def _watched(answer: Callable) -> Callable:
@@ -138,7 +176,7 @@ def _unusable(answer, error: Exception) -> str | tuple[str, ...]:
 
 def _show_in_one_line(kind: type, error: BaseException, traceback, otherwise=sys.excepthook) -> None:
     if isinstance(error, Wrong):
-        print(*error._render_traceback_(), file=sys.stderr)
+        print(*error.lines, sep="\n", file=sys.stderr)
     else:
         otherwise(kind, error, traceback)
 
