@@ -55,7 +55,7 @@ def freezing_curve(run: Run, split: str, metric: str = "loss") -> pd.Series:
 
 
 def fluctuation(losses: Sequence[float]) -> float:
-    """Measure how much of a curve's way up and down leads nowhere, per step: (sum of |steps| - |sum of steps|) / steps.
+    """Measure a curve's total variation minus its net change, per step: (sum of |steps| - |sum of steps|) / steps.
 
     0 for a curve that only falls or only rises; twice the mean rise for one that ends below its start."""
     steps = pd.Series(losses).diff().iloc[1:]

@@ -1,13 +1,16 @@
 """PROFIT, supplement Fig. 1: loss curves with and without PROFIT."""
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from ..analysis.loss_curves import along_rounds
+from ..analysis.loss_curves import along_rounds, fluctuation
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SPLITS, STYLE, finish
 
 WITHOUT = "nothing frozen"
@@ -55,3 +58,37 @@ def draw(history: pd.DataFrame, *, w_bits: int, a_bits: int, footnote: str) -> F
                       "each order of freezing (PROFIT, reverse, random) beside the same training with nothing frozen. "
                       f"Validation loss, {told}.",
                       f"weights in {w_bits} bits, activations in {a_bits} bits; {footnote}")
+
+
+def draw_orders(curves: Mapping[str, Sequence[Sequence[float]]], *, every: int, rounds: int) -> Figure:
+    """Draw the test loss under several orders of freezing, and its fluctuation seed by seed.
+
+    ``curves``: {order: a list of losses (nats) for each seed}, measured after ``every`` steps, through ``rounds``
+    rounds of equal length.  Left, the mean over seeds and their range.  Right, the
+    :func:`paperlib.analysis.loss_curves.fluctuation` of each curve; a line joins the orders of one seed.
+    """
+    values = {order: [fluctuation(losses) for losses in seeds] for order, seeds in curves.items()}
+    count = len(next(iter(values.values())))
+    with mpl.rc_context(STYLE):
+        figure, (ax, dots) = plt.subplots(1, 2, figsize=(10.5, 4.2), width_ratios=(1.7, 1))
+        dots.plot(list(values.values()), color="#BBBBBB", linewidth=1.2, zorder=1)
+        for i, ((order, seeds), colour) in enumerate(zip(curves.items(), (GREY, BLUE, ORANGE, GREEN))):
+            losses = np.asarray(seeds)
+            steps = every * np.arange(1, losses.shape[1] + 1)
+            ax.plot(steps, losses.mean(0), color=colour, label=order)
+            ax.fill_between(steps, losses.min(0), losses.max(0), color=colour, alpha=0.15, linewidth=0)
+            dots.plot([i] * count, values[order], "o", color=colour, markersize=7)
+        for k in range(1, rounds):
+            ax.axvline(k * steps[-1] / rounds, color=GREY, linewidth=1.4, linestyle=":", zorder=0)
+        ax.set(xlabel="step (dotted: the next round)", ylabel="test loss (nats)",
+               title=f"mean and range of {count} seeds")
+        ax.legend()
+        dots.set_xticks(range(len(values)), [order.replace(" ", "\n", 1) for order in values])
+        dots.set(xlim=(-0.4, len(values) - 0.6), ylim=(0, None), ylabel="fluctuation (nats per measurement)",
+                 title="a line for each seed")
+        dots.grid(axis="x", visible=False)
+        told = "; ".join(f"{order}: {np.mean(each):.3f} nats per measurement, {min(each):.3f} to {max(each):.3f}"
+                         for order, each in values.items())
+        return finish(figure, f"Left, the test loss over {steps[-1]} steps in {rounds} rounds, a line for the mean and "
+                      f"a band for the range of {count} seeds, for each order of freezing. Right, dots for the "
+                      f"fluctuation in each seed: {told}.")

@@ -88,3 +88,11 @@ def test_a_picture_says_which_runs_are_recorded():
     other = Run(dataclasses.replace(shipped.recipe, model="vgg7"), *[pd.DataFrame()] * 2, key="k", seconds=1.0,
                 environment={})
     assert plots.caption([RUN, other], "laptop").endswith("recorded, not trained here: LSQ (vgg7)")
+
+
+def test_orders_of_freezing_are_told_with_their_fluctuation():
+    curves = {"nothing frozen": [[2.0, 3.0, 2.0, 2.0]] * 2, "largest first": [[2.0, 1.0, 1.0, 0.5]] * 2}
+    figure = plots.loss_curves.draw_orders(curves, every=2, rounds=2)
+    assert "over 8 steps in 2 rounds" in figure.alt and "2 seeds" in figure.alt
+    assert "nothing frozen: 0.667 nats" in figure.alt and "largest first: 0.000 nats" in figure.alt
+    plt.close(figure)

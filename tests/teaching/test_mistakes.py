@@ -56,8 +56,8 @@ def with_noise(net):
     return net
 
 
-def in_vain(losses):
-    """The part of a curve's way that leads nowhere."""
+def beyond_net_change(losses):
+    """A curve's total variation minus its net change."""
     return sum(abs(b - a) for a, b in zip(losses, losses[1:])) - abs(losses[-1] - losses[0])
 
 
@@ -170,22 +170,18 @@ MISTAKES = [
     ("3.4", lambda qnet, batches: seen(qnet.train(), batches), "a batch replaces little"),
     ("3.4", lambda qnet, batches: seen(with_noise(qnet.train()), batches), "leave out any optimizer"),
     # lesson 4
-    ("4.1", lambda rounds, layers: [round((i + 1) / rounds * layers) for i in range(rounds)], "nothing is frozen yet"),
-    ("4.1", lambda rounds, layers: [i * layers // rounds for i in range(rounds)], "use round"),
-    ("4.1", lambda rounds, layers: [round(i / rounds * layers) for i in range(rounds + 1)], "3 rounds need 3 numbers"),
-    ("4.1", lambda rounds, layers: [0] * rounds, "freezes i/3 of 64"),
-    ("4.2", lambda losses: sum(abs(b - a) for a, b in zip(losses, losses[1:])) / (len(losses) - 1), "only falls"),
-    ("4.2", lambda losses: torch.tensor(losses).std(), "goes no way in vain"),
-    ("4.2", lambda losses: in_vain(losses), "that is the whole way"),
-    ("4.2", lambda losses: in_vain(losses) / len(losses), "4 steps between them"),
-    ("4.2", lambda losses: in_vain(losses) / 2, "end - start"),
-    ("4.3", lambda table, share: by_aiwq(table)[:round(share * len(table))].sum() / table.aiwq.sum(), "still train"),
-    ("4.3", lambda table, share: by_aiwq(table)[::-1][round(share * len(table)):].sum() / table.aiwq.sum(), "smallest"),
-    ("4.3", lambda table, share: by_aiwq(table)[round(share * len(table)):].sum(), "in nats"),
-    ("4.3", lambda table, share: 1 - share, "of the sum is left"),
-    ("4.4", 1 / 3, "layers differ in size"),
-    ("4.4", 21 / 64, "layers differ in size"),
-    ("4.4", 0.5, "of largest AIWQ"),
+    ("4.1", lambda losses: sum(abs(b - a) for a, b in zip(losses, losses[1:])) / (len(losses) - 1), "net change"),
+    ("4.1", lambda losses: torch.tensor(losses).std(), "total variation and net change are equal"),
+    ("4.1", lambda losses: beyond_net_change(losses), "sum over all steps"),
+    ("4.1", lambda losses: beyond_net_change(losses) / len(losses), "4 steps between them"),
+    ("4.1", lambda losses: beyond_net_change(losses) / 2, "three parts"),
+    ("4.2", lambda table, share: by_aiwq(table)[:round(share * len(table))].sum() / table.aiwq.sum(), "still train"),
+    ("4.2", lambda table, share: by_aiwq(table)[::-1][round(share * len(table)):].sum() / table.aiwq.sum(), "smallest"),
+    ("4.2", lambda table, share: by_aiwq(table)[round(share * len(table)):].sum(), "in nats"),
+    ("4.2", lambda table, share: 1 - share, "of the sum is left"),
+    ("4.3", 1 / 3, "layers differ in size"),
+    ("4.3", 21 / 64, "layers differ in size"),
+    ("4.3", 0.5, "of largest AIWQ"),
     # lesson 5
     ("5.1", lambda k, j, s, z, unit: s * unit * (k * j).sum(), "offset is missing"),
     ("5.1", lambda k, j, s, z, unit: s * unit * (k * j).sum() + z, "part of each input"),
@@ -194,7 +190,7 @@ MISTAKES = [
     ("5.1", lambda k, j, s, z, unit: (s * k + z) * unit * j, "take the sum"),
     ("3.3", lambda m, s: math.floor(math.log(1 - s) / math.log(1 - m)) + 1, "exactly is enough"),
     ("3.4", lambda net, batches: None, "returns nothing"),
-    ("4.4", lambda: 0.3, "not a function"),
+    ("4.3", lambda: 0.3, "not a function"),
     ("2.2", lambda x, s, bits: s * rounded((x / s).clamp(-bits - 1, bits)), "right at 3 bits, but at 4"),
     ("5.2", lambda weight, top: 15 * max((weight.clamp(min=0)).flatten(1).sum(1).max(),
                                          -(weight.clamp(max=0)).flatten(1).sum(1).min()), "input codes up to 255"),
@@ -226,12 +222,10 @@ MISTAKES = [
     ("3.4", lambda qnet, batches: seen(reset(qnet).eval(), batches), "eval\\(\\) comes after the images"),
     ("3.4", lambda qnet, batches: seen(reset(qnet).train(), batches), "still in training mode"),
     ("3.4", lambda qnet, batches: seen(reset(qnet, 0.01).train(), batches).eval(), "all batches count alike"),
-    ("4.1", lambda rounds, layers: [i / rounds for i in range(rounds)], "these are shares"),
-    ("4.1", lambda rounds, layers: [round(i / (rounds - 1) * layers) for i in range(rounds)], "must still learn"),
-    ("4.2", lambda losses: in_vain(losses) / (len(losses) - 1) + max(0, losses[-1] - losses[0]) * 2
+    ("4.1", lambda losses: beyond_net_change(losses) / (len(losses) - 1) + max(0, losses[-1] - losses[0]) * 2
      / (len(losses) - 1), "for a curve that rises"),
-    ("4.3", lambda table, share: table.aiwq[round(share * len(table)):].sum() / table.aiwq.sum(), "not sorted"),
-    ("4.4", 37.2, "of largest AIWQ"),
+    ("4.2", lambda table, share: table.aiwq[round(share * len(table)):].sum() / table.aiwq.sum(), "not sorted"),
+    ("4.3", 37.2, "of largest AIWQ"),
     ("5.1", lambda k, j, s, z, unit: ((s * k + z) * j).sum(), "stands for weight_step"),
     ("5.2", lambda weight, top: top * weight.flatten(1).sum(1).abs().max(), "every input at its greatest"),
     ("5.4", lambda raw, n, least: [(b & 15) + least for b in raw] + [(b >> 4) + least for b in raw][:n - len(raw)],

@@ -24,44 +24,27 @@ def _first(table: pd.DataFrame, share: float, order: str = "aiwq") -> list[str]:
     return choose(Freeze(share, order, measured_in="sampling"), list(table.layer), table)
 
 
-@exercise("4.1", "how many layers are frozen in each round",
-          "compute i / rounds * layers for each i in range(rounds), and think of the nearest whole number")
-def layers_in_each_round(answer):
-    layers = len(_recorded().instability)
-    for rounds, count in ((3, layers), (3, 10), (6, 10)):
-        got, right = list(answer(rounds, count)), [round(i / rounds * count) for i in range(rounds)]
-        told = f"for {rounds} rounds and {count} layers it is {right}, you have {got}"
-        assert len(got) == rounds, (told, f"{rounds} rounds need {rounds} numbers, you have {len(got)}")
-        assert not 0 < got[-1] < 1, (told, "these are shares: numbers of layers are asked for")
-        assert got[0] == 0, (told, "in the first round nothing is frozen yet")
-        assert got[-1] != count, (told, "in the last round something must still learn")
-        assert got == right or got != [int(i / rounds * count) for i in range(rounds)], (
-            told, "these are rounded down, the nearest are asked for: use round()")
-        assert got == right, (told, f"round i of {rounds}, counted from 0, freezes i/{rounds} of {count} layers")
-    return (f"Of the {layers} layers of MobileNet-v3 {round(layers / 3)} stand still in the second round and "
-            f"{round(2 / 3 * layers)} in the third.")
-
-
-@exercise("4.2", "the sum of |steps| less |end - start|, over the number of steps",
+@exercise("4.1", "the total variation minus the net change, per step",
           "take the differences of neighbouring losses first: all three parts follow from that list")
-def way_that_leads_nowhere(answer):
+def fluctuation_of_a_curve(answer):
     falls, saw, up = [3.0, 2.0, 1.5, 1.0], [1.0, 2.0, 1.0, 2.0, 1.0], [1.0, 1.5, 1.2, 1.8]
     got = float(answer(falls))
     expect(got, 0, f"for {falls}, which only falls, it is 0, you have {got:.3f}", (
-        (2 / 3, "that is the mean |step|", "what leads from the start to the end is taken off"),
-        (4 / 3, "end - start is below 0 here: its size is meant")), "a curve that only falls goes no way in vain")
+        (2 / 3, "that is the total variation per step", "subtract the net change |end - start|"),
+        (4 / 3, "end - start is below 0 here: subtract its absolute value")),
+        "for a curve that only falls, total variation and net change are equal")
     for losses in (saw, up):
         got, right, steps = float(answer(losses)), fluctuation(losses), len(losses) - 1
         expect(got, right, f"for {losses} it is {right:.3f}, you have {got:.3f}", (
             (right * steps / len(losses), f"{len(losses)} losses have {steps} steps between them"),
-            (right * steps, "that is the whole way", "long and short curves can be compared only per step"),
+            (right * steps, "that is the sum over all steps", "divide by their number"),
             (right + 2 * (losses[-1] - losses[0]) / steps,
-             "for a curve that rises, end - start counts with its size as well")),
+             "for a curve that rises, the net change is subtracted as well")),
             "put the three parts of the formula together")
     return "It is 0 for any curve that only falls, so a high learning rate that works well does not count as restless."
 
 
-@exercise("4.3", "the part of the sum of AIWQ that is left in the layers that still train",
+@exercise("4.2", "the part of the sum of AIWQ that is left in the layers that still train",
           "sort the table by aiwq, largest first, leave out as many rows as are frozen, and divide by the whole sum")
 def aiwq_that_is_left(answer):
     table = _recorded().instability
@@ -82,7 +65,7 @@ def aiwq_that_is_left(answer):
     return "AIWQ is so uneven that a third of the layers, well chosen, takes most of it away."
 
 
-@exercise("4.4", "the share of all weights that stand still, a number from 0 to 1",
+@exercise("4.3", "the share of all weights that stand still, a number from 0 to 1",
           "the product of a layer's weight_shape is its number of weights: add them up over the frozen layers")
 def weights_that_stand_still(answer):
     run = _recorded()
