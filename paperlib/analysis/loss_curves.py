@@ -68,22 +68,29 @@ def val_fluctuation(run: Run) -> float:
 
 
 def by_order(found: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
-    """Tabulate the orders of freezing, {order: runs}: mean and s.d. over seeds (one seed: NaN) of the
-    :func:`val_fluctuation`, of the losses after the last round and of the accuracy (%) after the last phase; in how
-    many seeds the validation loss fluctuates less than with nothing frozen."""
+    """Tabulate the orders of freezing, {order: runs}: mean and s.d. over the n seeds that are there (one seed: NaN) of
+    the :func:`val_fluctuation`, of the losses after the last round, of the accuracy (%) after it and after the last
+    phase; in how many seeds the validation loss fluctuates less than with nothing frozen."""
     rows = []
     for order, runs in found.items():
+        there = [run for run in runs if not run.absent]
         values = pd.DataFrame([{"fluctuation": val_fluctuation(run),
                                 "train loss": freezing_curve(run, "train").iloc[-1],
                                 "val loss": freezing_curve(run, "val").iloc[-1],
-                                "val accuracy (%)": run.accuracy()} for run in runs])
+                                "accuracy after the rounds (%)": freezing_curve(run, "val", "accuracy").iloc[-1],
+                                "val accuracy (%)": run.accuracy()} for run in there])
         row = {"order": runs[0].recipe.label}
         for column in values:
             row |= {column: values[column].mean(), f"{column}, s.d.": values[column].std()}
-        rows.append(row | {"n": len(runs), "calmer than nothing frozen": calmer(found, order, "none")})
+        rows.append(row | {"n": len(there), "calmer than nothing frozen": calmer(found, order, "none")})
     return pd.DataFrame(rows)
 
 
 def calmer(found: Mapping[str, Sequence[Run]], one: str, other: str) -> int:
     """Count the seeds in which one order's validation loss fluctuates less than the other's."""
-    return sum(val_fluctuation(a) < val_fluctuation(b) for a, b in same_seeds(found[one], found[other]))
+    return sum(val_fluctuation(a) < val_fluctuation(b) for a, b in pairs(found, one, other))
+
+
+def pairs(found: Mapping[str, Sequence[Run]], one: str, other: str) -> list[tuple[Run, Run]]:
+    """Put the runs of two orders side by side, of the seeds that both have."""
+    return [(a, b) for a, b in same_seeds(found[one], found[other]) if not (a.absent or b.absent)]

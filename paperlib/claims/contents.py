@@ -74,6 +74,7 @@ NOTEBOOKS = {
         {"profile": PROFILE, "seeds": SEEDS, "w_bits": BITS, "a_bits": BITS},
         [Shown(experiments.loss_curves, claims.loss_curves.verdicts, "4-bit weights"),
          Shown(experiments.loss_curves_two_bits, claims.loss_curves.verdicts, "2-bit weights", recorded=True),
+         Shown(experiments.loss_curves_pretrained, claims.loss_curves.verdicts, "3 bits, from 89 %", recorded=True),
          Shown(experiments.loss_curves_photographs, claims.loss_curves.verdicts, "Imagenette, 4 bits", recorded=True)]),
     "profit_supp_fig2_pact_vs_duq": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "bits": BITS, "quantizer_lr": number(1.0, 0, 100), "extension": SWITCH},

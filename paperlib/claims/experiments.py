@@ -81,6 +81,13 @@ def loss_curves_two_bits() -> Wanted:
             for order in ORDERS}
 
 
+def loss_curves_pretrained(bits: int = 3) -> Wanted:
+    """The same from the float network that comes with the repository, step by step to few bits, recorded.  {order:
+    runs}; of these, two are rows of Table 3."""
+    return {order: _recorded(profit, seeds=3, w_bits=bits, a_bits=bits, profile="pretrained", order=order)
+            for order in ORDERS}
+
+
 def loss_curves_photographs(bits: int = 4) -> Wanted:
     """The same for the paper's own situation: the ImageNet-trained MobileNet-v2 on photographs, at once to few bits;
     recorded.  {order: runs}"""

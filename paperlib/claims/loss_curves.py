@@ -5,10 +5,9 @@ yet, and the runs of one seed are the same.
 """
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 
-from ..analysis.loss_curves import calmer, freezing_curve, val_fluctuation
+from ..analysis.loss_curves import calmer, freezing_curve, pairs, val_fluctuation
 from ..recipes import profiles
 from ..runs import Run
 from ..runs.seeds import same_seeds
@@ -71,14 +70,20 @@ def aiwq_order_calms(found: Mapping[str, Sequence[Run]]) -> Verdict:
 
 def orders_in_words(found: Mapping[str, Sequence[Run]], profile: str) -> str:
     """Tell in how many seeds which order of ``found`` fluctuates less than which, and what follows for the order."""
-    n, count = len(found["aiwq"]), functools.partial(calmer, found)
-    counts = (f"The validation loss fluctuates less than with nothing frozen in {count('aiwq', 'none')} of {n} seeds "
-              f"under PROFIT, in {count('reverse', 'none')} in reverse order and in {count('random', 'none')} in "
-              f"random order; under PROFIT less than in reverse order in {count('aiwq', 'reverse')}, and less than in "
-              f"random order in {count('aiwq', 'random')}. ")
+    def count(one: str, other: str) -> str:
+        n = len(pairs(found, one, other))
+        return f"{calmer(found, one, other)} of {n} seeds" if n else "no seed, since it is not recorded yet"
+
+    counts = (f"The validation loss fluctuates less than with nothing frozen in {count('aiwq', 'none')} under PROFIT, "
+              f"in {count('reverse', 'none')} in reverse order and in {count('random', 'none')} in random order; under "
+              f"PROFIT less than in reverse order in {count('aiwq', 'reverse')}, and less than in random order in "
+              f"{count('aiwq', 'random')}. ")
     if not profiles.get(profile).conclusive:
         return counts + "At this scale nothing follows."
-    which, better = ("" if count("aiwq", other) == n else "do not " for other in ("reverse", "random"))
+    if not all(pairs(found, "aiwq", control) for control in CONTROLS):
+        return counts + "Without the controls nothing follows for the order."
+    which, better = ("" if calmer(found, "aiwq", other) == len(pairs(found, "aiwq", other)) else "do not "
+                     for other in ("reverse", "random"))
     return counts + (f"So these runs {which}show that it matters which layers are frozen, and they {better}show that "
                      "AIWQ chooses them better than chance.")
 

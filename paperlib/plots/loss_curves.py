@@ -11,7 +11,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ..analysis.loss_curves import along_rounds, fluctuation
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SPLITS, STYLE, finish
+from ..runs.outcomes import NOT_RECORDED
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SPLITS, STYLE, blank, finish
 
 WITHOUT = "nothing frozen"
 PANELS = {"PROFIT": ("PROFIT: largest AIWQ first", ORANGE),
@@ -28,13 +29,17 @@ def draw(history: pd.DataFrame, *, w_bits: int, a_bits: int, footnote: str) -> F
     """
     curves = along_rounds(history[history.metric == "loss"])
     curves = curves.assign(split=curves.split.map(SPLITS))
-    last = curves.groupby("round").epoch.max()
+    last, there = curves.groupby("round").epoch.max(), set(curves.method)
+    if not there:
+        return blank(footnote)
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(PANELS), figsize=(10.5, 4.4), sharey=True)
         for ax, (method, (title, colour)) in zip(axes, PANELS.items()):
-            shown = [WITHOUT, method]
+            shown = [name for name in (WITHOUT, method) if name in there]
+            if method not in there:
+                ax.text(0.5, 0.5, NOT_RECORDED, transform=ax.transAxes, ha="center", color=GREY)
             sns.lineplot(curves[curves.method.isin(shown)], x="epoch", y="value", hue="method", hue_order=shown,
-                         style="split", style_order=SPLITS.values(), palette=[BLUE, colour], markers=["o", "s"],
+                         style="split", style_order=SPLITS.values(), palette={WITHOUT: BLUE, method: colour}, markers=["o", "s"],
                          markersize=6, errorbar=("pi", 100), err_kws={"linewidth": 0}, ax=ax, legend=False)
             ax.set_title(title, color=colour)
             ax.set(xlabel="epoch, through all rounds", ylabel="cross-entropy loss (nats)")
@@ -51,7 +56,7 @@ def draw(history: pd.DataFrame, *, w_bits: int, a_bits: int, footnote: str) -> F
                  mpl.lines.Line2D([], [], color="black", marker="s", linestyle=(0, (4, 1.5)), label="training")]
         figure.legend(handles=lines, loc="outside upper center", ncols=3, handlelength=2.6)
         means = curves.groupby(["method", "split", "round", "epoch"]).value.mean()
-        validation = {method: means[method]["validation"] for method in [WITHOUT, *PANELS]}
+        validation = {method: means[method]["validation"] for method in [WITHOUT, *PANELS] if method in there}
         told = "; ".join(f"{method}: up to {val[val.index.get_level_values('round') > 1].max():.2f} after the first "
                          f"round and {val.iloc[-1]:.2f} at the end" for method, val in validation.items())
         return finish(figure, f"Three panels of training and validation loss by epoch through {len(last)} rounds, "

@@ -109,7 +109,8 @@ def test_whether_the_order_matters(calm, agreed):
     assert "these runs {}show that it matters which layers are frozen, and they {}show that AIWQ".format(*shown) in (
         loss_curves.orders_in_words(found, "laptop"))
     counts = [2 * (order in calm) for order in ("aiwq", "reverse", "random")]
-    assert "in {} of 2 seeds under PROFIT, in {} in reverse order and in {} in random".format(*counts) in (
+    assert ("in {} of 2 seeds under PROFIT, in {} of 2 seeds in reverse order and in {} of 2 seeds in random"
+            ).format(*counts) in (
         loss_curves.orders_in_words(found, "laptop"))
     assert "nothing follows" in loss_curves.orders_in_words(found, "smoke")
 
