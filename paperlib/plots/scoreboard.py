@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +20,7 @@ POINTS, LOSS, FACTOR, SHARE = "points", "loss (nats)", "factor", "share"
 PANELS = {"points": POINTS, "nats": LOSS, "powers of 2": FACTOR, "powers of 10": FACTOR}     # a unit; others are shares
 BASES = {"powers of 2": 2.0, "powers of 10": 10.0}
 HEADINGS = {"control": "Controls", "beyond the texts": "Beyond the texts"}
-ROOM = 100      # characters of a claim that fit its line
+ROOM = 92       # characters of a label that fit its line
 
 
 def draw(table: pd.DataFrame, *, footnote: str) -> Figure:
@@ -37,8 +38,8 @@ def draw(table: pd.DataFrame, *, footnote: str) -> Figure:
         for panel, ax in by_panel.items():
             _frame(ax, panel, len(lines))
         left, right = axes[0][0], axes[0][-1]
-        left.set_yticks(range(len(lines)), [text if row is None else _short(row) for text, row in lines],
-                        fontsize=9)
+        left.set_yticks(range(len(lines)), [text if row is None else _label(row) for text, row in lines],
+                        fontsize=9, linespacing=0.9)
         for y, ((text, row), label) in enumerate(zip(lines, left.get_yticklabels())):
             if row is None:
                 label.set(fontweight="bold")
@@ -106,11 +107,11 @@ def _effect(ax: Axes, y: int, row) -> None:
                 markerfacecolor=colour if filled else "white")
 
 
-def _short(row) -> str:
-    """The claim, cut to its line, and on which runs, where it says more than the profile."""
+def _label(row) -> str:
+    """Write the claim, and on which runs, where this says more than the profile; a long one takes two lines."""
     what = row.runs.partition(": ")[2]
-    claim = row.claim if len(row.claim) <= ROOM else row.claim[:ROOM - 1].rsplit(" ", 1)[0] + " …"
-    return f"{claim} ({what})" if what else claim
+    text = f"{row.claim} ({what})" if what else row.claim
+    return text if len(text) <= ROOM else textwrap.fill(text, len(text) // 2 + 8)
 
 
 def _counts(table: pd.DataFrame) -> str:
