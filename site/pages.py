@@ -10,7 +10,9 @@ from pathlib import Path, PurePosixPath
 import api
 import differences
 import gallery
+import live
 import pictures
+import summary
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -45,9 +47,10 @@ def write(source: Path) -> None:
     inserted = {"notebooks": lambda: listing(notebooks), "contents": lambda: contents(notebooks),
                 "gallery": lambda: gallery.page(source, {n.name: n.title for group in by_section(notebooks).values()
                                                          for n in group}),
-                "scoreboard": lambda: gallery.figure(source, "scoreboard"),
                 "differences": differences.of_docstrings}
+    inserted |= summary.inserted()
     inserted |= {f"picture: {name}": lambda name=name: pictures.figure(source, name) for name in pictures.NAMES}
+    inserted |= {f"live: {name}": lambda name=name: live.figure(source, name) for name in live.NAMES}
     for page in sorted(HERE.glob("*.md")):
         text = re.sub(r"<!-- (.+?) -->", lambda m: inserted[m[1]](), page.read_text(encoding="utf-8"))
         (source / page.name).write_text(text, encoding="utf-8")
@@ -156,7 +159,7 @@ def listing(notebooks: list[Notebook]) -> str:
 def contents(notebooks: list[Notebook]) -> str:
     """The sidebar's tables of contents."""
     trees = {section: [f"notebooks/{n.name}" for n in group] for section, group in by_section(notebooks).items()}
-    last = {"Reference": ["gallery", "glossary", "differences", "api/index"],
+    last = {"Reference": ["reproducibility", "gallery", "glossary", "differences", "api/index"],
             "The repository": [name.removesuffix(".md") for name in DOCUMENTS]}
     return "\n\n".join("\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```"])
                        for caption, pages in {**trees, **last}.items())

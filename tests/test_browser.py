@@ -9,7 +9,9 @@ import time
 import urllib.request
 
 import pytest
+import torch
 
+from paperlib.analysis import one_weight
 from paperlib.claims import notebooks
 
 pytestmark = pytest.mark.slow
@@ -103,6 +105,28 @@ def test_no_line_of_code_is_cut_off(wide, narrow):
             assert page.evaluate(CLIPPED) == [], name
             seen += page.locator("article .highlight pre").count()
     assert seen > 500
+
+
+def test_the_weight_on_the_first_page_moves_as_the_quantizer_says(wide):
+    page = wide.open("index")
+    slider, status = page.locator(".live input[type=range]"), page.locator(".live [role=status]")
+    expected = {bits: one_weight.unit_duq(bits) for bits in (8, 4, 2)}
+    slider.press("Home")
+    slider.press("ArrowRight")
+    seen = set()
+    for _ in range(78):
+        weight = torch.tensor([float(slider.input_value())], dtype=torch.float64)
+        for bits, quantizer in expected.items():
+            told = float(status.locator(f"[data-bits='{bits}']").inner_text())
+            assert told == pytest.approx(quantizer(weight).item(), abs=6e-5), (bits, weight)
+        seen.add(status.inner_text())
+        slider.press("ArrowRight")
+    jumps = one_weight.one_weight((2,), update=0.005)
+    assert len(seen) == 78 and sum(f"jumps by {(jumps.after - jumps.before)[0]:.4f}" in text for text in seen) == 1
+    page.locator(".live button").click()
+    before = slider.input_value()
+    page.wait_for_function("before => document.querySelector('.live input').value !== before", arg=before)
+    assert page.locator("article img[src*=one_weight]").count() == 0 and not wide.complaints and not wide.requests
 
 
 def test_answers_are_folded_until_asked_for(wide):

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pandas as pd
 import pytest
 
 from paperlib import claims, deploy, models, plots, quantizers, recipes
@@ -157,6 +158,24 @@ def test_the_page_of_differences_has_those_of_each_method(pages):
             doc = inspect.getdoc(quantizers.find(name, role))
             beginning = doc.split("*Differences*: ")[1][:60].split("``")[0]
             assert re.sub(r"\W+", "", beginning).lower() in said, name
+
+
+def test_the_summary_counts_what_the_tables_hold(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "site"))
+    import summary
+
+    claims = pd.DataFrame(
+        [("A", "PROFIT, Fig. 1", "supported", ""), ("B", "PROFIT, Fig. 2", "not enough evidence", "one seed"),
+         ("C", "QIL, Fig. 1", "contradicted", ""), ("D", "QIL, Fig. 1", "not enough evidence", "the premise: one seed"),
+         ("E", "QIL, Fig. 2", "not enough evidence", "one seed"), ("F", "QIL, Fig. 2", "not enough evidence", "x")],
+        columns=["claim", "where", "verdict", "reason"]).assign(notebook="n", ours="+1", unit="points")
+    runs = pd.DataFrame({"label": ["a"] * 3 + ["b"], "seed": [0, 1, 2, 0], "minutes": [30.0, 60, 60, 90],
+                         "machine": "M", "network": "vgg7", "width": 0.5, "data": "cifar10", "train_images": 1000})
+    assert re.match("6 claims from 4 places.*vgg7 × 0.5.*1,000 for training, in 4", summary.scope(claims, runs))
+    assert summary.results(claims, runs).splitlines()[2:] == ["| PROFIT | 2 | 1 | 0 | 1 |", "| QIL | 4 | 0 | 1 | 3 |"]
+    assert "[A]" in summary.easy(claims, runs) and "[C]" not in summary.easy(claims, runs)
+    assert "4 claims are open, by reason or missing run: one seed: 3; other reasons: 1." in summary.hard(claims, runs)
+    assert "4 recorded runs, 1 of 2 settings" in summary.cost(claims, runs) and "4 hours" in summary.cost(claims, runs)
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
