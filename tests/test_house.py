@@ -95,3 +95,29 @@ def test_files_in_texts_are_there():
     there = [f"/{file.relative_to(ROOT).as_posix()}" for file in ROOT.glob("[!.]*/**/*.py")]
     files = set(re.findall(r"(?<![\w./])[a-z_/]*\b[a-z][a-z0-9_]*\.py\b", TEXTS))
     assert len(files) > 30 and not [name for name in sorted(files) if not any(f.endswith(f"/{name}") for f in there)]
+
+
+PROSE = [file for place in ("*.md", "site/*.md", "data/*/README.md") for file in sorted(ROOT.glob(place))]
+UNWANTED = {"reach": r"\breach(?:es|ed|ing)?\b", "behind": r"\bbehind\b", "that of": r"\b(?:that|those) of\b",
+            "stand": r"\b(?:stands?|stood|standing)\b(?! for\b)",      # a code may stand for a number
+            "least, greatest": r"(?<!at )\b(?:least|greatest)\b"}
+
+
+def unwanted(text: str) -> list[str]:
+    """Words of the house that say it less plainly than common ones, outside code, formulas and what figures say."""
+    text = re.sub(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|alt=\"[^\"]*\"", "", text, flags=re.DOTALL)
+    return [text[max(0, found.start() - 40):found.end() + 20] for pattern in UNWANTED.values()
+            for found in re.finditer(pattern, text, re.IGNORECASE)]
+
+
+@pytest.mark.parametrize("file", PROSE, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_prose_uses_plain_words(file):
+    assert not unwanted(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("text, count", [
+    ("The layer behind it stands still.", 2), ("The width is that of v2, the depth those of v1.", 2),
+    ("It reaches its greatest value with the least error.", 3),
+    ("A code stands for a number, at least here: `behind`, $\\text{least}$.", 0)])
+def test_the_words_are_found(text, count):
+    assert len(unwanted(text)) == count

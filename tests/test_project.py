@@ -1,4 +1,5 @@
 """The files around the library agree with it and with each other."""
+import json
 import re
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import textwrap
 
 import pytest
 import torch
+import yaml
 from packaging.requirements import Requirement
 
 from paperlib import quantizers
@@ -49,6 +51,20 @@ def test_the_three_package_lists_agree():
         assert all(v in requirement.specifier for v in versions), (str(requirement), versions)
     wanted = {CONDA_NAME.get(r.name, r.name) for r in declared()}
     assert wanted == set(conda) - {"pip", "conda-forge"}
+
+
+def test_citation_and_devcontainer_agree_with_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert [citation[key] for key in ("version", "license", "abstract")] == [
+        project[key] for key in ("version", "license", "description")]
+    readme = (ROOT / "README.md").read_text().partition("## Cite")[2]
+    for paper in citation["references"]:
+        assert paper["title"] in readme and paper["identifiers"][0]["value"] in readme
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert re.search(rf"- {container['image'].replace(':', '=')}$", (ROOT / "environment.yml").read_text(), re.M)
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"READY    := {container['postCreateCommand'].removeprefix('make ')}\n" in makefile
 
 
 def test_every_folder_of_the_library_is_packaged():
