@@ -7,7 +7,7 @@ import pytest
 from paperlib.claims import notebooks
 
 LESSON_4 = "learn_4_progressive_freezing"
-LESSONS = [LESSON_4]
+LESSONS = ["learn_3_why_mobilenets_break", LESSON_4]
 
 
 def cells(lesson, kind):

@@ -8,9 +8,8 @@ import math
 import torch
 from torch import nn
 
-from ... import runs
+from ... import models
 from ...analysis import post_training
-from ...claims import experiments
 from ...data import cifar10_images
 from ...data.cifar10_batches import Batches
 from . import exercise, expect
@@ -20,7 +19,8 @@ LAYERS = ("features.2.block.1.0", "features.13.block.3.0")      # depthwise; pro
 
 @functools.cache
 def _rounded(bits: int) -> nn.Module:
-    return post_training.rounded(runs.obtain(experiments.float_network()).model(), bits)
+    net = models.build("mobilenet_v3_large", width=0.5, weights="CIFAR10_V1")
+    return post_training.rounded(net.eval(), bits)
 
 
 @exercise("3.1", "the step as a share of the norm of each output channel's weights",
