@@ -1,4 +1,4 @@
-"""Lesson 2: gradients of learned ranges, the two pulls on a range, descents, and weights that cross thresholds."""
+"""Lesson 2: training through rounding, the two pulls on a range, ranges that learn, weights that cross thresholds."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -15,33 +15,21 @@ from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, finish
 LINES = [(BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":")]
 
 
-def draw_methods(tables: Sequence[pd.DataFrame]) -> Figure:
-    """Draw a column for each table of :func:`paperlib.analysis.quantizer_curves.curves`: the staircase, dy/dx, and
-    dy/d(parameter)."""
+def draw_training(errors: Sequence[float]) -> Figure:
+    """Draw the error of a layer's output before each update of its weights, the smallest marked."""
+    best = min(range(len(errors)), key=lambda i: errors[i])
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(3, len(tables), figsize=(11.6, 7.4), sharex="col")
-        for (top, middle, bottom), table in zip(axes.T, tables):
-            top.plot(table.x, table.x, color=GREY, linewidth=0.8)
-            top.plot(table.x, table.y, color=BLUE, linewidth=1.8)
-            middle.plot(table.x, table.gradient, color=BLUE, linewidth=1.8)
-            for (colour, line), column in zip(LINES, [c for c in table if c.startswith("dy/d")]):
-                bottom.plot(table.x, table[column], line, color=colour, linewidth=1.8,
-                            label=column.replace("alpha", "α"))
-            bottom.legend(loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=2, fontsize=12, handlelength=1.4,
-                          columnspacing=0.9, borderpad=0.1)
-            top.set_title(table.attrs["title"].split(" · ")[0])
-            bottom.set_xlabel("input x")
-            middle.set_ylim(min(-0.1, 1.1 * table.gradient.min()), max(1.2, 1.1 * table.gradient.max()))
-        for ax, label in zip(axes[:, 0], ["quantized y", "dy/dx", "dy/d(parameter)"]):
-            ax.set_ylabel(label)
-        for ax in axes.flat:
-            ax.axhline(0, color=GREY, linewidth=0.8, zorder=1)
-            ax.locator_params(nbins=4, steps=[1, 2, 5, 10])
-        told = [f"{table.attrs['title'].split(' · ')[0]}: dy/dx up to {table.gradient.max():.2f}, " + ", ".join(
-            f"{c} between {table[c].min():.2f} and {table[c].max():.2f}" for c in table if c.startswith("dy/d"))
-            for table in tables]
-        return finish(figure, "Columns of three panels for each method: staircase, gradient by x, gradient by the "
-                      f"parameters. {'; '.join(told)}.")
+        figure, ax = plt.subplots(figsize=(9.6, 4.2))
+        ax.plot(errors, color=BLUE)
+        ax.axhline(errors[0], color=GREY, linewidth=1.4, linestyle=":")
+        ax.annotate("nearest levels", (1, errors[0]), (6, 0), xycoords=("axes fraction", "data"), color=GREY,
+                    textcoords="offset points", va="center")
+        ax.plot(best, errors[best], "o", color="black", markersize=7)
+        ax.set(title=f"From {errors[0]:.4f} to {errors[best]:.4f} after {best} updates, then to {errors[-1]:.4f}",
+               xlabel="updates", ylabel="error of the layer's output", ylim=(0, None))
+        return finish(figure, f"The error of a layer's output over {len(errors) - 1} updates of its weights: from "
+                      f"{errors[0]:.4f} at the nearest levels to {errors[best]:.4f} after {best} updates, and "
+                      f"{errors[-1]:.4f} at the end.")
 
 
 def draw_pulls(table: pd.DataFrame, equilibrium: float) -> Figure:
@@ -62,37 +50,37 @@ def draw_pulls(table: pd.DataFrame, equilibrium: float) -> Figure:
         upper.set(ylim=(-reach, reach), ylabel="gradient by ln s")
         upper.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         lower.plot(table.range, table.error, color="black")
-        lower.set(xlabel="greatest level of the grid", ylabel="error (log)", yscale="log")
+        lower.set(xlabel="last level of the grid", ylabel="error (log)", yscale="log")
         for ax in (upper, lower):
             ax.axvline(equilibrium, color="black", linewidth=1, linestyle="--")
             ax.axvline(least, color=GREEN, linewidth=1.4, linestyle=":")
         return finish(figure, "Above, gradients over the range, below, the error: the part from inside is positive "
                       "and grows, the part from outside is negative and goes to 0. Vertical lines mark where their "
-                      f"sum goes through 0, at {equilibrium:.3f}, and where the error is least, at {least:.3f}.")
+                      f"sum goes through 0, at {equilibrium:.3f}, and where the error is smallest, at {least:.3f}.")
 
 
-def draw_descents(scans: Mapping[str, pd.DataFrame], paths: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw descents.  Left: error over the range, with the places they went through; right: error over the steps.
+def draw_descents(scan: pd.DataFrame, paths: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """Draw ranges that learn.  Left: error over the range, with the places they went through; right: over the updates.
 
-    ``scans`` {name: scan} and ``paths`` {"name from ...": :func:`paperlib.analysis.learned_ranges.descend`}.
-    """
+    ``scan``: :func:`paperlib.analysis.quantization_error.scan_output`; ``paths``: {name: (range, error) before each
+    update}."""
     with mpl.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(11.4, 4.6), sharey=True)
-        for (name, scan), line in zip(scans.items(), ("-", "--")):
-            left.plot(scan.range, scan.error, line, color=GREY, linewidth=1.4, label=f"{name}, scan")
-            right.axhline(scan.error.min(), color=GREY, linewidth=1.2, linestyle=line)
+        left.plot(scan.range, scan.error, color=GREY, linewidth=1.4, label="scan")
+        right.axhline(scan.error.min(), color=GREY, linewidth=1.2)
         for (name, path), (colour, line), marker in zip(paths.items(), LINES, "os^D"):
-            left.plot(path.range, path.error, marker, color=colour, markersize=4.5, label=name)
-            right.plot(path.step, path.error, line, color=colour)
-        left.set(xlabel="greatest level of the weights' grid", ylabel="error of the output (log)", yscale="log")
-        right.set(xlabel="step")
+            ranges, errors = zip(*path)
+            left.plot(ranges, errors, marker, color=colour, markersize=4.5, label=name)
+            right.plot(errors, line, color=colour)
+        left.set(xlabel="last level of the grid", ylabel="error of the output (log)", yscale="log")
+        right.set(xlabel="updates")
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-        every = [*scans.values(), *paths.values()]
-        left.set_ylim(min(t.error.min() for t in every) / 1.4, 1.3 * max(t.error.max() for t in paths.values()))
-        least = ", ".join(f"{name} {scan.error.min():.3f}" for name, scan in scans.items())
-        told = "; ".join(f"{name}: from {t.error.iloc[0]:.3f} to {t.error.iloc[-1]:.3f}" for name, t in paths.items())
-        return finish(figure, "Left, error of the output over the range, valleys, with dots where descents went; "
-                      f"right, the error over the steps, falling towards the least of the scans ({least}). {told}.")
+        every = [error for path in paths.values() for _, error in path]
+        left.set_ylim(min(scan.error.min(), *every) / 1.4, 1.3 * max(every))
+        told = "; ".join(f"{name}: from {path[0][1]:.3f} to {path[-1][1]:.3f}" for name, path in paths.items())
+        return finish(figure, "Left, error of the output over the range, a valley, with dots where the ranges went; "
+                      "right, the error over the updates, falling towards the smallest of the scan "
+                      f"({scan.error.min():.3f}). {told}.")
 
 
 def draw_crossings(weights: Tensor, codes: Tensor) -> Figure:
@@ -110,10 +98,10 @@ def draw_crossings(weights: Tensor, codes: Tensor) -> Figure:
             ax.set_yticks(sorted(set(codes[:, i].tolist())))
             ax.sharex(axes["share"])
             ax.tick_params(labelbottom=name == list(chosen)[-1])
-        ax.set_xlabel("step of training; dashed: the float weight")
+        ax.set_xlabel("updates; dashed: the float weight")
         axes[list(chosen)[len(chosen) // 2]].set_ylabel("weight (steps of the grid)", labelpad=12)
         axes["share"].plot(np.arange(1, len(codes)), 100 * changes.mean(1), color=BLUE)
-        axes["share"].set(xlabel="step of training", ylabel="codes that change (% of all)", ylim=(0, None))
+        axes["share"].set(xlabel="updates", ylabel="codes that change (% of all)", ylim=(0, None))
         share = 100 * changes.mean(1)
         return finish(figure, f"Left, weights over {len(changes)} steps, each with its quantized value: one hangs at "
                       f"a threshold while its quantized value jumps to and fro, {changes.sum(0).max()} times; others "

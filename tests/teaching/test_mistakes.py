@@ -1,5 +1,4 @@
 """Exercises of the lessons: each likely mistake is named."""
-import copy
 import math
 import re
 
@@ -7,21 +6,22 @@ import pytest
 import torch
 
 from paperlib import quantizers
-from paperlib.analysis import learned_ranges
 from paperlib.teaching import exercises
 
 
-def through(x, y):
-    return x + (y - x).detach()
+def rounding(backward, forward=torch.round):
+    """The Function with these two."""
+    return type("Round", (torch.autograd.Function,), {"forward": staticmethod(lambda ctx, v: forward(v)),
+                                                      "backward": staticmethod(backward)})
 
 
-def rounded(v):
-    return through(v, v.round())
+def inside(v, low, high):
+    return (v > low) & (v < high)
 
 
-def descend(q, error, lr):
-    learned_ranges.descend(q, error, lr)
-    return q
+def residue(v, low, high):
+    """LSQ's dy/ds."""
+    return torch.where(inside(v, low, high), v.round() - v, v.clamp(low, high))
 
 
 def in_steps(x, top, bits):
@@ -71,9 +71,9 @@ def least_squares(x, bits):
     return quantizers.build("duq", role="weight", bits=bits).calibrate(x, "mse").levels()[-1]
 
 
-def by_adam(q, error, lr=0.03, rounds=30, clear=True):
-    """q after so many rounds; ``clear``: gradients are cleared before each, never, or "late", before the step."""
-    optimizer = torch.optim.Adam([q.s], lr=lr * q.s.item())
+def by_adam(s, error, lr=0.03, rounds=30, clear=True):
+    """s after so many rounds; ``clear``: gradients are cleared before each, never, or "late", before the step."""
+    optimizer = torch.optim.Adam([s], lr=lr * s.item())
     for _ in range(rounds):
         if clear is True:
             optimizer.zero_grad()
@@ -81,7 +81,7 @@ def by_adam(q, error, lr=0.03, rounds=30, clear=True):
         if clear == "late":
             optimizer.zero_grad()
         optimizer.step()
-    return q
+    return s
 
 
 def reset(net, momentum=None):
@@ -131,26 +131,35 @@ MISTAKES = [
     ("1.4", lambda x, bits: 0.97 * x.abs().max(), "too wide"),
     ("1.4", lambda x, bits: least_squares(x, bits) / (2 ** (bits - 1) - 1), "that is the step"),
     ("1.4", lambda x, bits: 2 * least_squares(x, bits), "two ends"),
+    ("1.4", lambda x, bits: {2: 0.1912, 4: 0.0133}[bits], "smallest error itself"),     # of a coarse scan
     ("1.4", lambda x, bits: least_squares(x, bits) / x.abs().max(), "share of the largest weight"),
     ("1.4", lambda x, bits: x.abs().max() / 100, "get the last code"),
     # lesson 2
-    ("2.1", lambda x, y: y, "staircase's own gradient is 0"),
-    ("2.1", lambda x, y: x + (y - x), "detach the difference"),
-    ("2.1", lambda x, y: y.detach(), "no gradient at all"),
-    ("2.1", lambda x, y: x, "the value must be y"),
-    ("2.1", lambda x, y: x + (y - x.detach()), "detach all of y"),
-    ("2.1", lambda x, y: 2 * x + (y - 2 * x).detach(), "exactly once"),
-    ("2.2", lambda x, s, bits: through(x, s * (x / s).clamp(-4, 3).round()), "around round\\(\\) alone"),
-    ("2.2", lambda x, s, bits: s * (x / s).clamp(-4, 3).round(), "dy/dx is 0 everywhere"),
-    ("2.2", lambda x, s, bits: s * through(x / s, (x / s).clamp(-4, 3).round()), "clamp belongs outside"),
-    ("2.2", lambda x, s, bits: s * rounded((x / s).clamp(-3, 3)), "one level more below 0"),
-    ("2.2", lambda x, s, bits: s * rounded((x / s.detach()).clamp(-4, 3)), "lacks -x/s"),
-    ("2.2", lambda x, s, bits: (s * (x / s).clamp(-4, 3).round()).detach(), "no gradient"),
-    ("2.2", lambda x, s, bits: rounded((x / s).clamp(-4, 3)), "the values are"),
-    ("2.3", lambda q, error: q, "has not moved"),
-    ("2.3", lambda q, error: descend(q, error, lr=1.0), "it has grown"),
-    ("2.3", lambda q, error: descend(q, error, lr=1e-3 * q.s.item()), "not there"),
-    ("2.3", lambda q, error: copy.deepcopy(q), "return the quantizer that was passed"),
+    ("2.1", rounding(lambda ctx, grad: 0 * grad), "gradient of the staircase itself"),
+    ("2.1", rounding(lambda ctx, grad: torch.ones_like(grad)), "multiplies it by the incoming gradient"),
+    ("2.1", rounding(lambda ctx, grad: None), "gradient of the staircase itself"),
+    ("2.1", rounding(lambda ctx, grad: grad.round()), "leave it as it is"),
+    ("2.1", rounding(lambda ctx, grad: 2 * grad), "leaves the incoming gradient as it is"),
+    ("2.1", rounding(lambda ctx, grad: grad, torch.floor), "let forward return x.round"),
+    ("2.1", rounding(lambda ctx, grad: grad).apply, "name the class itself"),
+    ("2.2", lambda v, low, high: v.round() - v, "with a comma between them"),
+    ("2.2", lambda v, low, high: (inside(v, low, high), (v.round() - v).sum()), "nothing is summed"),
+    ("2.2", lambda v, low, high: (0 * v, v.round() - v), "straight-through puts 1 in its place"),
+    ("2.2", lambda v, low, high: (torch.ones_like(v), v.round() - v), "whatever x does"),
+    ("2.2", lambda v, low, high: (inside(v, low, high), v.clamp(low, high).round()), "x / s changes with s as well"),
+    ("2.2", lambda v, low, high: (inside(v, low, high), v.round() - v), "that is still the residue"),
+    ("2.2", lambda v, low, high: (inside(v, low, high), inside(v, low, high) * (v.round() - v)), "it is not 0"),
+    ("2.2", lambda v, low, high: (inside(v, low, high), torch.where(inside(v, low, high), -v, v.clamp(low, high))),
+     "the code is missing"),
+    ("2.2", lambda v, low, high: (inside(v, low, high), v.clamp(low, high).round() - v), "x has no part"),
+    ("2.2", lambda v, low, high: (inside(v, low, high), ~inside(v, low, high) * v.clamp(low, high)), "PACT's rule"),
+    ("2.2", lambda v, low, high: (inside(v, low, high), residue(v, low, high).neg()), "wrong way round everywhere"),
+    ("2.2", lambda v, low, high: (residue(v, low, high), inside(v, low, high)), "return dy/dx first"),
+    ("2.2", lambda v, low, high: (inside(v, -4, 3), residue(v, -4, 3)), "use low and high, not the numbers"),
+    ("2.3", lambda s, error: s, "has not moved"),
+    ("2.3", lambda s, error: by_adam(s, error, lr=6.0), "it has grown"),
+    ("2.3", lambda s, error: by_adam(s, error, lr=1e-3), "not there"),
+    ("2.3", lambda s, error: s.clone(), "return the s that was passed"),
     # lesson 3
     ("3.1", lambda layer: beside(layer.weight.norm(), layer), "one number for each of the"),
     ("3.1", lambda layer: beside(layer.weight.norm().expand(len(layer.weight)), layer), "norm of the whole tensor"),
@@ -191,7 +200,6 @@ MISTAKES = [
     ("3.3", lambda m, s: math.floor(math.log(1 - s) / math.log(1 - m)) + 1, "exactly is enough"),
     ("3.4", lambda net, batches: None, "returns nothing"),
     ("4.3", lambda: 0.3, "not a function"),
-    ("2.2", lambda x, s, bits: s * rounded((x / s).clamp(-bits - 1, bits)), "right at 3 bits, but at 4"),
     ("5.2", lambda weight, top: 15 * max((weight.clamp(min=0)).flatten(1).sum(1).max(),
                                          -(weight.clamp(max=0)).flatten(1).sum(1).min()), "input codes up to 255"),
     ("5.3", lambda sums, m, r: (sums.double() * m.double() / 2.0**r).round().long(), "stay in int64"),
@@ -210,12 +218,10 @@ MISTAKES = [
     ("5.5", lambda a, w: sum(bin(x & y).count("1") for i in a.tolist() for j in w.tolist() for x, y in zip(i, j)),
      "count alike"),
     # each of these was, or would be, taken for another mistake
-    ("2.1", lambda x, y: x.detach() + (y - x), "with a minus"),
-    ("2.2", lambda x, s, bits: s.detach() * rounded((x / s).clamp(-4, 3)), "where it multiplies"),
-    ("2.3", lambda q, error: by_adam(q, error, clear=False), "zero_grad\\(\\) is missing"),
-    ("2.3", lambda q, error: by_adam(q, error, clear="late"), "not in between"),
-    ("2.3", lambda q, error: by_adam(q, error, rounds=5), "take more steps"),
-    ("2.3", lambda q, error: by_adam(q, error, lr=0.5), "shorter steps"),
+    ("2.3", lambda s, error: by_adam(s, error, clear=False), "zero_grad\\(\\) is missing"),
+    ("2.3", lambda s, error: by_adam(s, error, clear="late"), "not in between"),
+    ("2.3", lambda s, error: by_adam(s, error, rounds=5), "take more steps"),
+    ("2.3", lambda s, error: by_adam(s, error, lr=0.5), "shorter steps"),
     ("3.1", lambda layer: beside(layer.weight.flatten(1).square().sum(1), layer), "sum of the squares"),
     ("3.2", lambda kl: math.sqrt(kl / 2), "on the wrong side"),
     ("3.3", lambda momentum, share: math.ceil(math.log(share) / math.log(1 - momentum)), "the share is left"),

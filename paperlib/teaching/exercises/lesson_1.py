@@ -61,7 +61,7 @@ def codes_of_a_tensor(codes) -> str:
     places = [-1000.0, -3.2, -2.6, -1.7, -0.4, 0.0, 0.6, 1.2, 2.7, 1000.0]       # in steps
     right = torch.tensor([-3, -3, -3, -2, 0, 0, 1, 1, 3, 3])
     x = 0.25 * torch.tensor(places)
-    got = codes(x, 0.75, 3)
+    got = codes(x, torch.tensor(0.75), 3)
     assert isinstance(got, Tensor) and got.shape == right.shape, (
         f"you return {f'the shape {tuple(got.shape)}' if isinstance(got, Tensor) else type(got).__name__}",
         "the codes are a tensor in the shape of x")
@@ -87,7 +87,7 @@ def codes_of_a_tensor(codes) -> str:
         assert not torch.equal(got.long(), way(torch.tensor(places)).clamp(-3, 3).long()), (
             told, why, "torch.round finds the nearest whole number")
     assert torch.equal(got.long(), right), (told, "the nearest level is asked for: use torch.round")
-    got = codes(torch.tensor([-0.93, 0.2, 5.0]), 0.7, 4).tolist()
+    got = codes(torch.tensor([-0.93, 0.2, 5.0]), torch.tensor(0.7), 4).tolist()
     assert got == [-7, 2, 7], ("your codes are right at 3 bits, but at 4 bits and a top of 0.7 the values -0.93, 0.2 "
                                f"and 5 have the codes -7, 2 and 7, and you have {got}", "the last code depends on bits")
     return "The codes and one step are all that has to be stored."
@@ -98,7 +98,7 @@ def codes_of_a_tensor(codes) -> str:
 def relative_error(error) -> str:
     x = torch.tensor([-1.7, -0.62, -0.1, 0.04, 0.33, 0.9])
     off = _codes(x, 0.9, 3) * _step(0.9, 3) - x
-    got, right = error(x.clone(), 0.9, 3), _error(x, 0.9, 3).item()
+    got, right = error(x.clone(), torch.tensor(0.9), 3), _error(x, 0.9, 3).item()
     assert not isinstance(got, Tensor) or got.numel() == 1, (
         f"you return {got.numel()} numbers for {len(x)} values", "take the mean: one number for the whole tensor")
     got = float(got)
@@ -148,7 +148,7 @@ def range_of_least_error(calibrate) -> str:
             told, "that is the distance of the best grid's two ends", "its last level is half as far")
         assert top > 1 or times(top * widest) > 1.02, (
             told, "that is the best top as a share of the largest weight", "multiply it by the largest weight")
-        assert not _near(top, least) and abs(top / (weight.square().mean().item() * least) - 1) > 0.02, (
+        assert abs(top / least - 1) > 0.02 and abs(top / (weight.square().mean().item() * least) - 1) > 0.02, (
             told, "that is the smallest error itself", "return the top that has it")
         assert top > right / 4, (
             told, "that is far too narrow", "do values beyond the range get the last code, and do you look for the "

@@ -1,81 +1,125 @@
-"""Lesson 2: gradients through rounding, learned ranges."""
+"""Lesson 2: the straight-through gradient and LSQ's gradient of the step, written by hand; a range that learns."""
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
 from ... import quantizers
 from ...analysis import quantization_error
-from . import exercise
+from . import Open, exercise
 from .lesson_1 import projection
 
 
 def _short(values: Tensor) -> list[float]:
-    return [round(value, 2) for value in values.tolist()]
+    return [round(value, 2) + 0.0 for value in values.tolist()]
 
 
-@exercise("2.1", "the value of y with the gradient of x",
-          "start from x, and add something that gives the value y and that autograd takes for a constant")
-def straight_through(answer) -> str:
-    x = torch.tensor([-1.3, 0.2, 0.8, 2.6], requires_grad=True)
-    for y, hint in ((x.round(), ""), (3 * x, "y had a gradient of its own and it came in as well: detach all of y")):
-        got = answer(x, y)
-        assert torch.allclose(got, y, atol=1e-5), (f"the value must be y, {_short(y)}, you have {_short(got)}",
-                                                   "all that is added to y has to cancel in the value")
-        assert got.requires_grad, ("there is no gradient at all", "something that contains x must stay undetached")
-        slope, = torch.autograd.grad(got.sum(), x, materialize_grads=True)
-        told = f"the gradient by x must be 1 everywhere, you have {_short(slope)}"
-        assert slope.any(), (told, "the staircase's own gradient is 0, or x cancels", "detach the difference y - x")
-        assert not torch.allclose(slope, -torch.ones_like(slope)), (
-            told, "x comes in with a minus: the x that is not detached is the one that is added")
-        assert torch.allclose(slope, torch.ones_like(slope)), (told, hint or "x must come in exactly once")
-    return "Forward nothing has changed; backward the step has become a line of slope 1."
+class _Round(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.round()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
 
 
-@exercise("2.2", "s * round(clip(x / s, -2**(bits-1), 2**(bits-1) - 1)) with LSQ's gradients by x and by s",
-          "write the formula with torch, and replace round(v) alone by the straight-through of v and v.round()")
-def lsq_from_one_straight_through(answer) -> str:
-    x = torch.tensor([-3.0, -0.9, -0.3, 0.1, 0.33, 0.7, 2.0], requires_grad=True)
-    s, bits, low, high = torch.tensor(0.4, requires_grad=True), 3, -4, 3
-    v = (x / s).detach()
-    right = s.detach() * v.clamp(low, high).round()
-    y = answer(x, s, bits)
-    told = f"for x = {_short(x)} and s = 0.4 at 3 bits"
-    assert not torch.allclose(y, s * v.clamp(-high, high).round()), (
-        f"{told} the lowest level is -4 s, you have {y.min().item():.2f}", "LSQ has one level more below 0 than above")
-    assert not torch.allclose(y * s, right, atol=1e-6), (
-        f"{told} you have {_short(y)}", "these are the codes: the values are s times as large")
-    assert torch.allclose(y, right, atol=1e-6), (
-        f"{told} the values are {_short(right)}, you have {_short(y)}", "the codes go from -4 to 3 here")
-    assert y.requires_grad, (f"{told} y has no gradient", "only round() needs help, nothing else is to be detached")
-    by_x, = torch.autograd.grad(y.sum(), x, retain_graph=True, materialize_grads=True)
-    by_s = torch.stack([torch.autograd.grad(value, s, retain_graph=True, materialize_grads=True)[0] for value in y])
+def _slopes(v, low, high):
     inside = (v > low) & (v < high)
-    assert by_x.any(), (f"{told} dy/dx is 0 everywhere", "put round() into the straight-through of exercise 2.1")
-    assert by_s.any(), (f"{told} dy/ds is 0 everywhere", "the straight-through goes around round() alone",
-                        "autograd has to see the division and the multiplication by s")
-    assert torch.allclose(by_x, inside.float()), (
-        f"{told} dy/dx must be 1 inside the range, 0 beyond, you have {_short(by_x)}",
-        "clamp belongs outside of the straight-through")
-    residue = torch.where(inside, v.round() - v, v.clamp(low, high))
-    told = f"{told} dy/ds must be {_short(residue)}, you have {_short(by_s)}"
-    assert not torch.allclose(by_s, v.clamp(low, high).round(), atol=1e-5), (
-        told, "dy/ds is the code itself: it lacks -x/s", "s is detached where x is divided by it")
-    assert not torch.allclose(by_s, torch.where(inside, -v, 0), atol=1e-5), (
-        told, "dy/ds lacks the code: s is detached where it multiplies")
-    assert not torch.allclose(by_s, residue / (len(x) * high)**0.5, atol=1e-5), (
-        told, "that is with the factor of section 5, which is left out here")
-    assert torch.allclose(by_s, residue, atol=1e-5), (told, "autograd finds it if s is detached nowhere")
-    finer = s.detach() * v.clamp(-8, 7).round()
-    assert torch.allclose(answer(x, s, 4), finer, atol=1e-6), (
-        f"right at 3 bits, but at 4 bits the values are {_short(finer)}, you have {_short(answer(x, s, 4))}",
-        "the first and the last code depend on bits")
-    return "You did not write down LSQ's gradient: it follows from one straight-through around round()."
+    return inside.float(), torch.where(inside, v.round() - v, v.clamp(low, high))
 
 
-@exercise("2.3", "a range with nearly the least error of the output",
-          "Adam on q.s with lr a few percent of s; in each of some dozens of rounds clear the gradient, call error(), "
-          "go backward, step")
+def _fit(s, error):
+    optimizer = torch.optim.Adam([s], lr=0.03 * s.item())
+    for _ in range(60):
+        optimizer.zero_grad()
+        error().backward()
+        optimizer.step()
+    return s
+
+
+@exercise("2.1", "a Function whose value is x.round() and whose gradient is that of a line of slope 1",
+          "`grad` is the slope of the loss by the output; the chain rule multiplies it by the slope of this operation",
+          _Round)
+def straight_through_rounding(answer) -> str:
+    assert isinstance(answer, type) and issubclass(answer, torch.autograd.Function), (
+        f"you have {answer!r}", "name the class itself, Round, without parentheses and without .apply")
+    x = torch.tensor([-1.3, 0.2, 0.8, 2.6], requires_grad=True)
+    if answer.backward(SimpleNamespace(saved_tensors=(x,)), torch.ones(4)) is ...:
+        raise Open
+    y = answer.apply(x)
+    assert isinstance(y, Tensor) and torch.equal(y, x.round()), (
+        f"the value must be {_short(x.round())}, you have {_short(y) if isinstance(y, Tensor) else y}",
+        "let forward return x.round()")
+    incoming = torch.tensor([1.0, -2.0, 3.0, 0.5])
+    slope, = torch.autograd.grad(y, x, incoming, materialize_grads=True)
+    told = f"for an incoming gradient of {_short(incoming)} backward must return the same, you have {_short(slope)}"
+    assert slope.any(), (told, "that is the gradient of the staircase itself, which is 0", "a line of slope 1 has "
+                         "another one")
+    assert not torch.equal(slope, torch.ones(4)), (
+        told, "that is the slope of this operation alone", "the chain rule multiplies it by the incoming gradient")
+    assert not torch.equal(slope, incoming.round()), (told, "the gradient itself is rounded here: leave it as it is")
+    assert torch.equal(slope, incoming), (told, "a slope of 1 leaves the incoming gradient as it is")
+    return "Forward it is a staircase; backward it is a line."
+
+
+@exercise("2.2", "dy/dx and dy/ds at each place v = x / s, of y = s * round(clip(v, low, high))",
+          "inside, dy/ds is the derivative of s * round(x / s) by the product rule, with round' = 1", _slopes)
+def slopes_of_lsq(answer) -> str:
+    low, high = -4, 3
+    v = torch.tensor([-7.5, -2.25, -0.75, 0.25, 0.8, 1.75, 5.0])
+    got = answer(v, low, high)
+    if isinstance(got, tuple) and any(part is ... for part in got):
+        raise Open
+    assert isinstance(got, tuple) and len(got) == 2, (
+        f"you return {f'{len(got)} things' if isinstance(got, tuple) else f'one {type(got).__name__}'}",
+        "return two tensors, dy/dx and dy/ds, with a comma between them")
+    assert all(isinstance(part, Tensor) and part.shape == v.shape for part in got), (
+        f"the two have the shapes {[tuple(part.shape) if isinstance(part, Tensor) else part for part in got]}",
+        f"each has a number for each of the {len(v)} values: nothing is summed here")
+    by_x, by_s = (part.detach().float() for part in got)
+    inside, residue = (v > low) & (v < high), v.round() - v
+    right_x, right_s = _slopes(v, low, high)
+    where = f"for v = {_short(v)}, low = -4 and high = 3"
+    told = f"{where} dy/dx must be {_short(right_x)}, you have {_short(by_x)}"
+    assert not torch.allclose(by_x, right_s), (told, "that is dy/ds: return dy/dx first")
+    assert by_x.any(), (told, "that is the slope of the staircase itself", "straight-through puts 1 in its place")
+    assert not torch.allclose(by_x, torch.ones_like(v)), (
+        told, "beyond the range the output stays the same whatever x does")
+    assert torch.allclose(by_x, right_x), (told, "dy/dx is 1 inside the range and 0 beyond it")
+    told = f"{where} dy/ds must be {_short(right_s)}, you have {_short(by_s)}"
+    for value, *why in (
+            (v.clamp(low, high).round(), "inside, that is the code alone", "x / s changes with s as well: its part of "
+             "the product rule is -v"),
+            (torch.where(inside, v.round(), 0), "inside, that is the code alone, and beyond the range it is missing",
+             "beyond the range y = s * low or s * high"),
+            (torch.where(inside, -v, v.clamp(low, high)), "inside, the code is missing",
+             "s multiplies round(v): its derivative by that s is round(v)"),
+            (torch.where(inside, -residue, v.clamp(low, high)), "inside, the sign is the wrong way round"),
+            (torch.where(inside, -residue, -v.clamp(low, high)), "the sign is the wrong way round everywhere"),
+            (torch.where(inside, residue, 0), "beyond the range it is not 0", "y is s * low or s * high there"),
+            (torch.where(inside, 0, v.clamp(low, high)), "that is PACT's rule, which is 0 inside",
+             "LSQ counts the rounding residue as well"),
+            (residue, "beyond the range that is still the residue", "y is s * low or s * high there"),
+            (torch.where(inside, residue, v.sign()), "beyond the range y is s * low or s * high, not s or -s"),
+            (v.clamp(low, high).round() - v, "beyond the range x has no part in y = s * low or s * high"),
+            (torch.where(inside, residue, v.clamp(low, high).abs()), "below the range y = s * low, and low is "
+             "negative")):
+        assert not torch.allclose(by_s, value), (told, *why)
+    assert torch.allclose(by_s, right_s), (told, "inside it is round(v) - v, beyond the range low or high")
+    finer = _slopes(v, -8, 7)[1]
+    got = answer(v, -8, 7)[1]
+    assert torch.allclose(got.float(), finer), (
+        f"your slopes are right for -4 and 3, but for low = -8 and high = 7 dy/ds is {_short(finer)}, you have "
+        f"{_short(got)}", "use low and high, not the numbers")
+    return "Inside a value pulls on s by its rounding residue, beyond the range by the code of the last level."
+
+
+@exercise("2.3", "a step s with nearly the smallest error of the layer's output",
+          "Adam on [s] with lr a few percent of s; in each of some dozens of rounds clear the gradient, call error(), "
+          "go backward, step", _fit)
 def fit_a_range(fit) -> str:
     layer, x = projection()
     q = quantizers.build("lsq", role="weight", bits=3).calibrate(layer.weight, "max")
@@ -88,20 +132,19 @@ def fit_a_range(fit) -> str:
     def error() -> Tensor:
         places.append(q.s.item())
         return quantization_error.of_output(layer, x, q)
-    fitted = fit(q, error)
-    assert fitted is q, ("what came back is something else", "return the quantizer that was passed, changed in place")
+    fitted = fit(q.s, error)
+    assert fitted is q.s, ("what you return is something else", "return the s that was passed, changed in place")
     end, least = quantization_error.of_output(layer, x, q).item(), scan.error.min()
-    told = f"the error went from {start:.4f} to {end:.4f}, and the least of a scan is {least:.4f}"
-    assert end != start or summed, (f"{told}: the range has not moved", "call error(), backward() and the optimizer's "
-                                    "step()")
-    assert end != start, (f"{told}: the range has not moved", "a gradient was computed, but no step made with it",
+    told = f"the error went from {start:.4f} to {end:.4f}, and the smallest of a scan is {least:.4f}"
+    assert end != start or summed, (f"{told}: s has not moved", "call error(), backward() and the optimizer's step()")
+    assert end != start, (f"{told}: s has not moved", "a gradient was computed, but no step made with it",
                           "step() comes after backward(), and zero_grad() not in between")
     assert end < 1.1 * least or not any(summed), (
         told, "each gradient was added to those before, so the steps follow the past", "zero_grad() is missing")
     assert end < start, (told, "it has grown, as it does if a sign is wrong or steps are too long")
     moves = [after - before for before, after in zip(places[-10:], places[-10:][1:])]
     assert end < 1.1 * least or abs(sum(moves)) >= sum(map(abs, moves)) / 2, (
-        told, "at the end the range goes to and fro", "take shorter steps")
+        told, "at the end s goes to and fro", "take shorter steps")
     assert end < 1.1 * least, (told, f"it is on the way, but not there after {len(places)} steps",
                                "take more steps or longer ones")
-    return f"The error fell from {start:.4f} to {end:.4f}; the least of a scan is {least:.4f}."
+    return f"The error fell from {start:.4f} to {end:.4f}; the smallest of a scan is {least:.4f}."
