@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ..runs import Run
-from ..runs.seeds import same_seeds
+from ..runs.seeds import shared_seeds
 
 
 def histories(runs: Sequence[Run]) -> pd.DataFrame:
@@ -93,4 +93,4 @@ def calmer(found: Mapping[str, Sequence[Run]], one: str, other: str) -> int:
 
 def pairs(found: Mapping[str, Sequence[Run]], one: str, other: str) -> list[tuple[Run, Run]]:
     """Put the runs of two orders side by side, of the seeds that both have."""
-    return [(a, b) for a, b in same_seeds(found[one], found[other]) if not (a.absent or b.absent)]
+    return [(a, b) for a, b in shared_seeds(found[one], found[other]) if not (a.absent or b.absent)]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from ..analysis.loss_curves import calmer, freezing_curve, pairs, val_fluctuation
 from ..recipes import profiles
 from ..runs import Run
-from ..runs.seeds import same_seeds
+from ..runs.seeds import shared_seeds
 from .verdict import Verdict, at_scale
 
 WHERE = "PROFIT, supplement, section 1 and Fig. 1"
@@ -30,7 +30,7 @@ def profit_lies_lower(profit: Sequence[Run], without: Sequence[Run]) -> Verdict:
     Read as the mean over all epochs of the rounds in which PROFIT freezes layers; ``difference`` is PROFIT minus
     without."""
     rows = [(f"{split} loss, mean over epochs", (p, w), _mean(p, split) - _mean(w, split))
-            for split in ("train", "val") for p, w in same_seeds(profit, without)]
+            for split in ("train", "val") for p, w in shared_seeds(profit, without)]
     return Verdict.of("With PROFIT the training and validation loss curves lie lower than without", WHERE, rows,
                       below=0, unit="nats")
 
@@ -41,7 +41,7 @@ def profit_ends_lower(profit: Sequence[Run], without: Sequence[Run]) -> Verdict:
     Read at the last epoch of the last round; ``difference`` is PROFIT minus without."""
     rows = [(f"{split} loss, last epoch", (p, w),
              freezing_curve(p, split).iloc[-1] - freezing_curve(w, split).iloc[-1])
-            for split in ("train", "val") for p, w in same_seeds(profit, without)]
+            for split in ("train", "val") for p, w in shared_seeds(profit, without)]
     return Verdict.of("With PROFIT training and validation loss end lower than without", WHERE, rows,
                       below=0, unit="nats")
 
@@ -51,7 +51,7 @@ def profit_calms(profit: Sequence[Run], without: Sequence[Run]) -> Verdict:
 
     Read as a smaller :func:`val_fluctuation`; ``difference`` is PROFIT minus without."""
     rows = [("fluctuation, against nothing frozen", (p, w), val_fluctuation(p) - val_fluctuation(w))
-            for p, w in same_seeds(profit, without)]
+            for p, w in shared_seeds(profit, without)]
     return Verdict.of("With PROFIT the validation loss fluctuates less than without", WHERE, rows,
                       below=0, unit="nats")
 
@@ -63,7 +63,7 @@ def aiwq_order_calms(found: Mapping[str, Sequence[Run]]) -> Verdict:
     or in random order.  ``found``: {order: runs}; ``difference`` is the :func:`val_fluctuation` of PROFIT's order
     minus the control's."""
     rows = [(f"fluctuation, against {words}", (p, c), val_fluctuation(p) - val_fluctuation(c))
-            for order, words in CONTROLS.items() for p, c in same_seeds(found["aiwq"], found[order])]
+            for order, words in CONTROLS.items() for p, c in shared_seeds(found["aiwq"], found[order])]
     return Verdict.of("It is the layers with the largest AIWQ: frozen first, they calm the validation loss more than "
                       "other layers do", WHERE, rows, below=0, unit="nats")
 

@@ -22,7 +22,7 @@ from ..analysis.summaries import IMAGES
 from ..claims import parameters as notebook
 from ..errors import InputError
 from ..recipes import profiles
-from ..runs import Run
+from ..runs import Run, outcomes
 from ..runs.loading import PHOTOGRAPHS
 from ..runs.outcomes import FAILED, NOT_RECORDED
 from ..system.paths import ROOT, atomic, plain_name
@@ -54,6 +54,8 @@ def caption(runs: Sequence[Run], profile: str) -> str:
         if names:
             more = f"; and {len(names) - MOST} more" if len(names) > MOST else ""
             lines += textwrap.wrap(f"{word}: {'; '.join(names[:MOST])}{more}", 110)
+    if constant := list(dict.fromkeys(name for run in runs for name in outcomes.constant(run))):
+        lines += textwrap.wrap(f"quantizers that give a single value: {', '.join(constant)}", 110)
     return "\n".join(lines)
 
 
