@@ -47,7 +47,7 @@ def export(net: nn.Module, path: str | os.PathLike, *, input_size: int, fraction
     ``input_size``: pixels of the square images.  The format is described at the top of this file.  InputError for what
     the integer network refuses, and for a first layer whose quantizer is not evenly spaced.
     """
-    writer = _Writer(IntegerNet(net, "fixed", fraction), input_size)
+    writer = Steps(IntegerNet(net, "fixed", fraction), input_size)
     head = {"fraction": fraction, "input": writer.input, "steps": writer.steps}
     program = np.frombuffer(json.dumps(head, indent=1).encode(), np.uint8)
     with atomic(Path(path)) as temp, open(temp, "wb") as file:
@@ -55,15 +55,20 @@ def export(net: nn.Module, path: str | os.PathLike, *, input_size: int, fraction
     return Path(path)
 
 
-class _Writer:
-    """Goes through the graph and notes the steps; results are known by their names."""
+class Steps:
+    """Goes through the graph and notes the steps; results are known by their names.
 
-    def __init__(self, fixed: IntegerNet, input_size: int):
+    ``arrays``: NAME.thresholds and so on; ``coded``: {result that holds codes: (layer that it reaches, quantizer)}.
+    """
+
+    def __init__(self, fixed: IntegerNet, input_size: int, channels: int = 3):
         self.program = fixed.program
         self.steps: list[dict] = []
         self.arrays: dict[str, np.ndarray] = {}
         self.input: dict = {}
-        note_shapes(self.program.module, (3, input_size, input_size))
+        self.coded: dict[str, tuple[str, Quantizer]] = {}
+        self.size = (channels, input_size, input_size)
+        note_shapes(self.program.module, self.size)
         names: dict[torch.fx.Node, str | None] = {}
         for node in self.program.module.graph.nodes:
             if node.op == "placeholder":
@@ -138,14 +143,17 @@ class _Writer:
     def codes(self, target: str, quantizer: Quantizer, numbers: str) -> str:
         grid = quantizer.grid
         if numbers != "codes":
-            return self.step("codes", numbers, code_min=grid.code_min,
-                             arrays={"thresholds": thresholds(quantizer, self.program.fraction)})
+            codes = self.step("codes", numbers, code_min=grid.code_min,
+                              arrays={"thresholds": thresholds(quantizer, self.program.fraction)})
+            self.coded[codes] = target, quantizer
+            return codes
         affine = quantizer.float32_affine()
         if affine is None or grid.zero or self.input:
             raise InputError(f"{target}: the image has to go to one layer, with an evenly spaced quantizer, got "
                              f"{type(quantizer).__name__}: use another method for activations")
         self.input = {"step": float(affine.in_scale) / grid.steps, "offset": float(affine.in_offset),
                       "code_min": grid.code_min, "code_max": grid.code_max}
+        self.coded[numbers] = target, quantizer
         return numbers
 
     def layer(self, node: torch.fx.Node, codes: str) -> str:

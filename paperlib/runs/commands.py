@@ -14,8 +14,9 @@ from ..recipes.command_line import checked, number
 from ..system import distributed, kinds, paths
 from . import bundle, obtaining, pretrained, recorded
 from .inventory import listing
+from .loading import PHOTOGRAPHS
 
-EXPORTS = {"packed": "packed", "onnx": "onnx", "integer": "npz"}       # and the suffix of each
+EXPORTS = {"packed": "packed", "onnx": "onnx", "integer": "npz", "c": "c"}       # and the suffix of each
 run_name = checked(lambda text: paths.plain_name(text, "a run"))
 
 
@@ -127,13 +128,14 @@ def runs_command(options: ArgumentParser) -> Callable:
 def export_command(options: ArgumentParser) -> Callable:
     options.add_argument("run", help="key of a trained phase (`runs` lists them), or a folder of data/recorded/")
     options.add_argument("--to", choices=tuple(EXPORTS), required=True,
-                         help="packed: n-bit codes, for paperlib.deploy.load; onnx: for any runtime; integer: .npz")
+                         help="packed: n-bit codes, for paperlib.deploy.load; onnx: for any runtime; integer: .npz; "
+                              "c: one C99 file")
     options.add_argument("--out", metavar="FILE", help="default: RUN with the suffix of the format, here")
     options.add_argument("--any-code", action="store_true", help="also what other code than today's trained")
     options.add_argument("--carrier", choices=("int8", "int4"), default="int8",
                          help="onnx: the type of codes of up to 4 bits (default: %(default)s)")
     options.add_argument("--fraction", type=int, default=20, metavar="BITS",
-                         help="integer: bits behind the point between layers (default: %(default)s)")
+                         help="integer, c: bits behind the point between layers (default: %(default)s)")
 
     def work(args):
         net, recipe = obtaining.trained(args.run, any_code=args.any_code)
@@ -142,6 +144,9 @@ def export_command(options: ArgumentParser) -> Callable:
             deploy.pack(net, path, build=recipe.build())
         elif args.to == "onnx":
             deploy.to_onnx(net, path, input_size=recipe.input_size, carrier=args.carrier)
+        elif args.to == "c":
+            pixels = deploy.imagenet_pixels if recipe.data in PHOTOGRAPHS else deploy.cifar10_pixels
+            deploy.to_c(net, path, input_size=recipe.input_size, fraction=args.fraction, pixels=pixels())
         else:
             deploy.export_program(net, path, input_size=recipe.input_size, fraction=args.fraction)
         floats = 4 * cost.table(net, recipe.input_size).params.sum()
