@@ -1,7 +1,9 @@
 """The integer network as one file of C99 that needs nothing but a compiler.
 
 :func:`to_c` writes the steps of npz_program.py as calls of the functions in network.c (c_calls.py), after the tables
-that these read: weights packed in n bits, factors, biases, and where codes begin.
+that these read: weights packed in n bits, factors, biases, and where codes begin.  Products of small codes are summed
+in 16 bits, so that a vector holds twice as many sums as floats; where a map is large, a table per channel leads from a
+sum to the code at once.
 """
 from __future__ import annotations
 
