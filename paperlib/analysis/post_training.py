@@ -1,9 +1,11 @@
-"""What few bits do to the layers of a trained network that is rounded and not trained."""
+"""What few bits do to a trained network that is rounded and not trained again."""
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import models
@@ -35,6 +37,22 @@ def only(qnet: nn.Module, kind: str) -> nn.Module:
     return qnet
 
 
+def convolutions(net: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
+    """{name: layer}, all convolutions and fully connected layers, quantized or not, in the network's order."""
+    return {name: layer for name, layer in net.named_modules() if isinstance(layer, (nn.Conv2d, nn.Linear))}
+
+
+@torch.no_grad()
+def with_weights(net: nn.Module, change: Callable[[Tensor], Tensor], names: Iterable[str] | None = None) -> nn.Module:
+    """A copy in which ``change(weight)`` takes the place of the weight in each of the :func:`convolutions`, or in those
+    of these ``names``."""
+    net = copy.deepcopy(net)
+    for name in convolutions(net) if names is None else names:
+        weight = net.get_submodule(name).weight
+        weight.copy_(change(weight.clone()))
+    return net
+
+
 def on_batch_statistics(net: nn.Module) -> nn.Module:
     """A copy whose batch norms use the mean and variance of the batch at hand, in evaluation as well."""
     net = copy.deepcopy(net)
@@ -53,3 +71,27 @@ def answers(net: nn.Module, images: Tensor) -> Tensor:
 def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Top-1 accuracy in percent of the :func:`answers`."""
     return 100 * (answers(net, images) == labels).double().mean().item()
+
+
+@torch.no_grad()
+def watch(net: nn.Module, images: Tensor, hook: Callable) -> None:
+    """Run ``net`` once on ``images`` (N, C, H, W) with ``hook(layer, args, output)`` after each of its
+    :func:`convolutions`; what the hook returns, if anything, takes the place of the output, as torch has it."""
+    hooks = [layer.register_forward_hook(hook) for layer in convolutions(net).values()]
+    try:
+        net.eval()(images)
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+@torch.no_grad()
+def input_moments(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """The mean products of the inputs that meet in an output, (groups, k, k) with k weights per output channel.
+
+    If an output channel's weights change by e, (k,), the mean square of what changes in its output with ``x``,
+    (N, C, H, W), is e @ moments[group] @ e: a layer's rounding can be judged without running it again.
+    """
+    patches = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)       # (N, C * area, places)
+    patches = patches.unflatten(1, (layer.groups, -1))
+    return torch.einsum("ngip,ngjp->gij", patches, patches) / (len(x) * patches.shape[-1])

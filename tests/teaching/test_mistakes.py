@@ -1,4 +1,5 @@
 """Exercises of the lessons: each likely mistake is named."""
+import itertools
 import math
 import re
 
@@ -90,6 +91,52 @@ def reset(net, momentum=None):
         norm.reset_running_stats()
         norm.momentum = momentum
     return net
+
+
+def per_row(w, tops, bits):
+    """w on a grid that ends at ``tops``, which broadcasts."""
+    last = 2 ** (bits - 1) - 1
+    return (w * last / tops).round().clamp(-last, last) * tops / last
+
+
+def sizes(w):
+    """The largest |w| of each output channel."""
+    return w.abs().flatten(1).amax(1)
+
+
+def shaped(tops, w):
+    """One number per output channel, in a shape that multiplies w."""
+    return tops.view(-1, *[1] * (w.dim() - 1))
+
+
+def tried(w, step):
+    """All ways to round each weight up or down, one in a row."""
+    return torch.stack([((w / step).floor() + torch.tensor(ups)) * step
+                        for ups in itertools.product((0, 1), repeat=len(w))])
+
+
+def bought(table, budget, by, stop=False, coarse=True):
+    """Names of layers that get more bits, largest ``by`` first."""
+    left, names = budget - coarse * table.coarse.sum(), []
+    for name in by.sort_values(ascending=False).index:
+        extra = (table.fine - table.coarse)[name]
+        if extra <= left:
+            names.append(name)
+            left -= extra
+        elif stop:
+            break
+    return names
+
+
+def shares(codes):
+    """How often each code occurs."""
+    return codes.unique(return_counts=True)[1] / codes.numel()
+
+
+def moved(x, levels, by=torch.mean):
+    """Levels at the ``by`` of the values nearest to them."""
+    numbers = (x[:, None] - levels).abs().argmin(1)
+    return torch.stack([by(x[numbers == i]) for i in range(len(levels))])
 
 
 # (exercise, a likely mistake, what the message must mention)
@@ -217,6 +264,69 @@ MISTAKES = [
     ("5.4", lambda raw, n, least: [half + least for b in raw for half in (b & 15, b >> 4)], "cut after count"),
     ("5.5", lambda a, w: sum(bin(x & y).count("1") for i in a.tolist() for j in w.tolist() for x, y in zip(i, j)),
      "count alike"),
+    # lesson 6
+    ("6.1", lambda w, bits: per_row(w, w.abs().max(), bits), "one range for the whole weight"),
+    ("6.1", lambda w, bits: per_row(w, shaped(w.flatten(1).amax(1), w), bits), "take \\|w\\| first"),
+    ("6.1", lambda w, bits: per_row(w, w.abs().amax(3, keepdim=True), bits), "each row of a channel"),
+    ("6.1", lambda w, bits: per_row(w, shaped(sizes(w), w), bits + 1), "the grid of 4 bits"),
+    ("6.1", lambda w, bits: per_row(w, shaped(sizes(w), w), 3), "of shape \\(2, 2\\)"),
+    ("6.1", lambda w, bits: per_row(w, sizes(w).view(-1, 1, 1, 1), bits), "of shape \\(2, 2\\)"),
+    ("6.1", lambda w, bits: per_row(w, shaped(sizes(w), w), bits) / shaped(sizes(w), w) * 3, "these are the codes"),
+    ("6.1", lambda w, bits: shaped(sizes(w), w), "has the shape"),
+    ("6.2", lambda a, b: sizes(a) / sizes(b), "a root is missing"),
+    ("6.2", lambda a, b: (sizes(b) / sizes(a)).sqrt(), "the other way round"),
+    ("6.2", lambda a, b: (sizes(a) * sizes(b)).sqrt(), "the range that both have afterwards"),
+    ("6.2", lambda a, b: sizes(a) / sizes(a).max(), "second pays for it"),
+    ("6.2", lambda a, b: (a.abs().max() / b.abs().max()).sqrt(), "a factor for each channel"),
+    ("6.3", lambda wanted, got: (got - wanted).mean((0, 2, 3)), "the bias has to add what is missing"),
+    ("6.3", lambda wanted, got: (wanted - got).mean(), "has a bias of its own"),
+    ("6.3", lambda wanted, got: (wanted - got).flatten(1).mean(1), "the second the channel"),
+    ("6.3", lambda wanted, got: (wanted - got).mean((2, 3)), "mean over the images"),
+    ("6.3", lambda wanted, got: (wanted - got).sum((0, 2, 3)), "take the mean"),
+    ("6.3", lambda wanted, got: (wanted - got).mean((0, 2, 3)), "fully connected"),
+    ("6.4", lambda w, step, gram: (w / step).round() * step, "can cancel"),
+    ("6.4", lambda w, step, gram: min(tried(w, step), key=lambda v: (v - w) @ gram @ (v - w)) / step, "are the codes"),
+    ("6.4", lambda w, step, gram: (w / step).ceil() * step, "gram has to be between"),
+    ("6.4", lambda w, step, gram: max(tried(w, step), key=lambda v: (v - w) @ gram @ (v - w)), "the worst of them"),
+    ("6.4", lambda w, step, gram: min(tried(w, step), key=lambda v: (v - w) @ gram @ (v - w)) - w, "is added to"),
+    ("6.4", lambda w, step, gram: w, "multiple of 0.2"),
+    ("6.5", lambda table, budget: bought(table, budget, table.sensitivity), "by sensitivity alone"),
+    ("6.5", lambda table, budget: bought(table, budget, table.sensitivity / table.fine, coarse=False),
+     "stay coarse cost something"),
+    ("6.5", lambda table, budget: bought(table, budget, table.sensitivity / (table.fine - table.coarse), stop=True),
+     "b does not fit, but d"),
+    ("6.5", lambda table, budget: len(table), "a list of the layers' names"),
+    ("6.5", lambda table, budget: [], "something is left"),
+    # lesson 7
+    ("7.1", lambda x, levels: levels, "have not moved"),
+    ("7.1", lambda x, levels: moved(x, levels, torch.sum), "these are sums"),
+    ("7.1", lambda x, levels: moved(x, levels, torch.median), "that is a median"),
+    ("7.1", lambda x, levels: moved(x, levels).flip(0), "in another order"),
+    ("7.1", lambda x, levels: (moved(x, levels) + levels) / 2, "half of the way"),
+    ("7.1", lambda x, levels: moved(x, levels).tolist(), "torch.stack"),
+    ("7.2", lambda codes: (shares(codes) * shares(codes).log2()).sum(), "the sign is missing"),
+    ("7.2", lambda codes: -(shares(codes) * shares(codes).log()).sum(), "in nats"),
+    ("7.2", lambda codes: math.log2(len(codes.unique())), "four equally likely"),
+    ("7.2", lambda codes: -(8 * shares(codes) * shares(codes).log2()).sum(), "counts have to become shares"),
+    ("7.2", lambda codes: -shares(codes).log2().sum(), "multiply it by p"),
+    ("7.3", lambda w, size, bits: per_row(w, w.abs().max(), bits), "one grid for the whole weight"),
+    ("7.3", lambda w, size, bits: per_row(w, w.abs().amax(1, keepdim=True), bits), "a grid for each row"),
+    ("7.3", lambda w, size, bits: per_row(w.reshape(-1, size), w.reshape(-1, size).abs().amax(1, keepdim=True), bits),
+     "look for 0 / 0"),
+    ("7.3", lambda w, size, bits: per_row(w.reshape(-1, 2), w.reshape(-1, 2).abs().amax(1, keepdim=True) + 1e-9, bits),
+     "back into the shape"),
+    ("7.3", lambda w, size, bits: per_row(w.reshape(-1, 2), w.reshape(-1, 2).abs().amax(1, keepdim=True) + 1e-9,
+                                          bits + 1).view_as(w), "7 steps to each side"),
+    ("7.4", lambda s, e, m: (-1) ** s * 2 ** e * (1 + m / 2), "bias is missing"),
+    ("7.4", lambda s, e, m: (-1) ** s * 2 ** (e - 1) * (1 + m / 2), "exponent 0 is special"),
+    ("7.4", lambda s, e, m: (-1) ** s * (2 ** (e - 1) * (1 + m) if e else m / 2), "worth a half"),
+    ("7.4", lambda s, e, m: 2 ** (e - 1) * (1 + m / 2) if e else m / 2, "sign bit makes no difference"),
+    ("7.4", lambda s, e, m: (-1) ** s * 2 ** (e - 1) * m / 2, "leading 1"),
+    ("7.5", lambda x, codes: codes.square().sum() / (x * codes).sum(), "the other way round"),
+    ("7.5", lambda x, codes: (x * codes).sum(), "divide by the sum of the squared codes"),
+    ("7.5", lambda x, codes: (x * codes).sum() / x.square().sum(), "the codes are scaled"),
+    ("7.5", lambda x, codes: (x * codes).sum() / codes.sum(), "have to be squared"),
+    ("7.5", lambda x, codes: x.norm() / codes.norm(), "makes the norms equal"),
     # each of these was, or would be, taken for another mistake
     ("2.3", lambda s, error: by_adam(s, error, clear=False), "zero_grad\\(\\) is missing"),
     ("2.3", lambda s, error: by_adam(s, error, clear="late"), "not in between"),
