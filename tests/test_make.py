@@ -172,7 +172,8 @@ def test_the_first_command_draws_recorded_runs_and_trains_one_of_them_again(tree
 
 def test_reproducing_trains_one_figure_from_the_float_network_that_comes_along(tree):
     (tree / "notebooks/profit_a.ipynb").rename(tree / "notebooks/profit_table3_ablation.ipynb")
-    assert make(tree, "reproduce", PROFILE=None)[1] == ["-m paperlib figure profit_table3_ablation --profile pretrained"]
+    calls = make(tree, "reproduce", PROFILE=None)[1]
+    assert calls == ["-m paperlib figure profit_table3_ablation --profile pretrained"]
 
 
 def test_what_has_passed_is_tested_again_when_what_it_is_about_has_changed(tree):

@@ -16,9 +16,9 @@ AT_ONCE, STEPWISE, UNQUANTIZED = "at once", "step by step", ""
 def ladder(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> pd.DataFrame:
     """Tabulate the validation accuracy (%) at the end of the runs {bits: {row: runs}}, a row for each run.
 
-    Columns bits, row, quantized ("at once", "step by step" or "" for float), epochs (float network and all), seed, accuracy, averaged
-    (with averaged weights), chance (accuracy of guessing, %), outcome (Run.outcome).  Of each bit-width, only seeds
-    that all of its rows have.
+    Columns bits, row, quantized ("at once", "step by step" or "" for float), epochs (float network and all), seed,
+    accuracy, averaged (with averaged weights), chance (accuracy of guessing, %), outcome (Run.outcome).  Of each
+    bit-width, only seeds that all of its rows have.
     """
     rows = []
     for bits, by_row in found.items():

@@ -141,7 +141,7 @@ def ablation(profile: str, seeds: int = 0, bits: int = 4) -> Wanted:
 
 
 def _at_once(method: str, *, epochs: int | None, floating: bool, **settings) -> Recipe:
-    """A row that quantizes at once, or nothing (``floating``); with ``epochs``, its stages last so long between them."""
+    """A row that quantizes at once, or nothing (``floating``); with ``epochs``, its stages last so long together."""
     recipe = activations_then_weights(method, **settings)
     if epochs is not None:
         begun, *stages = recipe.phases

@@ -39,8 +39,9 @@ def draw(history: pd.DataFrame, *, w_bits: int, a_bits: int, footnote: str) -> F
             if method not in there:
                 ax.text(0.5, 0.5, NOT_RECORDED, transform=ax.transAxes, ha="center", color=GREY)
             sns.lineplot(curves[curves.method.isin(shown)], x="epoch", y="value", hue="method", hue_order=shown,
-                         style="split", style_order=SPLITS.values(), palette={WITHOUT: BLUE, method: colour}, markers=["o", "s"],
-                         markersize=6, errorbar=("pi", 100), err_kws={"linewidth": 0}, ax=ax, legend=False)
+                         style="split", style_order=SPLITS.values(), palette={WITHOUT: BLUE, method: colour},
+                         markers=["o", "s"], markersize=6, errorbar=("pi", 100), err_kws={"linewidth": 0}, ax=ax,
+                         legend=False)
             ax.set_title(title, color=colour)
             ax.set(xlabel="epoch, through all rounds", ylabel="cross-entropy loss (nats)")
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))

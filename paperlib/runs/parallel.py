@@ -99,8 +99,9 @@ def train(chains: Sequence[Sequence[StoredPhase]], workers: int, until: float | 
 
     The job with the longest way ahead comes first.  With a time limit, ``until``, they come in the order of the recipes
     instead, so that whole runs are there when it ends; with ``fits``, one that does not fit into the time left is left
-    out, with what goes on from it.  TimeoutError when time.monotonic() comes to ``until`` before the end; like after Ctrl-C, no finished step is lost.  What fails takes along what goes on from it,
-    and nothing else: the error, or an InputError that tells of several, comes at the end.
+    out, with what goes on from it.  TimeoutError when time.monotonic() comes to ``until`` before the end; like after
+    Ctrl-C, no finished step is lost.  What fails takes along what goes on from it, and nothing else: the error, or an
+    InputError that tells of several, comes at the end.
     """
     waiting, errors = training_jobs(chains), []
     running: dict[Future, tuple[str, TrainingJob]] = {}
@@ -115,7 +116,8 @@ def train(chains: Sequence[Sequence[StoredPhase]], workers: int, until: float | 
     epochs = sum(job.epochs for job in waiting.values())
     with Progress(total=epochs) as progress, _processes(workers, progress) as start:
         while waiting or running:
-            ready = ready_jobs(waiting, [key for key, _ in running.values()], longest_first=until is None and fits is None)
+            ready = ready_jobs(waiting, [key for key, _ in running.values()],
+                               longest_first=until is None and fits is None)
             for key in ready[:workers - len(running)]:
                 job = waiting.pop(key)
                 recipe = job.recipe

@@ -180,7 +180,8 @@ def test_laptop_spares_what_is_recorded(monkeypatch):
     names = {(item, name) for item, wanted in spared().items() for name, group in wanted.items() if group[0].recorded}
     assert names == {
         ("curves", "reverse"), ("curves", "random"), ("methods", "lsq"), ("accuracy", ("mobilenet_v1", 4)),
-        ("accuracy", ("mobilenet_v2", 4)), *(("ablation", row) for row in ("LSQ", "DuQ", "+ negative padding", "+ progressive")),
+        ("accuracy", ("mobilenet_v2", 4)),
+        *(("ablation", row) for row in ("LSQ", "DuQ", "+ negative padding", "+ progressive")),
         *(("folding", (8, folded, channel)) for folded in (False, True) for channel in (False, True))}
     assert not experiments.ablation("laptop", bits=5)["LSQ"][0].recorded      # which nobody has recorded
     monkeypatch.setattr(experiments.runs, "is_recorded", lambda recipe: False)
