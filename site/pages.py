@@ -11,6 +11,7 @@ import api
 import differences
 import gallery
 import live
+import neighbours
 import pictures
 import summary
 
@@ -47,7 +48,7 @@ def write(source: Path) -> None:
     inserted = {"notebooks": lambda: listing(notebooks), "contents": lambda: contents(notebooks),
                 "gallery": lambda: gallery.page(source, {n.name: n.title for group in by_section(notebooks).values()
                                                          for n in group}),
-                "differences": differences.of_docstrings}
+                "differences": differences.of_docstrings, "neighbours": neighbours.markdown}
     inserted |= summary.inserted()
     inserted |= {f"picture: {name}": lambda name=name: pictures.figure(source, name) for name in pictures.NAMES}
     inserted |= {f"live: {name}": lambda name=name: live.figure(source, name) for name in live.NAMES}
