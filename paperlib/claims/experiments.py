@@ -10,6 +10,7 @@ from ..models import Scheme
 from ..recipes import Recipe, activations_then_weights, profiles, profit, qil, vgg7, weights_alone
 from ..recipes.qil import OTHERS
 from ..system import kinds
+from ..training.phases import Oscillations
 
 Wanted = dict[Hashable, list[Recipe]]      # or names of such
 BITS = (32, 8, 5, 4, 3, 2)
@@ -93,6 +94,32 @@ def loss_curves_photographs(bits: int = 4) -> Wanted:
     recorded.  {order: runs}"""
     return {order: _recorded(profit, "mobilenet_v2", seeds=3, w_bits=bits, a_bits=bits, profile="photographs",
                              order=order, progressive=False) for order in ORDERS}
+
+
+def oscillations(profile: str, seeds: int = 0, bits: int = 3) -> Wanted:
+    """Beyond the papers: layers frozen as PROFIT does, or single weights that oscillate kept from it (Nagel et al.
+    2022), with equal phases and rates; recorded from the float network that comes with the repository.  {method: runs}
+
+    AIWQ and oscillations are measured from the first round on."""
+    def counted(*what, stopped: Oscillations, label: str | None, **settings) -> Recipe:
+        recipe = profit(*what, **settings)
+        first = [phase.name for phase in recipe.phases].index("round 1")
+        return dataclasses.replace(recipe, label=label or recipe.label, phases=(*recipe.phases[:first], *(
+            dataclasses.replace(phase, oscillations=stopped, measure=phase.name.startswith("round "))
+            for phase in recipe.phases[first:])))
+
+    profile = _replaying(profile, "pretrained")
+    return {name: _for_each_seed(counted, profile=profile, seeds=seeds, w_bits=bits, a_bits=bits, order=order,
+                                 stopped=stopped, label=None if stopped == Oscillations() else name)
+            for name, (order, stopped) in AGAINST_OSCILLATIONS.items()}
+
+
+# by PROFIT's order of freezing; thresholds and strength are those of the authors' released code at 3 bits
+AGAINST_OSCILLATIONS = {
+    "nothing frozen": ("none", Oscillations()), "PROFIT": ("aiwq", Oscillations()),
+    "PROFIT, random order": ("random", Oscillations()),
+    "oscillating weights frozen": ("none", Oscillations(freeze_above=(0.1, 0.011))),
+    "oscillations dampened": ("none", Oscillations(dampening=0.1))}
 
 
 def pact_vs_duq(profile: str, seeds: int = 0, bits: int = 4, quantizer_lr: float | None = None,

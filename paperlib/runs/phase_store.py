@@ -119,8 +119,8 @@ class StoredPhase:
 
     @property
     def instability(self) -> pd.DataFrame | None:
-        """The AIWQ table of a phase that measures it."""
-        return pd.DataFrame(self.final["aiwq"]["table"]) if self.phase.measure else None
+        """AIWQ and oscillations by layer, of a phase that measures either."""
+        return pd.DataFrame(self.final["aiwq"]["table"]) if self.final["aiwq"] else None
 
     @property
     def steps(self) -> pd.DataFrame | None:
@@ -197,9 +197,10 @@ class StoredPhase:
         """Write what a finished phase leaves; final.pt, which makes it one, last."""
         phase, state = self.phase, trainer.state()
         table = models.plan(trainer.net) if phase.scheme else pd.DataFrame(columns=["layer"])
-        if trainer.aiwq is not None:
-            state["aiwq"] = {"table": trainer.aiwq.table().to_dict("list"), "rows": state["aiwq"]["rows"]}
-            table = table.merge(trainer.aiwq.table().drop(columns="kind"), on="layer", how="left")
+        if measured := [m.table() for m in (trainer.aiwq, trainer.oscillations) if m is not None]:
+            by_layer = functools.reduce(lambda one, other: one.merge(other, on="layer", how="left"), measured)
+            state["aiwq"] = {"table": by_layer.to_dict("list"), "rows": state["aiwq"] and state["aiwq"]["rows"]}
+            table = table.merge(by_layer.drop(columns="kind", errors="ignore"), on="layer", how="left")
         history = pd.DataFrame(state["history"], columns=HISTORY_COLUMNS[1:])
         with atomic(self.folder / "history.csv") as temp:
             history.to_csv(temp, index=False)
@@ -210,7 +211,8 @@ class StoredPhase:
             **config, "finished": time.strftime("%Y-%m-%d %H:%M:%S"), "seconds": round(state["seconds"], 1),
             "images_per_s": round(images / state["seconds"]) if images else None, "peak_memory_mb": peak_memory(),
             "accuracy": history[(history.split == "val") & (history.metric == "accuracy")].value.iloc[-1]})
-        checkpoint.save({k: state[k] for k in FINAL}, self.folder / "final.pt")
+        checkpoint.save({k: state[k] for k in (*FINAL, "oscillations") if k in FINAL or state[k]},
+                        self.folder / "final.pt")
 
     def _write(self, name: str, content: dict) -> None:
         with atomic(self.folder / name) as temp:

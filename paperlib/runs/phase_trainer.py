@@ -57,6 +57,7 @@ def trainer(recipe: Recipe, phase: Phase, before: Sequence[Finished]) -> Trainer
     net = begin(net, phase, loading.first_images(recipe, train) if phase.scheme else None, fast=fast)
     return Trainer(net, phase, train, test, seed=recipe.seed, first_epoch=epochs(before),
                    frozen=freezing.frozen_in(phase, net, before, recipe.seed),
+                   oscillations=before[-1].final.get("oscillations") if before else None,
                    teacher=_teacher(recipe, phase.teacher, before, device), precision=recipe.precision,
                    compiled=recipe.compiled)
 

@@ -21,6 +21,7 @@ from .collapse import collapsed
 from .evaluation import ImageBatches, evaluate
 from .interrupt import Stop, Stopped
 from .losses import distillation
+from .oscillations import OscillationTracker
 from .phases import Phase
 
 SAVE_EVERY = 900        # seconds between two saves within an epoch
@@ -76,14 +77,15 @@ class Trainer:
     Epoch 0 is the network before any step.  ``seed`` and the epoch's number, counted from ``first_epoch``, fix dropout
     and the order of the data, so that an epoch does not depend on how the ones before it were reached.
 
-    ``frozen``: names of the layers that phase.freeze is about.  ``precision``: "float32", or "bfloat16" for autocast.
-    ``compiled``: with torch.compile, True or one of its modes (not where AIWQ is measured).  Under torchrun each
-    process trains on its share of every batch, with gradients, batch norm, metrics and AIWQ over all of them.
+    ``frozen``: names of the layers that phase.freeze is about.  ``oscillations``: the state of the tracker of the phase
+    before.  ``precision``: "float32", or "bfloat16" for autocast.  ``compiled``: with torch.compile, True or one of its
+    modes (not where AIWQ is measured).  Under torchrun each process trains on its share of every batch, with gradients,
+    batch norm, metrics and AIWQ over all of them.
     """
 
     def __init__(self, net: nn.Module, phase: Phase, train: ImageBatches, test: ImageBatches, *, seed: int,
                  first_epoch: int = 0, teacher: nn.Module | None = None, frozen: Sequence[str] = (),
-                 precision: str = "float32", compiled: bool | str = False):
+                 oscillations: dict | None = None, precision: str = "float32", compiled: bool | str = False):
         self.net, self.phase, self.train_batches, self.test_batches = distributed.synchronized(net), phase, train, test
         self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
         self.seed, self.first_epoch, self.epoch, self.step, self.history = seed, first_epoch, 0, 0, []
@@ -97,6 +99,7 @@ class Trainer:
         self.ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(1 - weight), use_buffers=True)
         self.ema.n_averaged = self.ema.n_averaged.cpu()     # torch looks at it in every step, which waits for a GPU
         self.aiwq = Aiwq(net, history=phase.every_step) if phase.measure else None
+        self.oscillations = OscillationTracker(net, phase.oscillations, oscillations) if phase.oscillations else None
         groups = parameter_groups(net, phase)
         if not groups and phase.epochs:
             raise InputError(f"in phase {phase.name!r} everything is frozen: leave something to train, or give the "
@@ -116,7 +119,8 @@ class Trainer:
         return {"net": self.net.state_dict(), "ema": self.ema.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(), "epoch": self.epoch, "step": self.step, "sums": self.sums,
                 "history": self.history, "seconds": self.seconds,
-                "aiwq": None if self.aiwq is None else self.aiwq.state()}
+                "aiwq": None if self.aiwq is None else self.aiwq.state(),
+                "oscillations": None if self.oscillations is None else self.oscillations.state()}
 
     def load(self, state: dict) -> None:
         for name in ("net", "ema", "optimizer", "schedule"):
@@ -125,6 +129,8 @@ class Trainer:
         self.history, self.seconds = list(state["history"]), state["seconds"]
         if self.aiwq is not None:
             self.aiwq.load(state["aiwq"])
+        if self.oscillations is not None:
+            self.oscillations.load(state["oscillations"])
 
     def run(self, *, save: Callable[[dict], None] = lambda state: None,
             report: Callable[..., None] = lambda **event: None) -> None:
@@ -233,7 +239,12 @@ class Trainer:
         # processes average their gradients, whatever number of images each has
         whole = min(self.train_batches.batch_size, self.train_batches.n_images)
         (loss * (len(y) * distributed.world() / whole)).backward()
+        done = self.schedule.last_epoch / max(1, phase.epochs * len(self.train_batches))
+        if self.oscillations is not None:
+            self.oscillations.dampen(done)
         self.optimizer.step()
+        if self.oscillations is not None:
+            self.oscillations.after_step(done)
         self.schedule.step()
         self.ema.update_parameters(self.net)
         self.classes = logits.shape[1]

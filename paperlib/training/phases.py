@@ -40,6 +40,25 @@ class Freeze:
                              "measure=True")
 
 
+@dataclass(frozen=True)
+class Oscillations:
+    """Single weights that jump to and fro between two levels are counted during a phase, and kept from it.
+
+    ``dampening``: the final weight of a loss that pulls weights towards their levels (0: none).  ``freeze_above``: the
+    frequencies of oscillation above which a weight is frozen, at the phase's beginning and at its end (none: weights
+    are not frozen).  See :class:`paperlib.training.oscillations.OscillationTracker`.
+    """
+
+    dampening: Amount = 0.0
+    freeze_above: tuple[Amount, ...] = ()
+
+    def __post_init__(self):
+        kinds.settle(self)
+        if len(self.freeze_above) not in (0, 2):
+            raise InputError("freeze_above are two frequencies, at the beginning and at the end, or none: got "
+                             f"{len(self.freeze_above)}")
+
+
 BN_ONLY = Freeze(1.0)     # all weights stand still; batch norms and quantizers train
 
 
@@ -66,6 +85,8 @@ class Phase:
     softmax, or "mse" of the logits.
 
     ``freeze``: what does not train.  ``measure``: AIWQ is measured along the way; ``every_step`` keeps its history.
+    ``oscillations``: those of single weights are counted, and stopped if it says so; what an earlier phase counted
+    goes on.
     ``track``: the quantizers' parameters are kept after each epoch, as rows of the history with split "quantizer".
     """
 
@@ -91,6 +112,7 @@ class Phase:
     measure: bool = False
     every_step: bool = False
     track: bool = False
+    oscillations: Oscillations | None = None
 
     def __post_init__(self):
         kinds.settle(self)
@@ -98,6 +120,8 @@ class Phase:
             raise InputError(f"phase {self.name!r} has Nesterov's momentum of 0: give it some, or nesterov=False")
         if self.measure and self.scheme is None:
             raise InputError(f"phase {self.name!r} is float: AIWQ is measured in quantized ones")
+        if self.oscillations is not None and self.scheme is None:
+            raise InputError(f"phase {self.name!r} is float: the weights of quantized networks oscillate")
         if self.every_step and not self.measure:
             raise InputError(f"phase {self.name!r} keeps every step of what it does not measure: give it measure=True")
 

@@ -21,7 +21,7 @@ from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer, evaluate
 from paperlib.training.interrupt import Stop, Stopped
 from paperlib.training.losses import distillation
-from paperlib.training.phases import BN_ONLY, Freeze, Phase
+from paperlib.training.phases import BN_ONLY, Freeze, Oscillations, Phase
 
 PHASE = Phase("lesson", 2, lr=0.05, scheme=Scheme(), weight_decay=0.01, quantizer_lr=1.0, warmup_epochs=0.5)
 BATCHES = 3
@@ -65,7 +65,8 @@ def trainer(batches, phase=PHASE, fuse=False, **options):
     return Trainer(quantized(fuse), phase, *batches, seed=5, teacher=small_net(3), **options)
 
 
-MEASURED = dataclasses.replace(PHASE, measure=True, every_step=True)
+MEASURED = dataclasses.replace(PHASE, measure=True, every_step=True,
+                               oscillations=Oscillations(dampening=0.1, freeze_above=(0.1, 0.01)))
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,14 @@ def whole(batches):
             one.run()
             found.append(plain(one.state()))
     return found
+
+
+def test_counting_oscillations_changes_nothing(batches):
+    alone, counted = (trainer(batches, dataclasses.replace(PHASE, oscillations=o)) for o in (None, Oscillations()))
+    for one in (alone, counted):
+        one.run()
+    assert plain(counted.state()["net"]) == plain(alone.state()["net"]) and counted.history == alone.history
+    assert (counted.oscillations.table().changed > 0).any()
 
 
 @pytest.mark.parametrize("fuse", [False, True], ids=["plain", "fused"])
