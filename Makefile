@@ -4,7 +4,7 @@ PARAMS  ?=
 PYTHON  ?= python3
 
 PROFILES := smoke laptop pretrained photographs cifar10 imagenette imagenet recorded
-ITEMS    := $(sort $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/profit_*.ipynb notebooks/qil_*.ipynb notebooks/deploy_*.ipynb notebooks/scoreboard.ipynb)))
+ITEMS    := $(sort $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/profit_*.ipynb notebooks/qil_*.ipynb notebooks/beyond_*.ipynb notebooks/deploy_*.ipynb notebooks/scoreboard.ipynb)))
 # what figures are made from, besides their notebooks; a folder changes when something in it comes or goes
 LIBRARY  := $(shell find paperlib \( -name exercises -o -name '.*' \) -prune -o \( -name '*.py' -o -name '*.c' \) -print)
 SHIPPED  := $(shell find data/recorded data/published.csv data/cifar10-subset -name '.*' -prune -o -print 2>/dev/null)

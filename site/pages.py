@@ -25,6 +25,7 @@ SECTIONS = {
     "Lessons": r"learn_.*(?<!_solutions)",
     "PROFIT": r"profit_.*",
     "QIL": r"qil_.*",
+    "Beyond the papers": r"beyond_.*",
     "Integers, and your own network": r"(deploy|own)_.*",
     "Scoreboard and quantizers": r"scoreboard|quantizer_.*",
     "Solutions": r"learn_.*",

@@ -118,6 +118,7 @@ NOTEBOOKS = {
         [Shown(lambda profile, _: experiments.integers(profile))], packed=True),
     "learn_1_grids_and_error": Notebook(
         shows=[Shown(lambda profile, _: {"float": [experiments.float_network(profile)]})], packed=True),
+    "beyond_context": Notebook({"profile": PROFILE}),
     "scoreboard": Notebook({"profile": PROFILE, "seeds": SEEDS}),
     "own_network": Notebook(
         {"bits": number(4, 2, 8), "float_epochs": number(5, 1, 1000), "epochs": number(2, 1, 1000),

@@ -138,7 +138,8 @@ def test_a_stamp_changes_with_code_and_with_nothing_else(monkeypatch):
     assert notebooks.stamp(notebook) != before
 
 
-@pytest.mark.parametrize("name", [n for n in notebooks.names() if n.startswith(("profit_", "qil_", "deploy_"))])
+@pytest.mark.parametrize("name", [n for n in notebooks.names()
+                                  if n.startswith(("profit_", "qil_", "beyond_", "deploy_"))])
 def test_parameters_cell_is_typed_and_commented(name):
     tagged = [c for c in cells(name) if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1
