@@ -1,18 +1,20 @@
 // The gradient of a depthwise convolution's weight, float32, channels_last, for depthwise.py.
 //
-// A task is one image and a block of BLOCK channels, which lie side by side in memory and are one vector here.  The rows
-// of its input are packed as they are needed, with their border of zeros, into a ring of buffers that stays in the
-// fastest cache; the loops over pixels then know neither a border nor a distance between channels.
+// A task is a few images and a block of BLOCK channels, which lie side by side in memory and are one vector here; the last
+// block overlaps the one before it where it would not be full.
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 16, MOST = 7 };      // channels of a block; the largest kernel
+enum { BLOCK = 16, MOST = 7, PIXELS = 512 };   // channels of a block; the largest kernel; outputs that make up a task
 typedef float Vector __attribute__((vector_size(4 * BLOCK)));
 
 typedef struct {                    // input (images, height, width, channels), output (images, out_height, out_width, ...)
     long images, channels, height, width, out_height, out_width, kernel, stride, padding;
 } Layer;
+
+static inline long larger(long a, long b) { return a > b ? a : b; }
+static inline long smaller(long a, long b) { return a < b ? a : b; }
 
 static inline Vector load(const float *from, long n)
 {
@@ -24,77 +26,72 @@ static inline Vector load(const float *from, long n)
     return v;
 }
 
-static Vector *vectors(long n)
+// adds to sums (kernel) the gradients of a row of outputs times the inputs, of one row, that these are made of
+static inline __attribute__((always_inline)) void add_row(Layer l, const int kernel, const long n, const float *grad,
+                                                          const float *x, Vector *restrict sums)
 {
-    Vector *v = aligned_alloc(sizeof *v, n * sizeof *v);
-    if (!v)
-        abort();
-    return v;
-}
-
-// row `i` of `n` channels of an image as `length` vectors, with zeros beyond the image
-static void pack(Layer l, const float *image, long i, long n, Vector *restrict row, long length)
-{
-    memset(row, 0, length * sizeof *row);
-    if (i < 0 || i >= l.height)
-        return;
-    const float *from = image + i * l.width * l.channels;
-    for (long j = 0; j < l.width && l.padding + j < length; j++)
-        row[l.padding + j] = load(from + j * l.channels, n);
-}
-
-// adds to sums (kernel, kernel) the gradients of one row of outputs times the inputs that these are made of
-static inline __attribute__((always_inline)) void add_row(Layer l, const int kernel, const float *grad, long n,
-                                                          Vector *const *rows, Vector *restrict sums)
-{
-    for (int ky = 0; ky < kernel; ky++) {
-        Vector own[MOST] = {0};
-        for (long j = 0; j < l.out_width; j++) {
-            Vector g = load(grad + j * l.channels, n);
+    Vector own[MOST] = {0};
+    for (long j = 0; j < l.out_width; j++) {
+        Vector g = load(grad + j * l.channels, n);
+        long first = j * l.stride - l.padding;
+        if (first >= 0 && first + kernel <= l.width)
             for (int kx = 0; kx < kernel; kx++)
-                own[kx] += g * rows[ky][j * l.stride + kx];
-        }
-        for (int kx = 0; kx < kernel; kx++)
-            sums[ky * kernel + kx] += own[kx];
+                own[kx] += g * load(x + (first + kx) * l.channels, n);
+        else
+            for (long kx = larger(0, -first); kx < smaller(kernel, l.width - first); kx++)
+                sums[kx] += g * load(x + (first + kx) * l.channels, n);
+    }
+    for (int kx = 0; kx < kernel; kx++)
+        sums[kx] += own[kx];
+}
+
+static inline long block_start(Layer l, long block) { return larger(0, smaller(block * BLOCK, l.channels - BLOCK)); }
+
+// the same for an image and all of the kernel
+static inline __attribute__((always_inline)) void add_image(Layer l, const int kernel, const long n, const float *grad,
+                                                            const float *x, Vector *restrict sums)
+{
+    for (long i = 0; i < l.out_height; i++, grad += l.out_width * l.channels) {
+        long first = i * l.stride - l.padding;
+        for (long ky = larger(0, -first); ky < smaller(kernel, l.height - first); ky++)
+            add_row(l, kernel, n, grad, x + (first + ky) * l.width * l.channels, sums + ky * kernel);
     }
 }
 
-// grad_w (channels, kernel, kernel), from grad, that of the output, and the input x.  Sums are single precision within an
-// image and double over images, in an order that does not depend on the number of threads.
+// grad_w (channels, kernel, kernel), from grad, that of the output, and the input x.  Sums are single precision within a
+// task and double over tasks, in an order that does not depend on the number of threads.
 void depthwise_weight_gradient(Layer l, const float *grad, const float *x, float *grad_w)
 {
-    long k = l.kernel, size = k * k, length = (l.out_width - 1) * l.stride + k;
-    long blocks = (l.channels + BLOCK - 1) / BLOCK;
-    Vector *parts = vectors(l.images * blocks * size);
+    long size = l.kernel * l.kernel, blocks = (l.channels + BLOCK - 1) / BLOCK;
+    long in_image = l.height * l.width * l.channels, out_image = l.out_height * l.out_width * l.channels;
+    long together = larger(1, PIXELS / (l.out_height * l.out_width)), tasks = (l.images + together - 1) / together;
+    Vector *parts = aligned_alloc(sizeof *parts, tasks * blocks * size * sizeof *parts);
+    if (!parts)
+        abort();
+    memset(parts, 0, tasks * blocks * size * sizeof *parts);
 #pragma omp parallel
     {
-        Vector *ring = vectors(k * length), *rows[MOST];
 #pragma omp for
-        for (long task = 0; task < l.images * blocks; task++) {
-            long image = task / blocks, c = task % blocks * BLOCK;
-            long n = l.channels - c < BLOCK ? l.channels - c : BLOCK;
-            const float *from = x + image * l.height * l.width * l.channels + c;
-            const float *to = grad + image * l.out_height * l.out_width * l.channels + c;
-            Vector *sums = parts + task * size;
-            memset(sums, 0, size * sizeof *sums);
-            for (long i = 0, next = 0; i < l.out_height; i++, to += l.out_width * l.channels) {
-                for (; next < i * l.stride + k; next++)
-                    pack(l, from, next - l.padding, n, ring + next % k * length, length);
-                for (long ky = 0; ky < k; ky++)
-                    rows[ky] = ring + (i * l.stride + ky) % k * length;
-                if (k == 5)             // with its loops unrolled
-                    add_row(l, 5, to, n, rows, sums);
+        for (long task = 0; task < tasks * blocks; task++) {
+            long c = block_start(l, task % blocks), n = smaller(BLOCK, l.channels), start = task / blocks * together;
+            for (long image = start; image < smaller(start + together, l.images); image++) {
+                const float *to = grad + image * out_image + c, *from = x + image * in_image + c;
+                if (n < BLOCK)          // elsewhere with loops unrolled
+                    add_image(l, l.kernel, n, to, from, parts + task * size);
+                else if (l.kernel == 3)
+                    add_image(l, 3, BLOCK, to, from, parts + task * size);
+                else if (l.kernel == 5)
+                    add_image(l, 5, BLOCK, to, from, parts + task * size);
                 else
-                    add_row(l, k, to, n, rows, sums);
+                    add_image(l, l.kernel, BLOCK, to, from, parts + task * size);
             }
         }
-        free(ring);
 #pragma omp for
         for (long i = 0; i < l.channels * size; i++) {
-            long c = i / size;
+            long c = i / size, block = c / BLOCK, lane = c - block_start(l, block);
             double sum = 0;
-            for (long image = 0; image < l.images; image++)
-                sum += parts[(image * blocks + c / BLOCK) * size + i % size][c % BLOCK];
+            for (long task = 0; task < tasks; task++)
+                sum += parts[(task * blocks + block) * size + i % size][lane];
             grad_w[i] = sum;
         }
     }

@@ -22,7 +22,8 @@ def conv_and_input(channels, kernel, stride=1, padding=None, size=9, **more):
     {"channels": 16, "kernel": 5}, {"channels": 21, "kernel": 5, "stride": 2}, {"channels": 40, "kernel": 7, "size": 8},
     {"channels": 8, "kernel": 5, "padding": 0}, {"channels": 5, "kernel": 5, "stride": 3, "padding": 4},
     {"channels": 33, "kernel": 4, "stride": 2, "padding": 1}, {"channels": 16, "kernel": 5, "size": 2},
-    {"channels": 3, "kernel": 6, "stride": 4, "padding": 5, "size": 5}], ids=str)
+    {"channels": 3, "kernel": 6, "stride": 4, "padding": 5, "size": 5}, {"channels": 20, "kernel": 3, "size": 2},
+    {"channels": 32, "kernel": 7, "stride": 2, "size": 30}], ids=str)
 def test_gradients_are_those_of_torch(form, threads):
     conv, x = conv_and_input(**form)
     assert depthwise.in_c(conv, x)
