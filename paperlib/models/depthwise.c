@@ -1,7 +1,7 @@
 // The gradient of a depthwise convolution's weight, float32, channels_last, for depthwise.py.
 //
-// A task is a few images and a block of BLOCK channels, which lie side by side in memory and are one vector here; the last
-// block overlaps the one before it where it would not be full.
+// A task is a few images and a block of BLOCK channels, which lie side by side in memory and are one vector here; where
+// the last block would not be full, it overlaps the one before it.
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>

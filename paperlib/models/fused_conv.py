@@ -47,19 +47,10 @@ class Norm(NamedTuple):
         if bn.training:
             bn.num_batches_tracked += 1
             momentum = 1 / bn.num_batches_tracked.item() if bn.momentum is None else bn.momentum
-            mean, var = torch.batch_norm_update_stats(z, mean, var, momentum)
+            mean, var = kernels.best(z).moments(z, mean, var, momentum)
         invstd = (var + bn.eps).rsqrt_()
         slope = bn.weight * invstd
         return cls(mean, invstd, slope, torch.addcmul(bn.bias, mean, slope, value=-1), bn.training)
-
-    def backward(self, grad: Tensor, z: Tensor, slope: Tensor, by_xhat: Tensor, total: Tensor, k) -> Tensor:
-        """Gradient of z, written to ``grad``, that of ``z * slope``; with the sums of it that kernels.masked gives."""
-        if not self.moving:
-            return grad.mul_(slope.view(1, -1, 1, 1))
-        # slope * (grad - mean(grad) - xhat * mean(grad * xhat))
-        share = slope * (-z.shape[1] / z.numel())
-        by_z = share * self.invstd * by_xhat
-        return k.combine(grad, z, slope, by_z, torch.addcmul(share * total, by_z, self.mean, value=-1))
 
 
 class Gradients(NamedTuple):
@@ -147,22 +138,18 @@ class _FusedConv(torch.autograd.Function):
         if g.stride() != z.stride():
             g = torch.empty_like(z).copy_(g)
         at_low, at_high = (_clipped(g, z, chain, quantizer) if needs.in_scale or needs.in_offset
-                           else (None, None))       # now, since k.masked overwrites g
-        by_xhat, total, by_t, total_t = k.masked(g, z, chain, norm.mean, norm.invstd)
-        if needs.bn_weight or needs.bn_bias:    # chain.slope is that of n, or for a line that of t = n * per_unit + ...
-            unit = 1.0 if chain.curved else chain.per_unit
-            grads["bn_weight"], grads["bn_bias"] = by_xhat * unit, total * unit
+                           else (0.0, 0.0))       # now, since k.backward overwrites g
+        by_xhat, total, by_t, total_t = k.backward(g, z, chain, norm.mean, norm.invstd, norm.moving)
+        if needs.z:
+            grads["z"] = g
+        if needs.bn_weight or needs.bn_bias:
+            grads["bn_weight"], grads["bn_bias"] = by_xhat, total
         if needs.in_scale and quantizer.clip_gradient:
             grads["in_scale"] = torch.as_tensor((at_high - at_low) / step, dtype=z.dtype, device=z.device)
         elif needs.in_scale:
-            if by_t is None:        # t = xhat * slope / invstd + (intercept + mean * slope)
-                by_t = by_xhat.dot(chain.slope / norm.invstd) + total.dot(
-                    torch.addcmul(chain.intercept, norm.mean, chain.slope))
             grads["in_scale"] = (by_t + at_low * chain.low + at_high * chain.high) * (-1 / in_scale)
         if needs.in_offset:
-            grads["in_offset"] = ((total.sum() if total_t is None else total_t) + at_low + at_high) * -chain.per_unit
-        if needs.z:
-            grads["z"] = norm.backward(g, z, chain.slope, by_xhat, total, k)
+            grads["in_offset"] = (total_t + at_low + at_high) * -chain.per_unit
         return Gradients(**grads)
 
 
@@ -228,9 +215,5 @@ class FusedConv2d(QuantConv2d):
         per_unit = grid.steps / in_scale
         constant = -offset * per_unit
         low, high = (bound * per_unit + constant for bound in CLIPS.get(activation, UNCLIPPED))
-        low, high = max(low, grid.code_min), min(high, grid.code_max)
-        if activation is nn.Hardswish:
-            return Chain(norm.slope, norm.intercept, per_unit, constant, low, high, True, grid.half_up)
-        intercept = norm.intercept * per_unit
-        return Chain(norm.slope * per_unit, intercept + constant if constant else intercept, per_unit, constant, low,
-                     high, False, grid.half_up)
+        return Chain(norm.slope, norm.intercept, per_unit, constant, max(low, grid.code_min), min(high, grid.code_max),
+                     activation is nn.Hardswish, grid.half_up)

@@ -23,6 +23,24 @@ static void share(long all, long *first, long *last)
     *last = all * (thread + 1) / threads;
 }
 
+// numbers of 0, `width` for each thread, that are added up in the order of the threads: sums are the same each time
+static double *parts_of(long width)
+{
+    double *parts = calloc(omp_get_max_threads() * width, sizeof *parts);
+    if (!parts)
+        abort();
+    return parts;
+}
+
+static void add_up(long width, double *parts, double *restrict sums)
+{
+    memset(sums, 0, width * sizeof *sums);
+    for (long t = 0, threads = omp_get_max_threads(); t < threads; t++)
+        for (long i = 0; i < width; i++)
+            sums[i] += parts[t * width + i];
+    free(parts);
+}
+
 static inline float position(float x, Uniform u) { return x * u.per_unit - u.shift + u.zero; }
 
 static inline float code_at(float t, Uniform u, int half_up)     // minus zero
@@ -51,12 +69,12 @@ void fake_quantize_backward(long n, const float *restrict x, const float *restri
                             float *restrict grad_x, double *restrict sums)
 {
     enum { BLOCK = 2048 };
-    memset(sums, 0, 6 * sizeof *sums);
+    double *parts = parts_of(6);
 #pragma omp parallel if (n > 32768)
     {
         long first, last;
         share(n, &first, &last);
-        double own[6] = {0};
+        double *own = parts + 6 * omp_get_thread_num();
         for (long start = first; start < last; start += BLOCK) {
             long end = start + BLOCK < last ? start + BLOCK : last;
             float by_code = 0, total = 0, by_t = 0, within = 0, above = 0, below = 0;
@@ -72,21 +90,93 @@ void fake_quantize_backward(long n, const float *restrict x, const float *restri
             }
             own[0] += by_code; own[1] += total; own[2] += by_t; own[3] += within; own[4] += above; own[5] += below;
         }
-#pragma omp critical
-        for (int i = 0; i < 6; i++)
-            sums[i] += own[i];
     }
+    add_up(6, parts, sums);
 }
 
 // -- activations with the channels side by side in memory: rows of `channels` numbers, one row per pixel --------------
+enum { ROWS = 64 };             // of a block: sums are single precision within it and double beyond
+
+// mean and biased variance of each channel; running statistics, where there are any, go on as torch's do
+void moments(long rows, long channels, const float *restrict z, float *restrict mean, float *restrict var,
+             float *restrict running_mean, float *restrict running_var, float momentum)
+{
+    double *parts = parts_of(2 * channels);
+#pragma omp parallel
+    {
+        long first, last, threads = omp_get_num_threads();
+        share(rows, &first, &last);
+        double *own = parts + omp_get_thread_num() * 2 * channels, *own_square = own + channels;
+        float *restrict sum = malloc(3 * channels * sizeof *sum);
+        float *restrict square = sum + channels, *restrict centre = square + channels;
+        for (long start = first; start < last; start += ROWS) {
+            long end = start + ROWS < last ? start + ROWS : last, before = start - first, n = end - start, r = start;
+            memset(sum, 0, 2 * channels * sizeof *sum);
+            for (long c = 0; c < channels; c++)     // near the mean, which keeps the difference of squares exact
+                centre[c] = before ? own[c] : z[start * channels + c];
+            for (; r + 4 <= end; r += 4)
+                for (long c = 0; c < channels; c++) {
+                    const float *at = z + r * channels + c;
+                    float d0 = at[0] - centre[c], d1 = at[channels] - centre[c], d2 = at[2 * channels] - centre[c],
+                          d3 = at[3 * channels] - centre[c];
+                    sum[c] += d0 + d1 + (d2 + d3);
+                    square[c] += d0 * d0 + d1 * d1 + (d2 * d2 + d3 * d3);
+                }
+            for (; r < end; r++)
+                for (long c = 0; c < channels; c++) {
+                    float d = z[r * channels + c] - centre[c];
+                    sum[c] += d;
+                    square[c] += d * d;
+                }
+            for (long c = 0; c < channels; c++) {
+                double d = (double)sum[c] / n, off = centre[c] + d - own[c];
+                own[c] += off * n / (before + n);
+                own_square[c] += square[c] - d * d * n + off * off * before * n / (before + n);
+            }
+        }
+        free(sum);
+#pragma omp barrier
+#pragma omp for
+        for (long c = 0; c < channels; c++) {
+            double m = 0, v = 0;
+            for (long t = 0; t < threads; t++) {
+                long before = rows * t / threads, n = rows * (t + 1) / threads - before;
+                double off = parts[t * 2 * channels + c] - m, share = n ? (double)n / (before + n) : 0;
+                m += off * share;
+                v += parts[t * 2 * channels + channels + c] + off * off * before * share;
+            }
+            mean[c] = m;
+            var[c] = v / rows;
+            if (running_mean) {
+                running_mean[c] = momentum * mean[c] + (1 - momentum) * running_mean[c];
+                running_var[c] = momentum * (float)(v / (rows - 1)) + (1 - momentum) * running_var[c];
+            }
+        }
+    }
+    free(parts);
+}
+
 typedef struct {                // how z becomes a code; see Chain in kernels.py
     const float *slope, *intercept;
     float per_unit, constant, low, high;
     int curved, half_up;
 } Chain;
 
-static inline float hswish(float n) { return n * clip(n + 3, 0, 6) / 6; }
-static inline float hswish_slope(float n) { return n <= -3 ? 0 : n < 3 ? n / 3 + 0.5f : 1; }
+static inline float activation(float n, int curved) { return curved ? n * clip(n + 3, 0, 6) / 6 : n; }
+static inline float steepness(float n, int curved)
+{
+    return !curved ? 1 : n <= -3 ? 0 : n < 3 ? n * (1 / 3.0f) + 0.5f : 1;
+}
+
+static inline __attribute__((always_inline)) void code_row(long channels, const float *restrict z, Chain k,
+                                                           const int curved, const int half_up, float *restrict code)
+{
+    for (long c = 0; c < channels; c++) {
+        float n = z[c] * k.slope[c] + k.intercept[c];
+        float t = clip(activation(n, curved) * k.per_unit + k.constant, k.low, k.high);
+        code[c] = half_up ? floorf(t + 0.5f) : rintf(t);
+    }
+}
 
 void codes(long rows, long channels, const float *restrict z, Chain k, float *restrict code)
 {
@@ -94,90 +184,78 @@ void codes(long rows, long channels, const float *restrict z, Chain k, float *re
     {
         long first, last;
         share(rows, &first, &last);
-        for (long r = first; r < last; r++) {
-            const float *restrict zr = z + r * channels;
-            float *restrict cr = code + r * channels;
-#define EACH(POSITION, ROUNDED)                                                                  \
-            for (long c = 0; c < channels; c++) {                                                \
-                float n = zr[c] * k.slope[c] + k.intercept[c], t = POSITION;                     \
-                t = clip(t, k.low, k.high);                                                      \
-                cr[c] = ROUNDED;                                                                 \
-            }
-            if (k.curved && k.half_up) EACH(hswish(n) * k.per_unit + k.constant, floorf(t + 0.5f))
-            else if (k.curved) EACH(hswish(n) * k.per_unit + k.constant, rintf(t))
-            else if (k.half_up) EACH(n, floorf(t + 0.5f))
-            else EACH(n, rintf(t))
-        }
+        for (long i = first * channels; i < last * channels; i += channels)
+            if (k.curved && k.half_up) code_row(channels, z + i, k, 1, 1, code + i);
+            else if (k.curved) code_row(channels, z + i, k, 1, 0, code + i);
+            else if (k.half_up) code_row(channels, z + i, k, 0, 1, code + i);
+            else code_row(channels, z + i, k, 0, 0, code + i);
     }
 }
 
-// Turns grad, that of t, into that of n; sums = [grad of n * xhat] [grad of n] (channels each), grad*t, grad where not
-// clipped.  Sums are single precision over a block of rows and double beyond.
-void masked(long rows, long channels, const float *restrict z, float *restrict grad, Chain k,
-            const float *restrict mean, const float *restrict invstd, double *restrict sums)
+// turns grad, that of t, into that of n; adds to sums grad of n * (z - mean) and grad of n (channels each), grad * t, grad
+static inline __attribute__((always_inline)) void mask_row(long channels, const float *restrict z, Chain k,
+        const int curved, const float *restrict mean, float *restrict grad, float *restrict sums)
 {
-    enum { BLOCK = 64 };
+    float *restrict by_z = sums, *restrict total = sums + channels, by_t = 0, all = 0;
+    for (long c = 0; c < channels; c++) {
+        float n = z[c] * k.slope[c] + k.intercept[c], t = activation(n, curved) * k.per_unit + k.constant;
+        float g = t > k.low && t < k.high ? grad[c] : 0;
+        by_t += g * clip(t, k.low, k.high);
+        all += g;
+        g *= steepness(n, curved) * k.per_unit;
+        grad[c] = g;
+        by_z[c] += g * (z[c] - mean[c]);
+        total[c] += g;
+    }
+    sums[2 * channels] += by_t;
+    sums[2 * channels + 1] += all;
+}
+
+// Turns grad, that of t, into that of z; sums = [grad of n * xhat] [grad of n] (channels each), grad * t, grad where not
+// clipped.  `moving`: mean and invstd depend on z.
+void chain_backward(long rows, long channels, const float *restrict z, float *restrict grad, Chain k,
+                    const float *restrict mean, const float *restrict invstd, int moving, float *restrict sums)
+{
     long width = 2 * channels + 2;
-    memset(sums, 0, width * sizeof *sums);
+    double *parts = parts_of(width);
 #pragma omp parallel
     {
         long first, last;
         share(rows, &first, &last);
-        float *restrict block = malloc(2 * channels * sizeof *block);
-        double *restrict own = calloc(width, sizeof *own);
-        for (long start = first; start < last; start += BLOCK) {
-            long end = start + BLOCK < last ? start + BLOCK : last;
-            float by_t = 0, total = 0;
-            memset(block, 0, 2 * channels * sizeof *block);
-            for (long r = start; r < end; r++) {
-                const float *restrict zr = z + r * channels;
-                float *restrict gr = grad + r * channels;
+        float *restrict block = malloc(width * sizeof *block);
+        double *own = parts + omp_get_thread_num() * width;
+        for (long start = first; start < last; start += ROWS) {
+            memset(block, 0, width * sizeof *block);
+            for (long i = start * channels; i < (start + ROWS < last ? start + ROWS : last) * channels; i += channels)
                 if (k.curved)
-                    for (long c = 0; c < channels; c++) {
-                        float n = zr[c] * k.slope[c] + k.intercept[c];
-                        float t = hswish(n) * k.per_unit + k.constant;
-                        float g = t > k.low && t < k.high ? gr[c] : 0;
-                        by_t += g * clip(t, k.low, k.high);
-                        total += g;
-                        g *= hswish_slope(n) * k.per_unit;
-                        gr[c] = g;
-                        block[c] += g * (zr[c] - mean[c]) * invstd[c];
-                        block[channels + c] += g;
-                    }
+                    mask_row(channels, z + i, k, 1, mean, grad + i, block);
                 else
-                    for (long c = 0; c < channels; c++) {
-                        float t = zr[c] * k.slope[c] + k.intercept[c];
-                        float g = t > k.low && t < k.high ? gr[c] : 0;
-                        gr[c] = g;
-                        block[c] += g * (zr[c] - mean[c]) * invstd[c];
-                        block[channels + c] += g;
-                    }
-            }
-            for (long c = 0; c < 2 * channels; c++)
-                own[c] += block[c];
-            own[2 * channels] += by_t;
-            own[2 * channels + 1] += total;
+                    mask_row(channels, z + i, k, 0, mean, grad + i, block);
+            for (long i = 0; i < width; i++)
+                own[i] += block[i];
         }
-#pragma omp critical
-        for (long i = 0; i < width; i++)
-            sums[i] += own[i];
-        free(block);
-        free(own);
-    }
-}
-
-// grad * by_grad + z * by_z + constant, written to grad
-void combine(long rows, long channels, float *restrict grad, const float *restrict z, const float *restrict by_grad,
-             const float *restrict by_z, const float *restrict constant)
-{
-#pragma omp parallel
-    {
-        long first, last;
-        share(rows, &first, &last);
+#pragma omp barrier
+        long threads = omp_get_num_threads();
+#pragma omp for
+        for (long i = 0; i < width; i++) {
+            double sum = 0;
+            for (long t = 0; t < threads; t++)
+                sum += parts[t * width + i];
+            sums[i] = i < channels ? sum * invstd[i] : sum;
+        }
+        // slope * (grad - mean(grad) - xhat * mean(grad * xhat))
+        float *restrict by_z = block, *restrict constant = block + channels;
+        for (long c = 0; c < channels; c++) {
+            float share = moving ? k.slope[c] / -rows : 0;
+            by_z[c] = share * invstd[c] * sums[c];
+            constant[c] = share * sums[channels + c] - by_z[c] * mean[c];
+        }
         for (long r = first; r < last; r++)
             for (long c = 0; c < channels; c++)
-                grad[r * channels + c] = grad[r * channels + c] * by_grad[c] + z[r * channels + c] * by_z[c] + constant[c];
+                grad[r * channels + c] = grad[r * channels + c] * k.slope[c] + z[r * channels + c] * by_z[c] + constant[c];
+        free(block);
     }
+    free(parts);
 }
 
 // -- what a convolution would have given with a few other weights (output_moments.py) ---------------------------------
@@ -196,10 +274,10 @@ void corrected_moments(Shape s, const float *restrict x, const float *restrict y
                        const long *restrict last, const Tap *restrict taps, const float *restrict line,
                        const float *restrict offset, const float *restrict reference, double *restrict sums)
 {
-    memset(sums, 0, 2 * n * sizeof *sums);
+    double *parts = parts_of(2 * n);
 #pragma omp parallel
     {
-        double *own = calloc(2 * n, sizeof *own);
+        double *own = parts + 2 * n * omp_get_thread_num();
         float *v = malloc(s.out_width * sizeof *v);
         long first, end;
         share(s.images * s.out_height, &first, &end);
@@ -228,10 +306,7 @@ void corrected_moments(Shape s, const float *restrict x, const float *restrict y
                 own[2 * i + 1] += square;
             }
         }
-#pragma omp critical
-        for (long i = 0; i < 2 * n; i++)
-            sums[i] += own[i];
-        free(own);
         free(v);
     }
+    add_up(2 * n, parts, sums);
 }

@@ -25,7 +25,7 @@ aten = torch.ops.aten
 
 
 class Chain(NamedTuple):
-    """n = z * slope + intercept;  t = h-swish(n) * per_unit + constant, or n;  code = round(clip(t, low, high))."""
+    """n = z * slope + intercept;  t = (n or h-swish(n)) * per_unit + constant;  code = round(clip(t, low, high))."""
 
     slope: Tensor       # (channels,), as is intercept
     intercept: Tensor
@@ -40,18 +40,19 @@ class Chain(NamedTuple):
 class Kernels(NamedTuple):
     """The loops of paperlib/models/fused_conv.py.
 
+    moments(z, running_mean, running_var, momentum): mean and biased variance of each channel; running statistics, if
+    not None, move as in torch's batch norm.
+
     codes(z, chain, out): codes of z, written to ``out``.
 
-    masked(grad, z, chain, mean, invstd): turns ``grad``, that of t, into that of n, and gives sum(grad of n * xhat) and
-    sum(grad of n) for each channel, sum(grad * t) and sum(grad) over all that is not clipped (None where not
-    ``curved``: the other two tell).
-
-    combine(grad, z, by_grad, by_z, constant): grad * by_grad + z * by_z + constant, written to ``grad``.
+    backward(grad, z, chain, mean, invstd, moving): turns ``grad``, that of t, into that of z, and gives
+    sum(grad of n * xhat) and sum(grad of n) for each channel, sum(grad * t) and sum(grad) over all that is not clipped.
+    ``moving``: mean and invstd are those of z itself.
     """
 
+    moments: Callable[..., tuple]
     codes: Callable[..., Tensor]
-    masked: Callable[..., tuple]
-    combine: Callable[..., Tensor]
+    backward: Callable[..., tuple]
 
 
 class _Scratch(threading.local):
@@ -86,10 +87,12 @@ def position(z: Tensor, k: Chain) -> Tensor:
 
 
 def _position(z: Tensor, k: Chain, n: Tensor, t: Tensor) -> None:
-    torch.addcmul(_across(k.intercept), z, _across(k.slope), out=n)
     if k.curved:
+        torch.addcmul(_across(k.intercept), z, _across(k.slope), out=n)
         aten.hardswish.out(n, out=t)
         t.mul_(k.per_unit).add_(k.constant)
+    else:
+        torch.addcmul(_across(k.intercept * k.per_unit + k.constant), z, _across(k.slope * k.per_unit), out=t)
     t.clamp_(k.low, k.high)
 
 
@@ -98,24 +101,26 @@ def _codes(z: Tensor, k: Chain, out: Tensor) -> Tensor:
     return out.add_(0.5).floor_() if k.half_up else out.round_()
 
 
-def _masked(grad: Tensor, z: Tensor, k: Chain, mean: Tensor, invstd: Tensor) -> tuple:
-    n, by_t, total = scratch.like(z, 1), None, None
-    t = scratch.like(z, 2) if k.curved else n
+def _backward(grad: Tensor, z: Tensor, k: Chain, mean: Tensor, invstd: Tensor, moving: bool) -> tuple:
+    n, t = scratch.like(z, 1), scratch.like(z, 2)
     _position(z, k, n, t)
     aten.hardtanh_backward.grad_input(grad, t, k.low, k.high, grad_input=grad)
+    by_t, total_t = t.mul_(grad).sum(), grad.sum()
     if k.curved:
-        by_t, total = t.mul_(grad).sum(), grad.sum()
-        aten.hardswish_backward.out(grad, n, out=grad).mul_(k.per_unit)
-    sums = aten.native_batch_norm_backward(grad, z, mean, mean, mean, mean, invstd, True, 0.0, [False, True, True])
-    return *sums[1:], by_t, total
+        aten.hardswish_backward.out(grad, n, out=grad)
+    grad.mul_(k.per_unit)
+    by_xhat, total = aten.native_batch_norm_backward(
+        grad, z, mean, mean, mean, mean, invstd, True, 0.0, [False, True, True])[1:]
+    # slope * (grad - mean(grad) - xhat * mean(grad * xhat))
+    grad.mul_(_across(k.slope))
+    if moving:
+        share = k.slope * (-z.shape[1] / z.numel())
+        by_z = share * invstd * by_xhat
+        grad.add_(torch.addcmul(_across(torch.addcmul(share * total, by_z, mean, value=-1)), z, _across(by_z), out=n))
+    return by_xhat, total, by_t, total_t
 
 
-def _combine(grad: Tensor, z: Tensor, by_grad: Tensor, by_z: Tensor, constant: Tensor) -> Tensor:
-    spare = torch.addcmul(_across(constant), z, _across(by_z), out=scratch.like(z, 1))
-    return torch.addcmul(spare, grad, _across(by_grad), out=grad)
-
-
-TORCH = Kernels(_codes, _masked, _combine)
+TORCH = Kernels(torch.batch_norm_update_stats, _codes, _backward)
 
 
 # -- in C ---------------------------------------------------------------------------------------------------------
@@ -139,11 +144,11 @@ class _Shape(ctypes.Structure):
 
 def load() -> ctypes.CDLL:
     """Build and load kernels.c; :class:`c_compiler.Unavailable` says why it can't be."""
-    pointer, long = ctypes.c_void_p, ctypes.c_long
+    pointer, long, number = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
     arguments = {
+        "moments": [long, long, *[pointer] * 5, number],
         "codes": [long, long, pointer, _Chain, pointer],
-        "masked": [long, long, pointer, pointer, _Chain, pointer, pointer, pointer],
-        "combine": [long, long, *[pointer] * 5],
+        "chain_backward": [long, long, pointer, pointer, _Chain, pointer, pointer, ctypes.c_int, pointer],
         "fake_quantize": [long, pointer, Uniform, pointer],
         "fake_quantize_backward": [long, pointer, pointer, Uniform, pointer, pointer],
         "corrected_moments": [_Shape, pointer, pointer, long, *[pointer] * 7]}
@@ -191,23 +196,25 @@ def in_c() -> Kernels | None:
     def chain(k: Chain) -> _Chain:
         return _Chain(k.slope.data_ptr(), k.intercept.data_ptr(), *k[2:])
 
+    def moments(z, running_mean, running_var, momentum):
+        mean, var = torch.empty(2, z.shape[1])
+        c.moments(*shape(z), *(v if v is None else v.data_ptr() for v in (z, mean, var, running_mean, running_var)),
+                  momentum)
+        return mean, var
+
     def codes(z, k, out):
         c.codes(*shape(z), z.data_ptr(), chain(k), out.data_ptr())
         return out
 
-    def masked(grad, z, k, mean, invstd):
+    def backward(grad, z, k, mean, invstd, moving):
         channels = z.shape[1]
-        sums = torch.empty(2 * channels + 2, dtype=torch.float64)
-        c.masked(*shape(z), z.data_ptr(), grad.data_ptr(), chain(k), mean.data_ptr(), invstd.data_ptr(),
-                 sums.data_ptr())
-        by_xhat, total, by_t, total_t = sums.float().split([channels, channels, 1, 1])
-        return by_xhat, total, *((by_t[0], total_t[0]) if k.curved else (None, None))
+        sums = torch.empty(2 * channels + 2)
+        c.chain_backward(*shape(z), z.data_ptr(), grad.data_ptr(), chain(k), mean.data_ptr(), invstd.data_ptr(), moving,
+                         sums.data_ptr())
+        by_xhat, total, both = sums.split([channels, channels, 2])
+        return by_xhat, total, *both
 
-    def combine(grad, z, *line):
-        c.combine(*shape(z), grad.data_ptr(), z.data_ptr(), *(v.data_ptr() for v in line))
-        return grad
-
-    return Kernels(codes, masked, combine)
+    return Kernels(moments, codes, backward)
 
 
 def best(z: Tensor) -> Kernels:

@@ -166,14 +166,48 @@ def test_kernels(shape, half_up, curved):
     c, t = kernels.in_c(), kernels.TORCH
     codes = [k.codes(z, chain, torch.empty_like(z)).clone() for k in (c, t)]
     assert codes[0].unique().numel() <= 8 and (codes[0] != codes[1]).float().mean() < 1e-4      # ties, by rounding
+    for moving in (True, False):
+        found = []
+        for k in (c, t):
+            own = grad.clone(memory_format=torch.preserve_format)
+            found.append([*k.backward(own, z, chain, mean, invstd, moving), own])
+        torch.testing.assert_close(*found, rtol=1e-4, atol=2e-3)
+
+
+@in_c
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 70, 1, 2), (3, 1, 7, 3), (5, 33, 40, 40)], ids=str)
+def test_moments_are_those_of_torch(shape, running):
+    g = torch.Generator().manual_seed(0)
+    z = (torch.randn(shape, generator=g) + 50 * torch.randn(1, shape[1], 1, 1, generator=g)).to(
+        memory_format=torch.channels_last)
     found = []
-    for k in (c, t):
-        own = grad.clone(memory_format=torch.preserve_format)
-        by_xhat, total, by_t, total_t = k.masked(own, z, chain, mean, invstd)
-        found.append([own.clone(), by_xhat, total, *((by_t, total_t) if curved else ()),
-                      k.combine(own, z, slope, mean, invstd)])
-        assert curved or by_t is total_t is None
-    torch.testing.assert_close(*found, rtol=1e-4, atol=2e-3)
+    for k in (kernels.in_c(), kernels.TORCH):
+        stats = [torch.full((shape[1],), value) if running else None for value in (0.5, 2.0)]
+        found.append([*k.moments(z, *stats, 0.1), *filter(lambda s: s is not None, stats)])
+    exact = torch.var_mean(z.double(), (0, 2, 3), correction=0)
+    torch.testing.assert_close(found[0][:2], [v.float() for v in exact[::-1]], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+@in_c
+@pytest.mark.parametrize("threads", [2, 5])
+def test_sums_are_the_same_at_each_time(threads):
+    """However the threads come to their end."""
+    g = torch.Generator().manual_seed(0)
+    z, grad = (torch.randn(4, 33, 40, 40, generator=g).to(memory_format=torch.channels_last) for _ in range(2))
+    line = torch.rand(4, 33, generator=g) + 0.5
+    before, found, k = torch.get_num_threads(), set(), kernels.in_c()
+    torch.set_num_threads(threads)
+    try:
+        for _ in range(20):
+            own = grad.clone(memory_format=torch.preserve_format)
+            sums = k.backward(own, z, kernels.Chain(*line[:2], 2.5, 0.9, 0.0, 7.0, False, False), *line[2:], True)
+            every = torch.cat([v.flatten() for v in (*sums, *k.moments(z, None, None, 0.1), own)])
+            found.add(hash(every.numpy().tobytes()))
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 1
 
 
 @in_c
