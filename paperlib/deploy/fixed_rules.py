@@ -15,7 +15,8 @@ from .integer_layers import norm_terms
 
 NO_PRODUCT = "has a quotient that is no product with a constant"
 # the settings under which an operation has no form in integers, unless they are 0 or None
-_REFUSED = {"dropout": ("training", "is active in evaluation (give it training=self.training)"),
+_ACTIVE = ("training", "is active in evaluation (give it training=self.training)")
+_REFUSED = {"dropout": _ACTIVE, "stochastic_depth": _ACTIVE,
             "max_pool2d": ("return_indices", "returns indices as well"), "mean": ("dtype", "asks for a dtype"),
             "div": ("rounding_mode", NO_PRODUCT)}
 
@@ -144,7 +145,7 @@ RULES: dict[str, Callable[..., Tensor]] = {
     "adaptive_avg_pool2d": lambda program, x, output_size: rounded(
         F.adaptive_avg_pool2d(program.number(x).double(), output_size)),
     "batch_norm": _norm, "identity": lambda program, x: x,
-    "dropout": lambda program, x, **settings: x, "pad": _pad,
+    **dict.fromkeys(("dropout", "stochastic_depth"), lambda program, x, **settings: x), "pad": _pad,
     "flatten": lambda program, x, start_dim, end_dim: x.flatten(start_dim, end_dim), "add": _add,
     "sub": lambda program, a, b, alpha: _add(program, a, b, alpha, -1), "mul": _times, "div": _divide,
     "floordiv": _floor_divide, "neg": lambda program, x: -program.number(x),

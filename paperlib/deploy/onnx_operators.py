@@ -13,10 +13,10 @@ _PLAIN = {"hardswish": "HardSwish", "sigmoid": "Sigmoid", "add": "Add", "mul": "
 _RESHAPES = {"flatten", "view", "reshape", "squeeze", "unsqueeze"}
 # never change the order of two numbers, nor make new ones: codes pass through them
 KEPT = {*SAME, "max_pool2d", "flatten"}
-_REFUSED = {"dropout": "training", "max_pool2d": "return_indices", "avg_pool2d": "divisor_override",
-           "div": "rounding_mode", "mean": "dtype"}
-KNOWN = {*CLIPS, *_PLAIN, *SAME, *_RESHAPES, "hardsigmoid", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean",
-         "cat", "batch_norm", "layer", "quantizer"}
+_REFUSED = {"dropout": "training", "stochastic_depth": "training", "max_pool2d": "return_indices",
+            "avg_pool2d": "divisor_override", "div": "rounding_mode", "mean": "dtype"}
+KNOWN = {*CLIPS, *_PLAIN, *SAME, *_RESHAPES, "hardsigmoid", "silu", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d",
+         "mean", "cat", "batch_norm", "layer", "quantizer"}
 
 
 def clip_of(found: Operation | None) -> tuple[float, float] | None:
@@ -96,6 +96,8 @@ def emit(writer, node: torch.fx.Node, found: Operation, inputs: list[str]) -> st
                   norm.running_var)
         return writer.add("BatchNormalization", x, *(writer.constant(v.detach(), np.float32) for v in values),
                           epsilon=norm.eps)
+    if name == "silu":
+        return writer.add("Mul", x, writer.add("Sigmoid", x))
     return writer.add("HardSigmoid", x, alpha=1 / 6, beta=0.5) if name == "hardsigmoid" else writer.add(
         _PLAIN[name], *inputs)
 

@@ -18,6 +18,8 @@ _PADDED = {"pad": None, "mode": "constant", "value": None}
 # what follows the input or inputs, in torch's order, with its defaults
 SETTINGS: dict[str, dict] = {
     "relu": {"inplace": False}, "relu6": {"inplace": False}, "hardswish": {"inplace": False},
+    "silu": {"inplace": False}, "mish": {"inplace": False}, "gelu": {"approximate": "none"}, "selu": {"inplace": False},
+    "elu": {"alpha": 1.0, "inplace": False}, "celu": {"alpha": 1.0, "inplace": False},
     "hardsigmoid": {"inplace": False}, "hardtanh": {"min_val": -1.0, "max_val": 1.0, "inplace": False}, "sigmoid": {},
     "clamp": {"min": None, "max": None}, "clamp_min": {"min": None}, "clamp_max": {"max": None},
     "max_pool2d": _WINDOW | {"dilation": 1, "ceil_mode": False, "return_indices": False},
@@ -25,6 +27,7 @@ SETTINGS: dict[str, dict] = {
     "adaptive_avg_pool2d": {"output_size": None}, "adaptive_max_pool2d": {"output_size": None, "return_indices": False},
     "mean": {"dim": None, "keepdim": False, "dtype": None}, "flatten": {"start_dim": 0, "end_dim": -1}, "identity": {},
     "dropout": {"p": 0.5, "training": True, "inplace": False}, "pad": _PADDED,
+    "stochastic_depth": {"p": 0.5, "mode": "row", "training": True},
     "interpolate": {"size": None, "scale_factor": None, "mode": "nearest", "align_corners": None,
                     "recompute_scale_factor": None, "antialias": False},
     "add": {"alpha": 1}, "sub": {"alpha": 1}, "mul": {}, "div": {"rounding_mode": None}, "neg": {}, "abs": {},
@@ -36,14 +39,13 @@ MOVES = {"view", "reshape", "permute", "transpose", "movedim", "squeeze", "unsqu
          "repeat", "repeat_interleave", "tile", "swapaxes", "unflatten", "channel_shuffle", "pixel_shuffle",
          "pixel_unshuffle", "reflection_pad", "replication_pad"}
 # the same numbers at the same places, in evaluation mode
-SAME = {"identity", "dropout", "contiguous", "clone", "detach"}
+SAME = {"identity", "dropout", "stochastic_depth", "contiguous", "clone", "detach"}
 # what clips, and where: a number, a setting, or None where that end is open
 CLIPS = {"relu": (0.0, None), "relu6": (0.0, 6.0), "hardtanh": ("min_val", "max_val"), "clamp": ("min", "max"),
          "clamp_min": ("min", None), "clamp_max": (None, "max")}
 # the greatest or least of some numbers, or functions that send no number from 0 upwards below 0
 KEEPERS = {"amax", "amin", "median"}
-SIGNED = {"sum", "prod", "tanh", "elu", "selu", "celu", "silu", "gelu", "leaky_relu", "prelu", "rrelu", "mish",
-          "softsign", "log1p", "local_response_norm"}
+SIGNED = {"sum", "prod", "tanh", "leaky_relu", "prelu", "rrelu", "softsign", "log1p", "local_response_norm"}
 POSITIVE = {"exp", "sqrt", "softplus", "square", "abs"}
 UNIT = {"softmax", "sigmoid", "hardsigmoid"}
 SIZES = {"size", "dim", "numel", "ndim", "shape"}
@@ -64,9 +66,10 @@ _MODULES: dict[type, str] = {
     nn.ReplicationPad2d: "replication_pad", nn.ZeroPad2d: "pad", nn.ConstantPad2d: "pad", nn.Upsample: "interpolate",
     nn.UpsamplingNearest2d: "interpolate", nn.UpsamplingBilinear2d: "interpolate",
     **dict.fromkeys(NORMS, "batch_norm")}
+_DEPTH = "torchvision.ops.stochastic_depth"       # by the name of its file: torchvision is slow to import
 _KNOWN = SETTINGS.keys() | MOVES | KEEPERS | SIGNED | POSITIVE | UNIT
 # results that share no memory with what they were computed from
-FRESH = (_KNOWN - MOVES - {"flatten", "identity", "dropout"}) | {"layer", "batch_norm", "quantizer", "clone", "sizes"}
+FRESH = (_KNOWN - MOVES - SAME - {"flatten"}) | {"layer", "batch_norm", "quantizer", "clone", "sizes"}
 
 
 class Operation(NamedTuple):
@@ -124,7 +127,7 @@ def _name(node: torch.fx.Node) -> str | None:
         return node.args[1] if node.args[1] in SIZES else None
     name = target if isinstance(target, str) else target.__name__
     if not isinstance(target, str) and not any(getattr(space, name, None) is target for space in (
-            torch, F, operator, torch._C._nn)):
+            torch, F, operator, torch._C._nn)) and getattr(target, "__module__", None) != _DEPTH:
         return None
     name = name.rstrip("_") if not name.startswith("_") else name
     name = _SAME_NAMES.get(name, name)
@@ -135,7 +138,7 @@ def _of_module(module: nn.Module, node: torch.fx.Node) -> Operation | None:
     inputs = node.args[:1] or tuple(node.kwargs.values())[:1]
     if isinstance(module, (Quantizer, nn.Conv2d, nn.Linear)):
         return Operation("quantizer" if isinstance(module, Quantizer) else "layer", inputs, {})
-    name = _MODULES.get(type(module))
+    name = "stochastic_depth" if type(module).__module__ == _DEPTH else _MODULES.get(type(module))
     if name is None:
         return None
     settings = {key: getattr(module, key, default) for key, default in SETTINGS.get(name, {}).items()}

@@ -1,11 +1,12 @@
 """Which values can reach a layer?  Interval arithmetic over the network's graph.
 
-A quantizer must know whether its input has both signs, starts at 0 (ReLU) or at -3/8 (h-swish).  Instead of asking
+A quantizer must know whether its input has both signs, starts at 0 (ReLU) or at -3/8 (h-swish), or at the minimum of
+another activation that has one: SiLU, GELU, Mish, ELU, CELU and SELU.  Instead of asking
 the reader of every network, :func:`input_floors` follows lower and upper bounds through the graph that ``torch.fx``
 traces.  It is exact for what MobileNets are made of and safe elsewhere: an operation that it doesn't know has no
 bounds, which means a signed quantizer, and so has everything before a change in place that other names may see.
 
-A bound below 0 comes from h-swish and from sums and products with constants alone.  Clipping to both signs, as
+A bound below 0 comes from such activations and from sums and products with constants alone.  Clipping to both signs, as
 Hardtanh(-1, 1) does, gives none: the middle of such a grid is 0, and so is the border.
 """
 from __future__ import annotations
@@ -23,6 +24,10 @@ from .operations import KEEPERS, MOVES, POSITIVE, SIGNED, UNIT, Operation, opera
 
 ANY = (-math.inf, math.inf)
 HARDSWISH_MIN = -3 / 8           # at x = -1.5
+SILU_MIN = -0.2784645427610738   # at x = -1.27846...
+GELU_MIN = {"none": -0.16997120747990366, "tanh": -0.17004075057125406}      # at x = -0.75179... and -0.75246...
+MISH_MIN = -0.30884341301725043  # at x = -1.19243...
+SELU = 1.0507009873554805, 1.6732632423543772       # scale and alpha
 
 Bounds = tuple[float, float]
 
@@ -33,6 +38,23 @@ def _keep(r: Bounds, return_indices: bool = False, **settings) -> Bounds:
 
 def _sign(r: Bounds, **settings) -> Bounds:
     return (0.0, math.inf) if r[0] >= 0 else ANY
+
+
+def _dip(least: float, r: Bounds) -> Bounds:
+    """Of a function that falls to ``least`` below 0 and rises from there to 0 at 0 and on, never above its input."""
+    return (0.0 if r[0] >= 0 else least, max(r[1], 0.0))
+
+
+def _gelu(r: Bounds, approximate: str) -> Bounds:
+    return _dip(GELU_MIN[approximate], r) if approximate in GELU_MIN else _sign(r)
+
+
+def _elu(r: Bounds, alpha: float, scale: float = 1.0, stretch: float = 1.0) -> Bounds:
+    """Of scale * x from 0 upwards and scale * alpha * (exp(x / stretch) - 1) below."""
+    if not isinstance(alpha, (int, float)) or not alpha >= 0 or not stretch > 0:
+        return _sign(r)
+    low, high = (scale * (x if x >= 0 else alpha * math.expm1(x / stretch)) for x in r)
+    return (low, high)
 
 
 def _clip(r: Bounds, low: float | None, high: float | None) -> Bounds:
@@ -80,7 +102,9 @@ def _average(r: Bounds, padding=0, count_include_pad=True, divisor_override=None
 
 # what an operation does to bounds; the two of pooling without a pad, reshaping, dropout (off when it matters) stay
 _RULES: dict[str, Callable[..., Bounds]] = {
-    "hardswish": lambda r: (0.0 if r[0] >= 0 else HARDSWISH_MIN, max(r[1], 0.0)),
+    "hardswish": lambda r: _dip(HARDSWISH_MIN, r), "silu": lambda r: _dip(SILU_MIN, r),
+    "mish": lambda r: _dip(MISH_MIN, r), "gelu": _gelu, "elu": _elu, "selu": lambda r: _elu(r, SELU[1], SELU[0]),
+    "celu": lambda r, alpha: _elu(r, alpha, stretch=alpha) if isinstance(alpha, (int, float)) else _sign(r),
     "abs": lambda r: (max(r[0], -r[1], 0.0), max(-r[0], r[1])),
     "maximum": lambda p, q: (max(p[0], q[0]), max(p[1], q[1])),
     "minimum": lambda p, q: (min(p[0], q[0]), min(p[1], q[1])),
@@ -88,7 +112,7 @@ _RULES: dict[str, Callable[..., Bounds]] = {
     "stack": lambda *r, dim: _hull(*r), "pad": _pad, "avg_pool2d": _average,
     "interpolate": lambda r, mode, **settings: ANY if mode == "bicubic" else r,
     **dict.fromkeys(("max_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "flatten", "identity",
-                     "dropout", *MOVES, *KEEPERS), _keep),
+                     "dropout", "stochastic_depth", *MOVES, *KEEPERS), _keep),
     **dict.fromkeys(SIGNED, _sign), **dict.fromkeys(POSITIVE - {"abs"}, lambda r: (0.0, math.inf)),
     **dict.fromkeys(UNIT, lambda r: (0.0, 1.0))}
 

@@ -1,8 +1,10 @@
 """What each operation does to the lower bound of its input, and what squeeze-and-excite is, whatever its name."""
 import hashlib
+import math
 import operator
 import warnings
 
+import mpmath
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,7 @@ import torchvision
 from torch import nn
 
 from paperlib import models
-from paperlib.models import Scheme
+from paperlib.models import Scheme, value_bounds
 from paperlib.models.squeeze_excite import gate_layers
 from paperlib.models.value_bounds import input_floors
 
@@ -43,9 +45,16 @@ KEEPING = [nn.AdaptiveAvgPool2d(2), nn.AdaptiveMaxPool2d(2), nn.AvgPool2d(2), nn
            lambda x: F.pad(x, (1, 1), value=2.0), lambda x: F.pad(x, (1, 1, 1, 1), "reflect"), lambda x: x / 1,
            lambda x: torch.maximum(x, x), lambda x: torch.minimum(x, x + 1), lambda x: x + 0]
 # what keeps the sign of numbers from 0 upwards, and no other bound
-SIGN = [nn.Tanh(), nn.SiLU(), nn.GELU(), nn.ELU(), nn.SELU(), nn.CELU(), nn.LeakyReLU(), nn.Mish(), nn.Softsign(),
-        nn.PReLU(), nn.LocalResponseNorm(2), F.silu, F.leaky_relu, torch.tanh, lambda x: x.sum((2, 3), True),
-        lambda x: F.avg_pool2d(x, 2, divisor_override=1)]
+SIGN = [nn.Tanh(), nn.LeakyReLU(), nn.Softsign(), nn.PReLU(), nn.LocalResponseNorm(2), F.leaky_relu, torch.tanh,
+        lambda x: x.sum((2, 3), True), lambda x: F.avg_pool2d(x, 2, divisor_override=1), nn.ELU(-0.5), nn.CELU(-1.0)]
+# what has a minimum of its own below 0, and keeps the sign of numbers from 0 upwards
+DIPS = {value_bounds.SILU_MIN: [nn.SiLU(), nn.SiLU(True), F.silu, lambda x: F.silu(x, True)],
+        value_bounds.GELU_MIN["none"]: [nn.GELU(), F.gelu],
+        value_bounds.GELU_MIN["tanh"]: [nn.GELU("tanh"), lambda x: F.gelu(x, approximate="tanh")],
+        value_bounds.MISH_MIN: [nn.Mish(), F.mish],
+        -1.0: [nn.ELU(), F.elu, F.elu_, nn.CELU(), torch.celu, lambda x: F.elu(x, 1.0, True)],
+        -0.25: [nn.ELU(0.25), lambda x: F.elu(x, alpha=0.25), nn.CELU(0.25), lambda x: torch.celu(x, 0.25)],
+        -value_bounds.SELU[0] * value_bounds.SELU[1]: [nn.SELU(), F.selu, torch.selu]}
 # by the floor of what comes out, whatever comes in
 OWN = {0: [nn.Hardtanh(0, 6), lambda x: F.hardtanh(x, 0.0, 6.0), lambda x: x.clamp(0, 6), lambda x: x.clamp(min=0),
            lambda x: torch.clamp_min(x, 0), lambda x: x.clip(0), nn.ReLU(True), F.relu_, lambda x: x.relu_(),
@@ -64,7 +73,12 @@ OWN = {0: [nn.Hardtanh(0, 6), lambda x: F.hardtanh(x, 0.0, 6.0), lambda x: x.cla
 CASES = [(start, floor, op) for start, floor in ((F.relu, 0), (F.hardswish, HSWISH), (lambda x: x + 0, SIGNED))
          for op in KEEPING]
 CASES += [(F.relu, 0, op) for op in SIGN] + [(F.hardswish, SIGNED, op) for op in SIGN]
-CASES += [(lambda x: x + 0, floor, op) for floor, ops in OWN.items() for op in ops]
+CASES += [(lambda x: x + 0, floor, op) for ops_by_floor in (OWN, DIPS) for floor, ops in ops_by_floor.items()
+          for op in ops]
+CASES += [(F.relu, 0, op) for ops in DIPS.values() for op in ops]
+CASES += [(F.hardswish, floor, op) for floor, op in (
+    (value_bounds.SILU_MIN, nn.SiLU()), (math.expm1(HSWISH), nn.ELU()), (0.5 * math.expm1(HSWISH), nn.ELU(0.5)),
+    (0.5 * math.expm1(HSWISH / 0.5), nn.CELU(0.5)))]
 
 
 def floor_of(before, x=X):
@@ -79,6 +93,29 @@ def test_floor_of_each_operation(start, floor, op):
     before = nn.Sequential(Start(start), op.eval()) if isinstance(op, nn.Module) else (lambda x: op(start(x)))
     found, least = floor_of(before)
     assert found <= least + 1e-6 and found == floor
+
+
+SMOOTH = {"silu": (lambda x: x / (1 + mpmath.exp(-x)), value_bounds.SILU_MIN),
+          "gelu": (lambda x: x * mpmath.ncdf(x), value_bounds.GELU_MIN["none"]),
+          "gelu by tanh": (lambda x: x / 2 * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (
+              x + mpmath.mpf("0.044715") * x**3))), value_bounds.GELU_MIN["tanh"]),
+          "mish": (lambda x: x * mpmath.tanh(mpmath.log(1 + mpmath.exp(x))), value_bounds.MISH_MIN)}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_minima_to_double_precision(name):
+    """Where the derivative is 0, with 40 digits; and no lower value on either side."""
+    function, floor = SMOOTH[name]
+    with mpmath.workdps(40):
+        lowest = mpmath.findroot(lambda x: mpmath.diff(function, x), -1)
+        assert float(function(lowest)) == floor
+        assert all(function(lowest + d) > function(lowest) for d in (-30, -1, -0.01, 0.01, 1, 30))
+
+
+def test_selus_constants_are_torchs():
+    x = torch.linspace(-30, 3, 67, dtype=torch.float64)
+    scale, alpha = value_bounds.SELU
+    torch.testing.assert_close(F.selu(x), scale * torch.where(x > 0, x, alpha * torch.expm1(x)), rtol=1e-15, atol=0)
 
 
 class Start(nn.Module):
