@@ -20,7 +20,7 @@ from paperlib import models
 from paperlib.data.cifar10_batches import Batches
 from paperlib.data.cifar10_images import load_subset
 from paperlib.training import aiwq
-from paperlib.training.output_moments import Change, Moments, divergence, output_without_bias, rows
+from paperlib.training.output_moments import Moments, Snapshot, divergence, moments_again, rows, smallest_change
 
 
 class TwoConvolutions(aiwq.Aiwq):
@@ -30,11 +30,9 @@ class TwoConvolutions(aiwq.Aiwq):
         @torch.no_grad()
         def watch(layer, weight, output, seen):
             if watched.previous is not None:
-                every = [torch.arange(size) for size in weight.shape[:2]]
-                old = output_without_bias(layer, seen, watched.previous, *every)
-                kl = divergence(*(Moments.of(rows(y.detach(), layer)) for y in (output, old)))
-                watched.add(kl.numpy(), self.decay)
-            watched.previous = weight.detach().clone()
+                old = moments_again(layer, watched.previous, seen)
+                watched.add(divergence(Moments.of(rows(output.detach(), layer)), old).numpy(), self.decay)
+            watched.previous = Snapshot.of(layer, weight.detach())
         return watch
 
 
@@ -79,7 +77,8 @@ def measure(name: str, batch: int, size: int, args: argparse.Namespace) -> None:
             if i >= args.settle:
                 times[variant].append(seconds)
         for w, old in zip(watched, before if i >= args.settle else ()):
-            changed += len(Change.between(w.layer, w.previous, old).places)
+            change = old.weight - w.previous.weight * (old.scale / w.previous.scale)
+            changed += int((change.abs() > smallest_change(w.layer, old)).sum())
             weights += old.weight.numel()
     table = pd.DataFrame({"variant": list(times), "ms": [1000 * statistics.median(t) for t in times.values()]})
     table["time"] = table.ms / table.ms[0]

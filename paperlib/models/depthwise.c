@@ -58,8 +58,8 @@ static inline __attribute__((always_inline)) void add_image(Layer l, const int k
     }
 }
 
-// grad_w (channels, kernel, kernel), from grad, that of the output, and the input x.  Sums are single precision within a
-// task and double over tasks, in an order that does not depend on the number of threads.
+// grad_w (channels, kernel, kernel), from grad, that of the output, and the input x.  Sums are single precision within
+// a task and double over tasks, in an order that does not depend on the number of threads.
 void depthwise_weight_gradient(Layer l, const float *grad, const float *x, float *grad_w)
 {
     long size = l.kernel * l.kernel, blocks = (l.channels + BLOCK - 1) / BLOCK;

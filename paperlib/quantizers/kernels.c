@@ -192,7 +192,7 @@ void codes(long rows, long channels, const float *restrict z, Chain k, float *re
     }
 }
 
-// turns grad, that of t, into that of n; adds to sums grad of n * (z - mean) and grad of n (channels each), grad * t, grad
+// turns grad, that of t, into that of n; adds to sums grad of n * (z - mean), grad of n (channels each), grad * t, grad
 static inline __attribute__((always_inline)) void mask_row(long channels, const float *restrict z, Chain k,
         const int curved, const float *restrict mean, float *restrict grad, float *restrict sums)
 {
@@ -211,8 +211,8 @@ static inline __attribute__((always_inline)) void mask_row(long channels, const 
     sums[2 * channels + 1] += all;
 }
 
-// Turns grad, that of t, into that of z; sums = [grad of n * xhat] [grad of n] (channels each), grad * t, grad where not
-// clipped.  `moving`: mean and invstd depend on z.
+// Turns grad, that of t, into that of z; sums = [grad of n * xhat] [grad of n] (channels each), grad * t, grad of what is
+// not clipped.  `moving`: mean and invstd depend on z.
 void chain_backward(long rows, long channels, const float *restrict z, float *restrict grad, Chain k,
                     const float *restrict mean, const float *restrict invstd, int moving, float *restrict sums)
 {
@@ -251,62 +251,122 @@ void chain_backward(long rows, long channels, const float *restrict z, float *re
             constant[c] = share * sums[channels + c] - by_z[c] * mean[c];
         }
         for (long r = first; r < last; r++)
-            for (long c = 0; c < channels; c++)
-                grad[r * channels + c] = grad[r * channels + c] * k.slope[c] + z[r * channels + c] * by_z[c] + constant[c];
+            for (long c = 0, i = r * channels; c < channels; c++, i++)
+                grad[i] = grad[i] * k.slope[c] + z[i] * by_z[c] + constant[c];
         free(block);
     }
     free(parts);
 }
 
-// -- what a convolution would have given with a few other weights (output_moments.py) ---------------------------------
-typedef struct {
-    long images, height, width, in_channels, out_height, out_width, out_channels, stride_y, stride_x;
-} Shape;
+// -- what a layer would have given with the weights that it had before (output_moments.py) ----------------------------
+typedef struct {                // of an input x * unit + shift
+    long images, height, width, in_channels, out_height, out_width, out_channels, groups;
+    long kernel[2], stride[2], padding[2], dilation[2];     // y, x
+    int channels_last;                                      // a weight's memory: (out, y, x, in) or (out, in, y, x)
+    float unit, shift;
+} Layer;
 
-typedef struct {                // a weight that differs: where it reads, relative to the output's place, and by how much
-    int dy, dx, channel;
+typedef struct {                // a weight that differs: where it reads, relative to the output's place; by how much
+    long dy, dx, at;
     float change;
 } Tap;
 
-// sums = sum(v - reference) and sum of its square, for the `n` outputs that have taps (those of output i end at last[i]),
-// with v = y * line + offset + the taps' changes times x
-void corrected_moments(Shape s, const float *restrict x, const float *restrict y, long n, const long *restrict output,
-                       const long *restrict last, const Tap *restrict taps, const float *restrict line,
-                       const float *restrict offset, const float *restrict reference, double *restrict sums)
+static inline int within(long at, long size) { return at >= 0 && at < size; }
+
+static Tap tap_of(Layer l, long output, long i, float change)
+{
+    long inputs = l.in_channels / l.groups, area = l.kernel[0] * l.kernel[1];
+    long input = l.channels_last ? i % inputs : i / area, place = l.channels_last ? i / inputs : i % area;
+    long dy = place / l.kernel[1] * l.dilation[0] - l.padding[0];
+    long dx = place % l.kernel[1] * l.dilation[1] - l.padding[1];
+    long channel = output / (l.out_channels / l.groups) * inputs + input;
+    return (Tap){dy, dx, (dy * l.width + dx) * l.in_channels + channel, change};
+}
+
+// sums = sum(v) and sum(v * v) for each output that has taps (those of outputs[i] end at last[i]), with
+// v = y * line[i] + offset[i] + the taps' changes times x
+static void corrected_sums(Layer l, const float *x, const float *y, long n, const long *outputs, const long *last,
+                           const Tap *taps, const float *line, const float *offset, double *sums)
 {
     double *parts = parts_of(2 * n);
 #pragma omp parallel
     {
         double *own = parts + 2 * n * omp_get_thread_num();
-        float *v = malloc(s.out_width * sizeof *v);
         long first, end;
-        share(s.images * s.out_height, &first, &end);
-        for (long row = first; row < end; row++) {
-            const float *yr = y + row * s.out_width * s.out_channels;
+        share(l.images * l.out_height * l.out_width, &first, &end);
+        for (long p = first; p < end; p++) {
+            long row = p / l.out_width, py = row % l.out_height * l.stride[0], px = p % l.out_width * l.stride[1];
+            const float *yp = y + p * l.out_channels;
+            const float *xp = x + ((row / l.out_height * l.height + py) * l.width + px) * l.in_channels;
+            int inner = py >= l.padding[0] && px >= l.padding[1]
+                        && py - l.padding[0] + (l.kernel[0] - 1) * l.dilation[0] < l.height
+                        && px - l.padding[1] + (l.kernel[1] - 1) * l.dilation[1] < l.width;
             for (long i = 0, t = 0; i < n; i++) {
-                for (long c = 0; c < s.out_width; c++)
-                    v[c] = yr[c * s.out_channels + output[i]] * line[i] + offset[i] - reference[i];
-                for (; t < last[i]; t++) {
-                    long py = row % s.out_height * s.stride_y + taps[t].dy, dx = taps[t].dx;
-                    if (py < 0 || py >= s.height)
-                        continue;
-                    const float *xr = x + ((row / s.out_height * s.height + py) * s.width + dx) * s.in_channels
-                                      + taps[t].channel;
-                    long from = dx < 0 ? (-dx + s.stride_x - 1) / s.stride_x : 0;
-                    long to = dx < s.width ? (s.width - 1 - dx) / s.stride_x + 1 : 0;
-                    for (long c = from; c < (to < s.out_width ? to : s.out_width); c++)
-                        v[c] += taps[t].change * xr[c * s.stride_x * s.in_channels];
-                }
-                float sum = 0, square = 0;
-                for (long c = 0; c < s.out_width; c++) {
-                    sum += v[c];
-                    square += v[c] * v[c];
-                }
-                own[2 * i] += sum;
-                own[2 * i + 1] += square;
+                float v = yp[outputs[i]] * line[i] + offset[i];
+                for (; t < last[i]; t++)
+                    if (inner || within(py + taps[t].dy, l.height) && within(px + taps[t].dx, l.width))
+                        v += taps[t].change * xp[taps[t].at];
+                own[2 * i] += v;
+                own[2 * i + 1] += v * v;
             }
         }
-        free(v);
     }
     add_up(2 * n, parts, sums);
+}
+
+// Turns mean and variance of each channel of y, which `weight` gives, into those with the weight `old`; its scale is
+// ratio times as large, and what differs by more than `least` beyond that has another code.  Says 0, with nothing done,
+// where so many weights have one that a convolution is faster: a tap costs as much as fifty weights of it.
+int moments_before(Layer l, const float *x, const float *y, const float *bias, const float *weight, const float *old,
+                   const float *ratio, const float *least, double *mean, double *var)
+{
+    long size = l.in_channels / l.groups * l.kernel[0] * l.kernel[1], count = l.images * l.out_height * l.out_width;
+    long n = 0, all = 0, *changes = calloc(3 * l.out_channels, sizeof *changes);
+    long *outputs = changes + l.out_channels, *last = outputs + l.out_channels;
+#pragma omp parallel for
+    for (long o = 0; o < l.out_channels; o++) {
+        int others = 0;
+        for (long i = o * size; i < (o + 1) * size; i++)
+            others += fabsf(old[i] - weight[i] * ratio[o]) > least[o];
+        changes[o] = others;
+    }
+    for (long o = 0; o < l.out_channels; o++)
+        if (changes[o]) {
+            outputs[n] = o;
+            last[n++] = all += changes[o];
+        }
+    int sparse = all + n <= l.out_channels * (1 + size / 50.0) + 150000.0 / count;
+    if (sparse) {
+        Tap *taps = malloc((all + 1) * sizeof *taps), *tap = taps;
+        float *line = malloc(2 * (n + 1) * sizeof *line), *offset = line + n;
+        double *sums = malloc(2 * (n + 1) * sizeof *sums);
+        for (long o = 0; o < l.out_channels; o++) {
+            mean[o] = mean[o] * ratio[o] + (bias ? (1 - ratio[o]) * bias[o] : 0);
+            var[o] *= ratio[o] * (double)ratio[o];
+        }
+        for (long i = 0; i < n; i++) {
+            long o = outputs[i];
+            double shifted = (bias ? (1 - ratio[o]) * bias[o] : 0) - mean[o];
+            for (long k = o * size; k < (o + 1) * size; k++) {
+                float change = old[k] - weight[k] * ratio[o];
+                if (fabsf(change) > least[o]) {
+                    *tap++ = tap_of(l, o, k - o * size, change * l.unit);
+                    shifted += change * l.shift;
+                }
+            }
+            line[i] = ratio[o];
+            offset[i] = shifted;
+        }
+        corrected_sums(l, x, y, n, outputs, last, taps, line, offset, sums);
+        for (long i = 0; i < n; i++) {
+            double off = sums[2 * i] / count;
+            mean[outputs[i]] += off;
+            var[outputs[i]] = sums[2 * i + 1] / count - off * off;
+        }
+        free(taps);
+        free(line);
+        free(sums);
+    }
+    free(changes);
+    return sparse;
 }

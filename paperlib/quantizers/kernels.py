@@ -15,9 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..system import c_compiler
 
@@ -137,9 +136,11 @@ class Uniform(ctypes.Structure):
         "per_unit", "shift", "zero", "code_min", "code_max", "step", "out_offset", "ratio", "half_up")]
 
 
-class _Shape(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_long) for name in (
-        "images", "height", "width", "in_channels", "out_height", "out_width", "out_channels", "stride_y", "stride_x")]
+class _Layer(ctypes.Structure):
+    _fields_ = [*((name, ctypes.c_long) for name in (
+        "images", "height", "width", "in_channels", "out_height", "out_width", "out_channels", "groups")),
+        *((name, 2 * ctypes.c_long) for name in ("kernel", "stride", "padding", "dilation")),
+        ("channels_last", ctypes.c_int), ("unit", ctypes.c_float), ("shift", ctypes.c_float)]
 
 
 def load() -> ctypes.CDLL:
@@ -151,11 +152,12 @@ def load() -> ctypes.CDLL:
         "chain_backward": [long, long, pointer, pointer, _Chain, pointer, pointer, ctypes.c_int, pointer],
         "fake_quantize": [long, pointer, Uniform, pointer],
         "fake_quantize_backward": [long, pointer, pointer, Uniform, pointer, pointer],
-        "corrected_moments": [_Shape, pointer, pointer, long, *[pointer] * 7]}
+        "moments_before": [_Layer, *[pointer] * 9]}
     c = c_compiler.load(Path(__file__).with_suffix(".c"), arguments)
     for name, types in arguments.items():
         function = getattr(c, name)
         function.argtypes, function.restype = types, None
+    c.moments_before.restype = ctypes.c_int
     return c
 
 
@@ -223,22 +225,27 @@ def best(z: Tensor) -> Kernels:
     return fits and in_c() or TORCH
 
 
-def can_correct(x: Tensor, y: Tensor) -> bool:
-    """Say whether :func:`corrected_moments` can work on these."""
-    dense = x.is_contiguous() and y.is_contiguous() and x.dtype == y.dtype == torch.float32
-    return dense and x.is_cpu and ctypes.sizeof(ctypes.c_long) == 8 and library() is not None
+def moments_before(layer: nn.Module, x: Tensor, y: Tensor, weight: Tensor, old: Tensor, ratio: Tensor, least: Tensor,
+                   unit: float, shift: float, mean: Tensor, var: Tensor) -> bool:
+    """Turn moments of what ``weight`` makes of a layer's input into those with the weight ``old``, in place.
 
-
-def corrected_moments(x: Tensor, y: Tensor, stride: tuple[int, int], outputs: np.ndarray, last: np.ndarray,
-                      taps: np.ndarray, line: np.ndarray, offset: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Sums over batch and space of ``v = y * line + offset + taps of x - centre`` and of its square: float64 (n, 2).
-
-    x (N, H, W, channels) and y (N, H', W', channels) as :func:`can_correct` wants them.  ``outputs`` int64 (n,):
-    channels of y; those of output i are ``taps`` int32 (T, 4) of (dy, dx, channel, bits of a float32) up to
-    ``last[i]``, int64; the other arguments are (n,).
+    The input is ``x * unit + shift``, the output ``y``, with the layer's bias; ``mean`` and ``var`` are its moments,
+    float64 (channels,).  ``old`` is ``weight * ratio`` but for some weights, which differ by more than ``least`` (both
+    (channels,)).  False, with nothing done, where they are many or torch has to do it.
     """
-    arrays = [outputs, last, taps, *(np.ascontiguousarray(v, np.float32) for v in (line, offset, centre))]
-    sums = np.empty((len(outputs), 2))
-    library().corrected_moments(_Shape(*x.shape, *y.shape[1:], *stride), x.data_ptr(), y.data_ptr(), len(outputs),
-                                *(v.ctypes.data for v in (*arrays, sums)))
-    return sums
+    conv, last = x.dim() == 4, torch.channels_last
+    if not conv:
+        x, y = x.reshape(-1, x.shape[-1], 1, 1), y.reshape(-1, y.shape[-1], 1, 1)
+    plain = weight.is_contiguous() and old.is_contiguous()
+    if not (plain or conv and all(w.is_contiguous(memory_format=last) for w in (weight, old))) or not all(
+            v.is_contiguous(memory_format=last) for v in (x, y)) or any(
+            for_dense(v) is None for v in (x, y, weight, old)):
+        return False
+    bias = None if layer.bias is None else layer.bias.detach()
+    window = (layer.kernel_size, layer.stride, layer.padding, layer.dilation) if conv else (
+        (1, 1), (1, 1), (0, 0), (1, 1))
+    shape = _Layer(len(x), *x.shape[2:], x.shape[1], *y.shape[2:], y.shape[1], layer.groups if conv else 1,
+                   *((2 * ctypes.c_long)(*pair) for pair in window), not plain, unit, shift)
+    lines = [v.float().flatten().expand(y.shape[1]).contiguous() for v in (ratio, least)]
+    return bool(library().moments_before(
+        shape, *(None if v is None else v.data_ptr() for v in (x, y, bias, weight, old, *lines, mean, var))))

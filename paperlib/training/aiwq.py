@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..models.layers import LayerInput, QuantConv2d, QuantLinear
-from .output_moments import Change, Moments, Snapshot, divergence, moments_again, rows
+from .output_moments import Moments, Snapshot, divergence, moments_again, moments_before, rows
 
 STEP_COLUMNS = ["iteration", "layer", "metric", "value"]
 LATER = 64      # iterations whose numbers stay on a GPU before they are read, since reading waits for the device
@@ -40,7 +40,7 @@ class _Watched:
         new = Moments.of(rows(output, self.layer))
         if waits(output):
             return new, moments_again(self.layer, self.previous, seen)
-        return new, Change.between(self.layer, now, self.previous).old_moments(self.layer, new, output, seen)
+        return new, moments_before(self.layer, now, self.previous, new, output, seen)
 
     def keep(self, now: Snapshot) -> None:
         self.previous, self.version = now, self.layer.weight._version
@@ -94,10 +94,11 @@ class Aiwq:
     without bias).  Padding is the layer's own.  Input and weight are the quantized ones; so AIWQ also contains what an
     update of the weight quantizer does.
 
-    Exact without a second convolution: the new moments are taken from the output that training computes anyway, a
-    change of the weight's scale alone moves them by a known factor, and only those output channels are looked at again
-    in which a weight got another code.  On a GPU, where to look for these would wait for the device in
-    every layer, the second convolution is made, and numbers are read every 64 iterations.
+    Exact mostly without a second convolution: the new moments are taken from the output that training computes anyway,
+    a change of the weight's scale alone moves them by a known factor, and only those output channels are looked at
+    again in which a weight got another code.  Where many did, without a C compiler, and on a GPU, where to look for
+    these would wait for the device in every layer, the second convolution is made; numbers of a GPU are read every 64
+    iterations.
 
     A constant ("dead") channel has no divergence: it is left out of the mean and counted, as are infinite ones.  With
     several processes the moments are those over all of them.  ``history=True`` keeps a row per iteration, layer and

@@ -4,7 +4,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,7 +33,9 @@ class Moments:
 
     @classmethod
     def of(cls, values: Tensor) -> Moments:
-        return cls(*torch.batch_norm_update_stats(values.float(), None, None, 0.0), len(values))
+        values = values.float()
+        dense = values.is_contiguous() and kernels.for_dense(values) is not None
+        return cls(*(kernels.in_c() if dense else kernels.TORCH).moments(values, None, None, 0.0), len(values))
 
     @classmethod
     def joined(cls, parts: list[Moments]) -> Moments:
@@ -79,113 +80,39 @@ class Snapshot(NamedTuple):
         return cls(weight.clone() if quantizer is None else weight, scale.detach().float().clamp_min(SMALLEST))
 
 
-def output_without_bias(layer: nn.Module, given: LayerInput, weight: Tensor, outputs: Tensor | None = None,
-                        inputs: Tensor | None = None) -> Tensor:
-    """Compute what ``weight`` makes of a layer's input, for all channels or from ``inputs`` to ``outputs`` alone.
-
-    ``outputs`` and ``inputs`` are int64 (n,): which of the layer's output channels, and of the input channels that each
-    of them sees, ``weight`` has.
-    """
-    x, gain = given.x, given.gain
-    if gain is not None and outputs is not None and isinstance(layer, nn.Conv2d):
-        gain = gain[:, outputs]
-    if isinstance(layer, nn.Linear):
-        output = F.linear(x if inputs is None else x[..., inputs], weight)
-        return output if gain is None else output * gain
-    scaled, window = weight * given.unit, (layer.stride, layer.padding, layer.dilation)
-    if outputs is None:
-        output = layer.convolve(x, scaled, None)
-    elif layer.groups == 1:
-        output = F.conv2d(x[:, inputs], scaled, None, *window)
-    elif layer.groups == layer.in_channels == layer.out_channels:
-        output = F.conv2d(x[:, outputs], scaled, None, *window, len(outputs))
-    else:
-        everywhere = torch.zeros_like(layer.weight)
-        everywhere[outputs] = torch.zeros_like(everywhere[outputs]).index_copy_(1, inputs, scaled)
-        output = layer.convolve(x, everywhere, None)[:, outputs]
-    output = output + (given.shift * weight.sum((1, 2, 3))).view(-1, 1, 1)
-    return output if gain is None else output * gain
-
-
 def moments_again(layer: nn.Module, old: Snapshot, seen: LayerInput) -> Moments:
-    """Moments of the output that the old weight gives on the same input, by computing the layer a second time.
-
-    On a GPU that is cheaper than to look for the weights that changed, since nothing has to wait for the device.
-    """
-    output = output_without_bias(layer, seen, old.weight)
-    if layer.bias is not None:
-        output = output + (layer.bias.view(-1, 1, 1) if isinstance(layer, nn.Conv2d) else layer.bias)
+    """Find the moments of the output that the old weight gives on the same input, by computing the layer once more."""
+    x, weight, gain = seen.x, old.weight, seen.gain
+    if isinstance(layer, nn.Linear):
+        bias, compute = layer.bias, F.linear
+    else:
+        bias, compute = layer.shifted_bias(weight, seen.shift or None), layer.convolve
+    output = compute(x, weight * seen.unit, bias if gain is None else None)
+    if gain is not None:
+        output = output * gain
+        if bias is not None:
+            output = output + (bias if isinstance(layer, nn.Linear) else bias.view(-1, 1, 1))
     return Moments.of(rows(output, layer))
 
 
-class Change(NamedTuple):
-    """Where a quantized weight has got another code, and by how much: old = new * ratio + these.
+def smallest_change(layer: nn.Module, old: Snapshot) -> Tensor:
+    """Return what a difference from the old weight must exceed to be another code: half a step; 0 without a grid."""
+    quantizer = layer.weight_quantizer
+    if quantizer is None or quantizer.affine() is None:
+        return torch.zeros_like(old.scale)
+    return 0.5 * old.scale / quantizer.grid.steps
 
-    Quantized weights are few distinct numbers times a scale; from one step to the next the scale moves and hardly any
-    weight gets another code.
+
+def moments_before(layer: nn.Module, now: Snapshot, old: Snapshot, new: Moments, output: Tensor, seen: LayerInput
+                   ) -> Moments:
+    """Find them from ``new``, the moments of ``output``, which the weight ``now`` gives.
+
+    Quantized weights are few distinct numbers times a scale; from one step to the next the scale moves, and where few
+    weights get another code, a loop in C looks at the outputs of these alone.
     """
-
-    ratio: Tensor       # float32 (output channels,)
-    places: Tensor      # int64 (n, dimensions of the weight)
-    amount: Tensor      # float32 (n,)
-
-    @classmethod
-    def between(cls, layer: nn.Module, new: Snapshot, old: Snapshot) -> Change:
-        quantizer, ratio = layer.weight_quantizer, old.scale / new.scale
-        least = torch.zeros_like(old.scale)
-        if quantizer is not None and quantizer.affine() is not None:
-            least = 0.5 * old.scale / quantizer.grid.steps
-        change = torch.addcmul(old.weight, new.weight, ratio, value=-1)
-        places = (change.abs() > least).nonzero()
-        return cls(ratio.flatten().expand(len(new.weight)), places, change[tuple(places.T)])
-
-    def old_moments(self, layer: nn.Module, new: Moments, output: Tensor, seen: LayerInput) -> Moments:
-        """Find the moments of the output that the old weight gives on the same input, from the new ones.
-
-        They follow from the ratio of the scales; only channels in which a code has changed are looked at again.
-        """
-        ratio = self.ratio.double()
-        bias = None if layer.bias is None else (1 - ratio) * layer.bias.detach()
-        mean = new.mean * ratio if bias is None else torch.addcmul(bias, new.mean, ratio)
-        old = Moments(mean, new.var * ratio**2, new.count)
-        if len(self.places):
-            offset = torch.zeros_like(self.ratio) if bias is None else bias.float()
-            outputs, part = self._sparse(layer, output, seen, offset, mean) or self._dense(layer, output, seen, offset)
-            old.mean[outputs], old.var[outputs] = part.mean, part.var
-        return old
-
-    def _sparse(self, layer: nn.Module, output: Tensor, seen: LayerInput, offset: Tensor, centre: Tensor
-                ) -> tuple[Tensor, Moments] | None:
-        """(channels, moments) by a loop in C, weight by weight; None where it can't be, or a convolution is faster."""
-        shape, unit = layer.weight.shape, seen.unit
-        x, y = (t.permute(0, 2, 3, 1) if len(shape) == 4 else t.reshape(-1, 1, 1, t.shape[-1])
-                for t in (seen.x, output))
-        if seen.gain is not None or not kernels.can_correct(x, y):
-            return None
-        places, amount = self.places.numpy(), self.amount.numpy()      # numpy: many small steps, on the CPU anyway
-        starts = np.flatnonzero(np.diff(places[:, 0], prepend=-1))
-        outputs = places[starts, 0]
-        if len(places) > len(outputs) * (12 + shape[1:].numel() / 20):
-            return None
-        taps = np.zeros((len(places), 4), np.int32)        # dy, dx, input channel, and the bits of the change
-        taps[:, 2], taps[:, 3] = places[:, 1], (amount * unit).astype(np.float32).view(np.int32)
-        if len(shape) == 4:
-            taps[:, :2] = places[:, 2:] * layer.dilation - layer.padding
-            taps[:, 2] += places[:, 0] // (layer.out_channels // layer.groups) * shape[1]
-        shifted = offset.numpy()[outputs] + np.add.reduceat(amount, starts) * float(seen.shift)
-        centre, count = centre.numpy()[outputs], y.numel() // y.shape[-1]
-        sums = kernels.corrected_moments(
-            x, y, layer.stride if len(shape) == 4 else (1, 1), outputs, np.append(starts[1:], len(places)), taps,
-            self.ratio.numpy()[outputs], shifted, centre)
-        mean, square = torch.from_numpy(sums / count).unbind(1)
-        return torch.from_numpy(outputs), Moments(torch.from_numpy(centre) + mean, square - mean**2, count)
-
-    def _dense(self, layer: nn.Module, output: Tensor, seen: LayerInput, offset: Tensor) -> tuple[Tensor, Moments]:
-        """Find (channels, moments) by a convolution between the channels that are concerned."""
-        outputs, inputs = (self.places[:, k].unique() for k in (0, 1))
-        change = torch.zeros_like(layer.weight).index_put_(tuple(self.places.T), self.amount)
-        if 2 * len(inputs) > change.shape[1]:
-            inputs = torch.arange(change.shape[1], device=inputs.device)
-        kept = output.index_select(1 if change.dim() == 4 else -1, outputs)
-        correction = output_without_bias(layer, seen, change[outputs][:, inputs], outputs, inputs)
-        return outputs, Moments.of(rows(kept, layer) * self.ratio[outputs] + offset[outputs] + rows(correction, layer))
+    found = Moments(new.mean.clone(), new.var.clone(), new.count)
+    if seen.gain is None and kernels.moments_before(
+            layer, seen.x, output, now.weight, old.weight, old.scale / now.scale, smallest_change(layer, old),
+            float(seen.unit), float(seen.shift), found.mean, found.var):
+        return found
+    return moments_again(layer, old, seen)
