@@ -45,8 +45,9 @@ def at_a_time(recipes: Sequence[Recipe]) -> int:
 
 def environment_of_workers() -> dict[str, str]:
     """The variables that a process which trains is started with."""
-    # glibc would hand large blocks back to the system after every step and fetch them anew
-    return {**environment(), "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_MMAP_THRESHOLD_": str(2**32)}
+    # glibc would hand large blocks back to the system after every step and fetch them anew, in pages of 4 kB
+    return {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", **environment(), "MALLOC_TRIM_THRESHOLD_": str(2**33),
+            "MALLOC_MMAP_THRESHOLD_": str(2**32)}
 
 
 @dataclasses.dataclass

@@ -36,6 +36,7 @@ from ..training.progress import tell
 from . import descriptions, phase_trainer
 
 FINAL = ("net", "ema", "history", "seconds", "aiwq")
+FEW = 20_000    # training images up to which a teacher's answers are kept: 50 MB for 60 epochs
 OUT_OF_MEMORY = ", perhaps for want of memory: train fewer at a time (--workers), or a smaller profile or batch"
 
 
@@ -178,7 +179,7 @@ class StoredPhase:
                   "recipe": self.identity, "environment": environment()}
         if writes:
             self._write("link.json", config)
-        trainer = phase_trainer.trainer(recipe, phase, before)
+        trainer = phase_trainer.trainer(recipe, phase, before, self._remembered())
         if last.exists():
             checkpoint.resume(trainer, last)
         progress = functools.partial(
@@ -192,6 +193,20 @@ class StoredPhase:
         if writes:
             self._keep(trainer, config)
             last.unlink(missing_ok=True)
+
+    def _remembered(self) -> Path | None:
+        """A folder for what the teacher says, the same for all runs that it teaches; None where that is much.
+
+        It is named by the teacher and by all that decides which images it sees.
+        """
+        recipe, teacher = self.recipe, self.phase.teacher
+        if teacher is None or distributed.world() > 1 or not 0 < recipe.train_images <= FEW:
+            return None
+        names = [phase.name for phase in recipe.phases]
+        known = self.identity["phases"][:names.index(teacher) + 1] if teacher in names else []
+        text = json.dumps([code_version(), {**self.identity, "phases": known}, teacher, *self._shipped()],
+                          sort_keys=True)
+        return runs_dir() / ".teachers" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _keep(self, trainer: Trainer, config: dict) -> None:
         """Write what a finished phase leaves; final.pt, which makes it one, last."""

@@ -7,17 +7,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from .. import models
+from ..quantizers import Quantizer
 from ..system import distributed
 from ..training import freezing
 from ..training.engine import Trainer, begin
 from ..training.freezing import Finished
 from ..training.phases import SHIPPED, TORCHVISION
+from ..training.remembered import Remembered
 from ..training.torch_settings import assumed
 from . import loading
 
@@ -47,8 +50,11 @@ def architecture(recipe: Recipe, phase: Phase, *, weights: bool = False) -> nn.M
     return net
 
 
-def trainer(recipe: Recipe, phase: Phase, before: Sequence[Finished]) -> Trainer:
-    """A trainer at the beginning of ``phase``, which comes after ``before``."""
+def trainer(recipe: Recipe, phase: Phase, before: Sequence[Finished], remembered: Path | None = None) -> Trainer:
+    """A trainer at the beginning of ``phase``, which comes after ``before``.
+
+    ``remembered``: a folder for what the phase's teacher says (None: it is not kept).
+    """
     device = distributed.device()
     train, test = loading.batches(recipe, device)
     torch.manual_seed(recipe.seed)
@@ -58,7 +64,7 @@ def trainer(recipe: Recipe, phase: Phase, before: Sequence[Finished]) -> Trainer
     return Trainer(net, phase, train, test, seed=recipe.seed, first_epoch=epochs(before),
                    frozen=freezing.frozen_in(phase, net, before, recipe.seed),
                    oscillations=before[-1].final.get("oscillations") if before else None,
-                   teacher=_teacher(recipe, phase.teacher, before, device), precision=recipe.precision,
+                   teacher=_teacher(recipe, phase.teacher, before, device, remembered), precision=recipe.precision,
                    compiled=recipe.compiled)
 
 
@@ -67,13 +73,18 @@ def epochs(before: Sequence[Finished]) -> int:
     return sum(link.phase.epochs for link in before)
 
 
-def _teacher(recipe: Recipe, name: str | None, before: Sequence[Finished], device: torch.device) -> nn.Module | None:
+def _teacher(recipe: Recipe, name: str | None, before: Sequence[Finished], device: torch.device,
+             folder: Path | None) -> nn.Module | None:
     if name is None:
         return None
     kind = {"num_classes": recipe.num_classes, "input_size": recipe.input_size}
     if name.startswith(TORCHVISION):
-        return models.build(name.removeprefix(TORCHVISION), weights="IMAGENET1K_V1", **kind).to(device)
-    if name.startswith(SHIPPED):
+        net = models.build(name.removeprefix(TORCHVISION), weights="IMAGENET1K_V1", **kind)
+    elif name.startswith(SHIPPED):
         model, width, weights = name.removeprefix(SHIPPED).split("-")
-        return models.build(model, width=float(width), weights=weights, **kind).to(device)
-    return next(b for b in before if b.phase.name == name).network().to(device)
+        net = models.build(model, width=float(width), weights=weights, **kind)
+    else:
+        net = next(b for b in before if b.phase.name == name).network()
+    if not any(isinstance(m, Quantizer) for m in net.modules()):
+        net = models.fold(net)      # in evaluation mode the same, faster
+    return (net if folder is None else Remembered(net, folder)).to(device)
