@@ -67,6 +67,14 @@ def quantizer_parameters(net: nn.Module) -> dict[str, float]:
             for parameter, value in module.named_parameters()}
 
 
+def _tensors_by_type(*nets: nn.Module) -> list[tuple[list[Tensor], ...]]:
+    """Collect the parameters and buffers of networks of one architecture: for each dtype a list from each network."""
+    groups: dict[torch.dtype, list] = {}
+    for same in zip(*([*net.parameters(), *net.buffers()] for net in nets)):
+        groups.setdefault(same[0].dtype, []).append(same)
+    return [tuple(map(list, zip(*group))) for group in groups.values()]
+
+
 class Trainer:
     """One phase on one network: ``run()`` trains from wherever ``state`` says, one epoch after another.
 
@@ -97,7 +105,8 @@ class Trainer:
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = weight if phase.bn_momentum is None else phase.bn_momentum
         self.ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(1 - weight), use_buffers=True)
-        self.ema.n_averaged = self.ema.n_averaged.cpu()     # torch looks at it in every step, which waits for a GPU
+        self.ema.n_averaged = self.ema.n_averaged.cpu()     # looked at in every step, which waits for a GPU
+        self.averages = _tensors_by_type(self.ema.module, net)
         self.aiwq = Aiwq(net, history=phase.every_step) if phase.measure else None
         self.oscillations = OscillationTracker(net, phase.oscillations, oscillations) if phase.oscillations else None
         groups = parameter_groups(net, phase)
@@ -105,7 +114,7 @@ class Trainer:
             raise InputError(f"in phase {phase.name!r} everything is frozen: leave something to train, or give the "
                              "phase no epochs")
         self.optimizer = torch.optim.SGD(groups or [{"params": [torch.zeros(1)], "lr": 0.0}], momentum=phase.momentum,
-                                         nesterov=phase.nesterov)
+                                         nesterov=phase.nesterov, fused=self.device.type == "cpu" or None)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: phase.lr_factor(step / len(train)))
         self.model = net
@@ -219,6 +228,16 @@ class Trainer:
                 save(self.state())
                 saved = now
 
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Do what the moving average's ``update_parameters`` does, which searches the network for tensors each time."""
+        for averaged, current in self.averages:
+            if self.ema.n_averaged:
+                self.ema.multi_avg_fn(averaged, current, None)
+            else:
+                torch._foreach_copy_(averaged, current)
+        self.ema.n_averaged += 1
+
     def train_step(self, x: Tensor, y: Tensor) -> Tensor:
         """Make one update, without waiting for the device; returns sums over the images at hand.
 
@@ -246,7 +265,7 @@ class Trainer:
         if self.oscillations is not None:
             self.oscillations.after_step(done)
         self.schedule.step()
-        self.ema.update_parameters(self.net)
+        self._average()
         self.classes = logits.shape[1]
         correct = (logits.detach().argmax(1) == y).sum().float()
         return torch.stack([label_loss.detach() * len(y), loss.detach() * len(y), correct,
