@@ -37,7 +37,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help figures reproduce lab test test-quick site slides data check-env bench notebooks record clean FORCE $(addprefix figures/,$(ITEMS))
+.PHONY: help figures reproduce lab test test-quick site slides handouts data check-env bench notebooks record clean FORCE $(addprefix figures/,$(ITEMS))
 
 help:  ## this list
 	@echo 'make TARGET [PROFILE=$(subst $() ,|,$(PROFILES))] [PARAMS="-p seeds 3"]'
@@ -73,6 +73,9 @@ site: $(READY)  ## notebooks, figures, glossary and API as pages that need no ne
 slides: $(READY)  ## the lessons as slides: build/slides/learn_N_....html, for a browser with a network
 	$(PY) site/slides.py
 
+handouts: $(READY)  ## the lessons as handouts, a page of A4 each: build/handouts/learn_N_....pdf (with Chromium)
+	$(PY) site/handouts.py
+
 data: $(READY)  ## fetch all of CIFAR-10 into data/ and check it
 	$(PY) -m paperlib data
 
@@ -105,7 +108,7 @@ $(ITEMS:%=$(MADE)/%): $(MADE)/%: notebooks/%.ipynb $(LIBRARY) $(SHIPPED) | $(REA
 # pytest writes these files (tests/conftest.py); what is out of date is only collected here
 $(LONG:%=$(PASSED)/%): $(PASSED)/%: % $(LIBRARY) $(wildcard paperlib/teaching/exercises/*.py) $(SHIPPED) requirements.lock
 	$(eval DUE += $*)
-$(SITE:%=$(PASSED)/%): $(wildcard *.md notebooks/*.ipynb site/* figures/recorded/*)
+$(SITE:%=$(PASSED)/%): $(wildcard *.md notebooks/*.ipynb site/* figures/recorded/* paperlib/teaching/moving/*)
 
 # what has lost a file since is made again
 $(shell for made in $(MADE)/*; do while read -r file; do [ -e "$$file" ] || echo "$$made"; done < "$$made"; done 2>/dev/null): FORCE

@@ -1,4 +1,4 @@
-"""How long each widget takes to answer a move of one of its knobs: median and worst over a walk through all of them.
+"""How long each widget that asks Python takes to answer a move of a knob: median and worst over a walk through all.
 
 The walk visits every stop of every knob (up to ``--stops`` of a slider's), others at their start; the first visit to a
 layer or a bit-width, which computes, counts as well.  Networks and images are those of the lessons, from
@@ -30,9 +30,7 @@ def makers() -> dict[str, Callable]:
         experiments.float_network(), experiments.integers("recorded")["mobilenet_v3_large"][0]))
     images, _ = next(iter(layer_inputs.test_batches(float_run).epoch()))
     return {"quantizer": lambda: widgets.quantizer(float_run.model(), images), "threshold": widgets.threshold,
-            "freezing": lambda: widgets.freezing(profit),
-            "histogram": lambda: widgets.histogram(profit.model(), images),
-            "cost": lambda: widgets.cost(float_run.model()), "interval": widgets.interval}
+            "histogram": lambda: widgets.histogram(profit.model(), images), "interval": widgets.interval}
 
 
 def stops(knob: ipywidgets.Widget, most: int) -> list:

@@ -1,28 +1,26 @@
-"""Pictures that move without a kernel: an ES module each, in the folder of the same name."""
+"""Pictures that move without a kernel (paperlib/teaching/moving/), on pages of the site."""
 from __future__ import annotations
 
 from pathlib import Path
 
 import pictures
 
-FOLDER = Path(__file__).resolve().parent / "live"
-NAMES = [file.stem.replace("_", " ") for file in sorted(FOLDER.glob("*.js"))]
+from paperlib.teaching import moving
+
+NAMES = [name.replace("_", " ") for name in moving.NAMES if name.replace("_", " ") in pictures.NAMES]
 
 
 def figure(source: Path, name: str) -> str:
-    """Write a live picture as Markdown: the fixed picture of the same name, which the module takes the place of.
+    """Write a live picture as Markdown: the fixed picture of the same name, and the module that takes its place."""
+    html = moving.html(name.replace(" ", "_"))
+    return f"{pictures.figure(source, name)}\n\n````{{raw}} html\n{html}\n````"
 
-    The module lies in the page itself, since browsers import none from a file.
-    """
-    module = (FOLDER / f"{name.replace(' ', '_')}.js").read_text(encoding="utf-8")
-    return f"""{pictures.figure(source, name)}
 
-````{{raw}} html
-<div class="live"></div>
-<script type="module">
-{module}
-const place = document.querySelector("div.live:empty"), fixed = place.previousElementSibling;
-render({{ el: place }});
-fixed.remove();
-</script>
-````"""
+def outputs(cell: dict) -> list[dict]:
+    """Return the outputs of a notebook's cell with a module after each picture that names one in its metadata."""
+    shown = []
+    for output in cell.get("outputs", []):
+        shown.append(output)
+        if html := moving.noted(output.get("metadata", {})):
+            shown.append({"output_type": "display_data", "data": {"text/html": html}, "metadata": {}})
+    return shown

@@ -119,6 +119,8 @@ class Notebook:
         for cell in self.notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = files.relinked(where, "".join(cell["source"]))
+            else:
+                cell["outputs"] = live.outputs(cell)
             for output in cell.get("outputs", []):
                 data = output.get("data", {})
                 if "text/markdown" in data:

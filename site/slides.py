@@ -14,6 +14,11 @@ ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = ("Exercise", "Look around")      # sections for one's own keyboard
 
 
+def lessons() -> list[Path]:
+    """Return the notebooks of the lessons, without their solutions."""
+    return [f for f in sorted((ROOT / "notebooks").glob("learn_*.ipynb")) if not f.stem.endswith("_solutions")]
+
+
 def slides(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Return the notebook with the metadata that make slides of it: markdown is cut before each heading."""
     result, left_out = copy.deepcopy(notebook), False
@@ -49,9 +54,7 @@ def write(folder: Path, **settings) -> list[Path]:
     exporter = SlidesExporter(**{"reveal_scroll": True, "reveal_transition": "none", "reveal_number": "c/t",
                                  "reveal_width": "1280", "reveal_height": "800"} | settings)
     written = []
-    for file in sorted((ROOT / "notebooks").glob("learn_*.ipynb")):
-        if file.stem.endswith("_solutions"):
-            continue
+    for file in lessons():
         text, _ = exporter.from_notebook_node(slides(nbformat.read(file, as_version=4)))
         written.append(folder / f"{file.stem}.html")
         written[-1].write_text(text, encoding="utf-8")

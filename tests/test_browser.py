@@ -1,4 +1,5 @@
 """In a real browser: the site from a folder without a network, and the first notebook in a running JupyterLab."""
+import math
 import os
 import secrets
 import shutil
@@ -8,19 +9,28 @@ import sys
 import time
 import urllib.request
 
+import nbformat
 import pytest
 import torch
 
-from paperlib.analysis import one_weight
+from paperlib import models, quantizers
+from paperlib.analysis import one_weight, quantization_error
 from paperlib.claims import notebooks
+from paperlib.models import cost
+from paperlib.system.paths import ROOT
+from paperlib.teaching import networks
+from paperlib.training.freezing import choose
+from paperlib.training.phases import Freeze
+
+sys.path.insert(0, str(ROOT / "site"))
+import browsers  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 LOOKED_AT = ("index", "gallery", "glossary", "differences", "README", "api/index", "api/quantizers", "api/plots",
              "notebooks/00_start_here", "notebooks/scoreboard", "notebooks/quantizer_sheet",
              "notebooks/profit_fig2_4_aiwq", "notebooks/profit_supp_s5_bn_folding", "notebooks/qil_fig1_3_quantizer")
-START = "00_start_here"
+START, MOVES = "00_start_here", "a_grid_that_moves"
 # what reaches beyond the window, unless a box around it scrolls by itself
 STICKING_OUT = """[...document.querySelectorAll("article *")].filter(element => {
     if (element.getBoundingClientRect().right <= innerWidth + 1) return false;
@@ -34,9 +44,9 @@ STICKING_OUT = """[...document.querySelectorAll("article *")].filter(element => 
 @pytest.fixture(scope="module")
 def chromium():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    found = browsers.chromium()
     if found is None:
-        pytest.skip("no Chromium or Chrome on this machine (Debian: apt install chromium)")
+        pytest.skip(browsers.MISSING)
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=found)
         yield browser
@@ -126,12 +136,63 @@ def test_the_weight_on_the_first_page_moves_as_the_quantizer_says(wide):
     page.locator(".live button").click()
     before = slider.input_value()
     page.wait_for_function("before => document.querySelector('.live input').value !== before", arg=before)
-    assert page.locator("article img[src*=one_weight]").count() == 0 and not wide.complaints and not wide.requests
+    assert not page.locator("article img[src*=one_weight]").is_visible() and not wide.complaints and not wide.requests
+
+
+def moved(page, **values):
+    """What the page says (data-told) after its controls, found by tag or by data-kind, have these values."""
+    for control, value in values.items():
+        page.locator(f".live {control}").evaluate(
+            "(e, value) => { e.value = value; (e.oninput ?? e.onchange)(); }", str(value))
+    told = page.locator(".live [data-told]")
+    return {told.nth(i).get_attribute("data-told"): float(told.nth(i).inner_text().replace(",", ""))
+            for i in range(told.count())}
+
+
+def test_the_grid_of_lesson_1_loses_what_the_quantizer_loses(wide):
+    page, w = wide.open("notebooks/learn_1_grids_and_error"), networks.layer()[0].weight.detach()
+    for bits, stop in ((3, 98), (3, 45), (4, 60), (8, 20)):
+        told, top = moved(page, select=bits, input=stop), w.abs().max().item() * (stop + 2) / 100
+        q = quantization_error.set_max_level(quantizers.build("duq", role="weight", bits=bits), top)
+        rounding, clipping = quantization_error.error_parts(w, q)
+        wanted = {"top": top, "step": quantization_error.step(q), "error": rounding + clipping, "rounding": rounding,
+                  "clipping": clipping}
+        assert told == pytest.approx(wanted, rel=1e-3, abs=1e-7), (bits, stop)
+    fixed, moving = page.locator(".cell_output:has(div.live) img"), page.locator("div.live")
+    assert moving.is_visible() and not fixed.is_visible()
+    page.emulate_media(media="print")
+    assert fixed.is_visible() and not moving.is_visible() and not wide.complaints and not wide.requests
+
+
+def test_the_layers_of_lesson_4_freeze_as_in_training(wide):
+    page, run = wide.open("notebooks/learn_4_progressive_freezing"), networks.four_bits()
+    layers = run.layers.merge(run.instability, on="layer", suffixes=("", "_measured"))
+    layers["weights"] = [math.prod(map(int, shape.split("x"))) for shape in layers.weight_shape]
+    for order in ("aiwq", "reverse", "random"):
+        for count in (0, 21, 64):
+            told = moved(page, select=order, input=count)
+            freeze = Freeze(count / len(layers), order, measured_in="sampling")
+            frozen = choose(freeze, list(layers.layer), layers, run.recipe.seed)
+            left = layers[~layers.layer.isin(frozen)][["aiwq", "weights"]].sum() / layers[["aiwq", "weights"]].sum()
+            assert told == pytest.approx((100 * left).to_dict(), abs=6e-3), (order, count)
+    assert not wide.complaints and not wide.requests
+
+
+def test_the_bits_of_lesson_5_cost_what_the_library_counts(wide):
+    page, net = wide.open("notebooks/learn_5_integers"), networks.four_bits().model()
+    kinds = [e.get_attribute("data-kind") for e in page.locator(".live select").all()]
+    for told, counted in ((moved(page), net),
+                          (moved(page, **{f"[data-kind={kind}]": "8 / 8" for kind in kinds}),
+                           models.quantize(net, models.Scheme(w_bits=8, a_bits=8)))):
+        table = cost.table(counted, 32)
+        table = table[table.kind.isin(kinds)]
+        assert told == pytest.approx({"bops": table.bops.sum(), "bytes": table.weight_bytes.sum()}, abs=1)
+    assert len(kinds) == 6 and not wide.complaints and not wide.requests
 
 
 def test_answers_are_folded_until_asked_for(wide):
     answers = wide.open("notebooks/learn_5_integers").locator("details.answer")
-    assert answers.count() >= 5 and not answers.locator(".cell_output").first.is_visible()
+    assert answers.count() >= 4 and not answers.locator(".cell_output").first.is_visible()
     answers.locator("summary").first.click()
     assert answers.locator(".cell_output").first.is_visible()
 
@@ -194,6 +255,9 @@ def lab(tmp_path_factory):
     """The address of a JupyterLab of its own, over a copy of the notebooks."""
     root = tmp_path_factory.mktemp("lab")
     shutil.copytree(notebooks.FOLDER, root / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    cell = nbformat.v4.new_code_cell("import torch\nfrom paperlib.teaching import widgets\n\n"
+                                     "widgets.grid(torch.linspace(-1, 1, 101))")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), root / "notebooks" / f"{MOVES}.ipynb")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -223,14 +287,27 @@ def lab(tmp_path_factory):
         log.close()
 
 
-def test_the_first_notebook_runs_in_jupyterlab_and_its_slider_redraws_the_picture(chromium, lab):
+def run_all_cells(chromium, address):
     page = chromium.new_page(viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(60_000)
-    page.goto(lab(START))
+    page.goto(address)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     page.locator("#jp-main-statusbar", has_text="| Idle").wait_for()
     page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
     page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
+    return page
+
+
+def test_a_module_moves_in_jupyterlab(chromium, lab):
+    page = run_all_cells(chromium, lab(MOVES))
+    page.locator(".live [data-told]").first.wait_for()
+    told = moved(page, select=2, input=98)
+    assert told["step"] == told["top"] == 1 and moved(page, input=48)["top"] == 0.5
+    page.close()
+
+
+def test_the_first_notebook_runs_in_jupyterlab_and_its_slider_redraws_the_picture(chromium, lab):
+    page = run_all_cells(chromium, lab(START))
     handle = page.locator(".widget-slider .noUi-handle").first
     handle.wait_for()
     picture = page.locator(".widget-image").first

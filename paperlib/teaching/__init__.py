@@ -1,1 +1,1 @@
-"""What lessons show and ask: sliders over the plot functions, and exercises with their checks."""
+"""What lessons show and ask: pictures that move, and exercises with their checks."""

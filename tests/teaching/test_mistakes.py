@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from torch import nn
 
 from paperlib import quantizers
 from paperlib.teaching import exercises
@@ -55,6 +56,18 @@ def with_noise(net):
         for parameter in net.parameters():
             parameter.add_(0.01)
     return net
+
+
+def sums_of(codes, weight):
+    """The sums of products of a depthwise 3x3 convolution, in integers."""
+    kernel = weight.double().expand(codes.shape[1], 3, 3)[:, None]
+    return nn.functional.conv2d(codes.double(), kernel, groups=codes.shape[1]).int()
+
+
+def in_norm(norm, eps=None):
+    """(gamma / sigma, sigma) of a batch norm."""
+    sigma = (norm.running_var + (norm.eps if eps is None else eps)).sqrt()
+    return norm.weight / sigma, sigma
 
 
 def beyond_net_change(losses):
@@ -247,23 +260,49 @@ MISTAKES = [
     ("3.3", lambda m, s: math.floor(math.log(1 - s) / math.log(1 - m)) + 1, "exactly is enough"),
     ("3.4", lambda net, batches: None, "returns nothing"),
     ("4.3", lambda: 0.3, "not a function"),
-    ("5.2", lambda weight, top: 15 * max((weight.clamp(min=0)).flatten(1).sum(1).max(),
+    ("5.3", lambda weight, top: 15 * max((weight.clamp(min=0)).flatten(1).sum(1).max(),
                                          -(weight.clamp(max=0)).flatten(1).sum(1).min()), "input codes up to 255"),
-    ("5.3", lambda sums, m, r: (sums.double() * m.double() / 2.0**r).round().long(), "stay in int64"),
-    ("5.2", 1050, "asks for a function, and this is the int 1050"),
-    ("5.2", lambda weight, top: 7 * top * weight[0].numel(), "shape alone"),
-    ("5.2", lambda weight, top: top * weight.abs().flatten(1).sum(1).max(), "never negative"),
-    ("5.2", lambda weight, top: top * -weight.clamp(max=0).sum(), "whole layer"),
-    ("5.2", lambda weight, top: top * weight.clamp(min=0).flatten(1).sum(1).max(), "below zero"),
-    ("5.3", lambda sums, m, r: (sums * (m / 2.0**r)).round(), "a float came out"),
-    ("5.3", lambda sums, m, r: (sums * m + (1 << r - 1)) >> r, "overflowed int32"),
-    ("5.3", lambda sums, m, r: sums.long() * m >> r, "rounds down"),
-    ("5.3", lambda sums, m, r: (sums.long() * m).div(1 << r, rounding_mode="trunc"), "towards 0"),
-    ("5.4", lambda raw, n, least: [half + least for b in raw for half in (b >> 4, b & 15)][:n], "swapped"),
-    ("5.4", lambda raw, n, least: [half for b in raw for half in (b & 15, b >> 4)][:n], "add it again"),
-    ("5.4", lambda raw, n, least: [half + least for b in raw for half in (b & 15, b >> 4)], "cut after count"),
-    ("5.5", lambda a, w: sum(bin(x & y).count("1") for i in a.tolist() for j in w.tolist() for x, y in zip(i, j)),
-     "count alike"),
+    ("5.5", lambda sums, m, r: (sums.double() * m.double() / 2.0**r).round().long(), "stay in int64"),
+    ("5.3", 1050, "asks for a function, and this is the int 1050"),
+    ("5.3", lambda weight, top: 7 * top * weight[0].numel(), "shape alone"),
+    ("5.3", lambda weight, top: top * weight.abs().flatten(1).sum(1).max(), "never negative"),
+    ("5.3", lambda weight, top: top * -weight.clamp(max=0).sum(), "whole layer"),
+    ("5.3", lambda weight, top: top * weight.clamp(min=0).flatten(1).sum(1).max(), "below zero"),
+    ("5.5", lambda sums, m, r: (sums * (m / 2.0**r)).round(), "a float came out"),
+    ("5.5", lambda sums, m, r: (sums * m + (1 << r - 1)) >> r, "overflowed int32"),
+    ("5.5", lambda sums, m, r: sums.long() * m >> r, "rounds down"),
+    ("5.5", lambda sums, m, r: (sums.long() * m).div(1 << r, rounding_mode="trunc"), "towards 0"),
+    ("5.2", lambda k, w: (k[:, :, 1:-1, 1:-1] * w[:, 1, 1].view(-1, 1, 1)), "the middle product alone"),
+    ("5.2", lambda k, w: sums_of(nn.functional.pad(k, (1, 1, 1, 1)), w), "padded already"),
+    ("5.2", lambda k, w: sums_of(k, w).sum(1, keepdim=True), "do not add channels up"),
+    ("5.2", lambda k, w: sums_of(k, w).sum(1), "do not add channels up"),
+    ("5.2", lambda k, w: sums_of(k, w).float(), "floats came out"),
+    ("5.2", lambda k, w: sums_of(k, w.flip(1, 2)), "turned round"),
+    ("5.2", lambda k, w: sums_of(k, w.mT), "swapped"),
+    ("5.2", lambda k, w: sums_of(k, w[:1]), "first channel's weight"),
+    ("5.2", lambda k, w: sums_of(k, w)[:, :, :-1], "fits H - 2 times"),
+    ("5.2", lambda k, w: sums_of(k, w) + 1, "shifted view"),
+    ("5.4", lambda n, s, z, u, total: (s * u * in_norm(n)[0], n.bias - in_norm(n)[0] * n.running_mean),
+     "second term of 5.1 goes through it"),
+    ("5.4", lambda n, s, z, u, total: (s * u * in_norm(n, 0)[0], n.bias), "eps is missing"),
+    ("5.4", lambda n, s, z, u, total: (in_norm(n)[0], n.bias), "units of step"),
+    ("5.4", lambda n, s, z, u, total: (s * in_norm(n)[0], n.bias), "weight_step \\* j"),
+    ("5.4", lambda n, s, z, u, total: (s * u / in_norm(n)[1], n.bias), "gamma = norm.weight"),
+    ("5.4", lambda n, s, z, u, total: (s * u * n.weight / in_norm(n)[1]**2, n.bias), "take the root"),
+    ("5.4", lambda n, s, z, u, total: (s * u, n.bias), "one of its own"),
+    ("5.4", lambda n, s, z, u, total: s * u * in_norm(n)[0], "return two tensors"),
+    ("5.4", lambda n, s, z, u, total: (s * u * in_norm(n)[0],
+                                       in_norm(n)[0] * (z * u * total + n.running_mean) + n.bias), "look at its sign"),
+    ("5.4", lambda n, s, z, u, total: (s * u * in_norm(n)[0], z * u * total + n.bias - in_norm(n)[0] * n.running_mean),
+     "multiplies the second term"),
+    ("5.6", lambda codes, lowest: codes[1::2] - lowest | codes[0::2] - lowest << 4, "swapped"),
+    ("5.6", lambda codes, lowest: codes[0::2] | codes[1::2] << 4, "nothing is negative"),
+    ("5.6", lambda codes, lowest: codes[0::2] & 15 | (codes[1::2] & 15) << 4, "two's complement"),
+    ("5.6", lambda codes, lowest: codes - lowest, "room for two codes"),
+    ("5.6", lambda codes, lowest: codes[0::2] - lowest + codes[1::2] - lowest, "shift the second"),
+    ("5.6", lambda codes, lowest: (codes[0::2] - lowest) + 16.0 * (codes[1::2] - lowest), "floats came out"),
+    ("5.6", lambda codes, lowest: bytes(a - lowest | b - lowest << 4 for a, b in zip(*codes.reshape(2, -1))),
+     "neighbours"),
     # lesson 6
     ("6.1", lambda w, bits: per_row(w, w.abs().max(), bits), "one range for the whole weight"),
     ("6.1", lambda w, bits: per_row(w, shaped(w.flatten(1).amax(1), w), bits), "take \\|w\\| first"),
@@ -343,11 +382,7 @@ MISTAKES = [
     ("4.2", lambda table, share: table.aiwq[round(share * len(table)):].sum() / table.aiwq.sum(), "not sorted"),
     ("4.3", 37.2, "of largest AIWQ"),
     ("5.1", lambda k, j, s, z, unit: ((s * k + z) * j).sum(), "stands for weight_step"),
-    ("5.2", lambda weight, top: top * weight.flatten(1).sum(1).abs().max(), "every input at its greatest"),
-    ("5.4", lambda raw, n, least: [(b & 15) + least for b in raw] + [(b >> 4) + least for b in raw][:n - len(raw)],
-     "neighbours"),
-    ("5.5", lambda a, w: sum(bin(x & y).count("1") << i + j for i, p in enumerate(a.tolist())
-                             for j, q in enumerate(w.tolist()) for x, y in zip(p, q)), "two's complement"),
+    ("5.3", lambda weight, top: top * weight.flatten(1).sum(1).abs().max(), "every input at its largest"),
 ]
 
 

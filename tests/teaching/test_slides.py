@@ -9,7 +9,7 @@ from paperlib.system.paths import ROOT
 sys.path.insert(0, str(ROOT / "site"))
 import slides  # noqa: E402
 
-LESSONS = [f for f in sorted((ROOT / "notebooks").glob("learn_*.ipynb")) if not f.stem.endswith("_solutions")]
+LESSONS = slides.lessons()
 
 
 def test_markdown_is_cut_before_headings_alone():

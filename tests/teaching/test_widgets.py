@@ -1,7 +1,9 @@
-"""The six widgets: their numbers against computations of their own, live and not, and what they refuse."""
+"""The seven widgets: their numbers against computations of their own, live and not, and what they refuse."""
+import base64
 import functools
 import html
 import io
+import json
 import math
 import re
 
@@ -18,10 +20,9 @@ from traitlets import TraitError
 
 from paperlib import models, quantizers, recipes, runs
 from paperlib.analysis.quantization_error import SAMPLE, sample
-from paperlib.claims import experiments
 from paperlib.errors import InputError
 from paperlib.models import cost
-from paperlib.teaching import widgets
+from paperlib.teaching import moving, networks, widgets
 from paperlib.teaching.widgets import panel
 from paperlib.teaching.widgets.cost import by_kind, counted
 from paperlib.teaching.widgets.interval import draw as draw_interval
@@ -62,14 +63,13 @@ def run(aiwq=(1.0, 8.0, 2.0, 0.5, math.nan, 3.0)):
                     environment={})
 
 
-def recorded():
-    return runs.obtain(experiments.integers("recorded")["mobilenet_v3_large"][0])
+recorded = functools.cache(networks.four_bits)
 
 
 EXPLORERS = {"quantizer": lambda: widgets.quantizer(network(), images()), "threshold": widgets.threshold,
-             "freezing": lambda: widgets.freezing(recorded()),
-             "histogram": lambda: widgets.histogram(quantized(), images()), "cost": lambda: widgets.cost(network()),
-             "interval": widgets.interval}
+             "histogram": lambda: widgets.histogram(quantized(), images()), "interval": widgets.interval}
+MOVING = {"cost": lambda: widgets.cost(network()), "freezing": lambda: widgets.freezing(recorded()),
+          "grid": lambda: widgets.grid(network().features[0][0].weight)}
 
 
 def live(monkeypatch, make, pictures=False):
@@ -238,25 +238,63 @@ def test_a_weight_that_is_too_far_from_the_threshold_stays(monkeypatch):
             assert ("updates far" in said()) == moves and ("leaves the quantized weight" in said()) != moves
 
 
+# -- those that a module moves ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", MOVING)
+def test_a_module_moves_the_picture_and_the_fixed_panel_stays(name, monkeypatch):
+    displayed = []
+    monkeypatch.setattr(panel, "display", displayed.append)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    fixed = MOVING[name]()
+    assert not displayed and isinstance(fixed, Image) and len(fixed.data) < 60_000
+    metadata = {"image/png": fixed._repr_png_()[1]}
+    assert metadata["image/png"]["alt"] == fixed.alt and metadata["image/png"]["live"]["module"] == name
+    monkeypatch.setenv("JPY_SESSION_NAME", "a.ipynb")
+    assert MOVING[name]().data == fixed.data
+    (shown,) = displayed
+    assert shown.data == moving.noted(json.loads(json.dumps(metadata, allow_nan=False)))
+    assert shown.data.count("<div") == shown.data.count("</div>") and shown.data.count("</script>") == 1
+
+
+def test_a_picture_without_a_module_has_no_html():
+    assert moving.noted({}) is None and moving.noted({"image/png": {"alt": "words"}}) is None
+
+
+def test_the_end_of_a_script_in_data_does_not_end_the_script():
+    assert moving.html("grid", {"text": "</script>"}).count("</script>") == 1
+
+
+# -- grid -----------------------------------------------------------------------------------------------------------
+def test_errors_of_a_grid_by_hand():
+    x = torch.randn(500, generator=torch.Generator().manual_seed(0))
+    picture = widgets.grid(x, bits=4)
+    data = picture.metadata["live"]["data"]
+    assert data["bits"] == 4 and np.array_equal(np.frombuffer(base64.b64decode(data["float32"]), "<f4"), x.numpy())
+    top = x.abs().max()
+    lost = (((x / top * 7).round() * top / 7 - x).square().mean() / x.square().mean()).item()
+    first = re.search(r"15 levels up to (\S+), .*?: (\S+) here, (\S+) by rounding and (\S+) by", picture.alt)
+    assert [float(value) for value in first.groups()] == pytest.approx([top.item(), lost, lost, 0], abs=6e-4)
+    here = [float(error) for error in re.findall(r"([\d.]+) here", picture.alt)]
+    assert len(here) == 2 and here[1] < here[0], "the second picture has the smallest error"
+
+
 # -- freezing -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("order, first", [("aiwq", "bfca"), ("reverse", "edac"), ("random", None)])
-def test_frozen_layers_by_hand(order, first, monkeypatch):
+def test_frozen_layers_by_hand(order, first):
     made = run()
-    knobs, said, _ = live(monkeypatch, lambda: widgets.freezing(made))
+    data = widgets.freezing(made).metadata["live"]["data"]
     if first is None:
         shuffled = torch.randperm(6, generator=torch.Generator().manual_seed(3)).tolist()
         first = "".join("abcdef"[i] for i in shuffled[:4])
-    sizes = dict(zip("abcdef", (216, 72, 64, 32, 192, 240)))
-    values = made.instability.set_index("layer").aiwq.fillna(0)
-    knobs["order"].value = order
-    for n in range(5):
-        knobs["frozen layers"].value = n
-        left = [x for x in "abcdef" if x not in first[:n]]
-        assert f"in the order {order} {n} layers are frozen" in said()
-        assert f"{values[left].sum() / 14.5:.1%} of the sum of AIWQ" in said()
-        assert f"{sum(sizes[x] for x in left) / 816:.1%} of the weights" in said()
-    knobs["frozen layers"].value = 6
-    assert "0.0% of the sum of AIWQ and 0.0% of the weights" in said()
+    ranks = dict(zip("abcdef", data["orders"][order]))
+    assert sorted(ranks.values()) == [1, 2, 3, 4, 5, 6] and [ranks[name] for name in first] == [1, 2, 3, 4]
+    assert [layer["weights"] for layer in data["layers"]] == [216, 72, 64, 32, 192, 240]
+    assert [layer["aiwq"] for layer in data["layers"]] == [1, 8, 2, 0.5, None, 3]
+
+
+def test_the_words_say_what_still_trains():
+    text = widgets.freezing(run()).alt
+    assert "in the order aiwq 2 layers are frozen (1 depthwise, 1 linear)" in text
+    assert f"{3.5 / 14.5:.1%} of the sum of AIWQ and {504 / 816:.1%} of the weights" in text
 
 
 def test_the_panel_shows_the_rounds_of_profit():
@@ -354,18 +392,14 @@ def test_cost_is_that_of_the_quantized_network(w, a, first, se):
         assert found.bytes.to_dict() == pytest.approx(wanted.weight_bytes.to_dict())
 
 
-def test_the_panel_starts_with_profits_precision_map(monkeypatch):
-    knobs, said, _ = live(monkeypatch, EXPLORERS["cost"])
-    table = cost.table(models.quantize(network(), models.Scheme()), 32)
-    text = said()
-    assert numbers(text, "chosen") == pytest.approx(table.bops.sum() / 1e6, rel=1e-3)
-    assert numbers(text, "float") == pytest.approx(cost.table(network(), 32).bops.sum() / 1e6, rel=1e-3)
-    assert {k: knob.value for k, knob in knobs.items()} == {
-        "first": "4 / 8", "depthwise": "4 / 4", "expand": "4 / 4", "project": "4 / 4", "se": "4 / 8",
-        "linear": "4 / 4"}
-    for knob in knobs.values():
-        knob.value = "8 / 8"
-    assert numbers(said(), "chosen") == numbers(said(), "8 bits")
+def test_the_panel_starts_with_profits_precision_map():
+    picture = widgets.cost(network())
+    table, data = cost.table(models.quantize(network(), models.Scheme()), 32), picture.metadata["live"]["data"]
+    assert numbers(picture.alt, "chosen") == pytest.approx(table.bops.sum() / 1e6, rel=1e-3)
+    assert numbers(picture.alt, "float") == pytest.approx(cost.table(network(), 32).bops.sum() / 1e6, rel=1e-3)
+    assert data["start"] == {"first": "4 / 8", "depthwise": "4 / 4", "expand": "4 / 4", "project": "4 / 4",
+                             "se": "4 / 8", "linear": "4 / 4"}
+    assert data["kinds"].keys() == data["start"].keys() and data["bits"]["4 / 8"] == (4, 8)
 
 
 def test_an_image_that_the_network_cannot_take():

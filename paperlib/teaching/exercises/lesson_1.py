@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ... import quantizers
 from ...analysis import quantization_error
-from .. import trained
+from .. import networks
 from . import exercise, expect
 
-projection = functools.cache(trained.layer)        # (layer, its input)
+projection = functools.cache(networks.layer)        # (layer, its input)
 
 
 def _near(a: float, b: float) -> bool:

@@ -6,18 +6,13 @@ import math
 
 import pandas as pd
 
-from ... import runs
 from ...analysis.loss_curves import fluctuation
-from ...claims import experiments
-from ...runs import Run
 from ...training.freezing import choose
 from ...training.phases import Freeze
+from .. import networks
 from . import exercise, expect
 
-
-@functools.cache
-def _recorded() -> Run:
-    return runs.obtain(experiments.integers("recorded")["mobilenet_v3_large"][0])
+recorded = functools.cache(networks.four_bits)
 
 
 def _first(table: pd.DataFrame, share: float, order: str = "aiwq") -> list[str]:
@@ -47,7 +42,7 @@ def fluctuation_of_a_curve(answer):
 @exercise("4.2", "the part of the sum of AIWQ that is left in the layers that still train",
           "sort the table by aiwq, largest first, leave out as many rows as are frozen, and divide by the whole sum")
 def aiwq_that_is_left(answer):
-    table = _recorded().instability
+    table = recorded().instability
     for share in (1 / 3, 2 / 3):
         total, left = table.aiwq.sum(), {}
         for order in ("aiwq", "reverse"):
@@ -65,10 +60,10 @@ def aiwq_that_is_left(answer):
     return "AIWQ is so uneven that a third of the layers, well chosen, takes most of it away."
 
 
-@exercise("4.3", "the share of all weights that stand still, a number from 0 to 1",
+@exercise("4.3", "the share of all weights that rest, a number from 0 to 1",
           "the product of a layer's weight_shape is its number of weights: add them up over the frozen layers")
-def weights_that_stand_still(answer):
-    run = _recorded()
+def weights_at_rest(answer):
+    run = recorded()
     sizes = run.layers.set_index("layer").weight_shape.map(lambda shape: math.prod(map(int, shape.split("x"))))
     frozen = _first(run.instability, 1 / 3)
     assert not callable(answer), ("this is not a number", "a number, not a function that computes it: call it")
@@ -80,9 +75,9 @@ def weights_that_stand_still(answer):
     got = right if abs(got - right) < 1e-3 else got         # three digits are enough
     of_layers = "that is the share of the layers: layers differ in size, count their weights"
     expect(got, right, f"you have {got:.4g}", (
-        (sizes[frozen].sum(), "that is how many weights stand still: which share of all are they?"),
+        (sizes[frozen].sum(), "that is how many weights rest: which share of all are they?"),
         (100 * right, "that is in percent"), (1 / 3, of_layers), (len(frozen) / len(sizes), of_layers),
-        (1 - right, "that is the share which still trains: asked for is the one that stands still"),
+        (1 - right, "that is the share which still trains: asked for is the one that rests"),
         (share(_first(run.instability, 1 / 3, "reverse")),
          "that is the third of smallest AIWQ: PROFIT freezes the largest first"),
         (share(sizes.index[:len(frozen)]), "these are the first layers of the network: AIWQ decides which are frozen"),

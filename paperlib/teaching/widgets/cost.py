@@ -13,14 +13,14 @@ from torch import nn
 from ... import models
 from ...models.cost import table
 from ...models.scheme import FLOAT, Scheme
-from .panel import KIND_COLORS, KINDS, explore
+from .panel import KIND_COLORS, KINDS, ON_PAGES, move
 
 BITS = {f"{w} / {a}" if w < FLOAT else "float": (w, a)
         for w, a in ((FLOAT, FLOAT), (8, 8), (4, 8), (5, 5), (4, 4), (3, 3), (2, 4), (2, 2))}   # of weights, of inputs
 
 
 def cost(net: nn.Module, input_size: int | tuple[int, int, int] = 32) -> Image:
-    """Show what a network costs; the knobs are the bits (weights / inputs) of each kind of layer.
+    """Show what a network costs; a page lets one choose the bits (weights / inputs) of each kind of layer.
 
     Left the bit operations for one image, right the bytes of the weights, both as
     :func:`paperlib.models.cost.table` counts them and split by kind: in float, with 8 bits everywhere, and with the
@@ -50,7 +50,9 @@ def cost(net: nn.Module, input_size: int | tuple[int, int, int] = 32) -> Image:
 
     states = [state("4 / 4", first="4 / 8", se="4 / 8"), state("2 / 2", first="8 / 8", linear="8 / 8"),
               state("8 / 8", expand="4 / 4", project="4 / 4", conv="4 / 4")]     # the first one is the paper's
-    return explore(draw, states, (10.4, 3.3), **{kind: list(BITS) for kind in kinds})
+    sums = layers.groupby("kind")[["macs", "weights", "sums"]].sum().loc[kinds]
+    return move(draw, states, (10.4, 3.3), "cost", {"kinds": sums.to_dict("index"), "bits": BITS, "start": states[0],
+                                                    "colors": ON_PAGES})
 
 
 def counted(net: nn.Module, input_size: int | tuple[int, int, int]) -> pd.DataFrame:

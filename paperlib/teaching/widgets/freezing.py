@@ -17,11 +17,11 @@ from ...plots.style import BLUE
 from ...runs import Run
 from ...training.freezing import choose
 from ...training.phases import ORDERS, Freeze
-from .panel import DECIMALS, KIND_COLORS, explore
+from .panel import DECIMALS, KIND_COLORS, ON_PAGES, move
 
 
 def freezing(run: Run) -> Image:
-    """Show which layers are frozen; how many, and in which order, are the knobs; ``run`` has measured the AIWQ.
+    """Show which layers are frozen; a page lets one choose how many, and in which order; ``run`` has measured the AIWQ.
 
     Left, a bar for each layer, coloured by kind, hollow where the weight is frozen.  Right, over the number of frozen
     layers: the sum of AIWQ over the layers that still train, and their share of the weights.  PROFIT freezes none,
@@ -48,7 +48,15 @@ def freezing(run: Run) -> Image:
 
     states = [{"frozen_layers": round(share * count), "order": order}
               for share, order in ((1 / 3, "aiwq"), (2 / 3, "aiwq"), (1 / 3, "reverse"))]
-    return explore(draw, states, (10.4, 3.6), frozen_layers=(0, count, 1), order=list(ORDERS))
+    return move(draw, states, (10.4, 3.6), "freezing", {
+        "layers": layers.astype({"aiwq": object}).where(layers.notna(), None).to_dict("records"),
+        "orders": {order: ranks(frozen(order)[0]) for order in ORDERS}, "colors": ON_PAGES})
+
+
+def ranks(frozen: list[pd.Series]) -> list[int]:
+    """Return for each layer from which number of frozen layers on it is one of them; ``frozen``: which they are, for
+    0 to all layers."""
+    return (len(frozen) - sum(which.astype(int) for which in frozen)).tolist()
 
 
 def measured(run: Run) -> pd.DataFrame:

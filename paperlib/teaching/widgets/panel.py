@@ -9,17 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 
 import ipywidgets
 import matplotlib as mpl
-from IPython.display import Image, display
+from IPython.display import HTML, Image, display
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from ...errors import InputError
 from ...plots.aiwq import KINDS
 from ...plots.style import STYLE, YELLOW, show
+from .. import moving
 
 PLAIN = {**STYLE, "figure.constrained_layout.use": False, "axes.titley": 1.0}       # nothing looks for its place
 SIZE = (10.4, 3.9)      # inches, of a live picture and of each picture in the panel
 KIND_COLORS = {**{kind: color for kind, (color, _) in KINDS.items()}, "conv": YELLOW}       # bars have no markers
+ON_PAGES = {kind: "currentColor" if color == "black" else color for kind, color in KIND_COLORS.items()}
 HISTOGRAM = "#C9C9C9"
 DECIMALS = StrMethodFormatter("{x:g}")      # mathematical text, the default of log axes, takes long to set
 
@@ -50,6 +52,20 @@ def explore(draw: Callable[..., str], states: Sequence[Mapping], size: tuple[flo
     _check(states, knobs)
     if live():
         display(controls(draw, states[0], size, **knobs))
+    return _fixed(draw, states, size)
+
+
+def move(draw: Callable[..., str], states: Sequence[Mapping], size: tuple[float, float], module: str, data: dict
+         ) -> Image:
+    """Show a picture for each of the ``states`` as :func:`explore` does, with an ES module in place of knobs that ask
+    Python: :mod:`paperlib.teaching.moving` has ``module``, which moves the picture by its ``data`` alone.  The page of
+    the site shows it as well, from what the picture's metadata say."""
+    if live():
+        display(HTML(moving.html(module, data)))
+    return moving.note(_fixed(draw, states, size), module, data)
+
+
+def _fixed(draw: Callable[..., str], states: Sequence[Mapping], size: tuple[float, float]) -> Image:
     with mpl.rc_context(PLAIN):
         figure = Figure(figsize=(size[0], size[1] * len(states)))
         places = figure.subfigures(len(states), 1, squeeze=False).flat

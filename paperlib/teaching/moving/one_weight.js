@@ -1,4 +1,4 @@
-// One weight under small updates, and its level at 8, 4 and 2 bits: an ES module as anywidget takes it.
+// One weight under small updates, and its level at 8, 4 and 2 bits.
 
 const BITS = [8, 4, 2], UPDATE = 0.005, LOW = 0.3025, HIGH = 0.6975;    // no weight lies on a threshold
 const WIDTH = 220, HEIGHT = 170, LEFT = 34, BOTTOM = 22, TOP = 22;

@@ -1,10 +1,14 @@
-"""How many bits the sums of products take, layer by layer (lesson 5)."""
+"""Sums of products of codes: one of them in full, and how many bits they take, layer by layer (lesson 5)."""
 from __future__ import annotations
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
 
 from .style import BLUE, GREEN, GREY, ORANGE, STYLE, finish
 
@@ -19,7 +23,38 @@ def bits(largest: pd.Series) -> pd.Series:
     return largest.map(lambda n: int(n).bit_length() + 1)
 
 
-def draw(table: pd.DataFrame) -> Figure:
+def draw_pixel(codes: Tensor, weight: Tensor, title: str) -> Figure:
+    """Draw a window of input codes, the codes of the weight and their products, three tables of whole numbers (rows,
+    columns), with their sum."""
+    products = codes * weight
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.4))
+        for ax, table, name, after in zip(axes, (codes, weight, products), ("input codes", "weight codes", "products"),
+                                          ("×", "=", "")):
+            _draw_table(ax, table, name)
+            ax.text(1.16, 0.5, after, transform=ax.transAxes, fontsize=20, ha="center", va="center")
+        axes[-1].set_xlabel(f"sum: {products.sum()}", fontsize=14, fontweight="bold")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+        return finish(figure, f"Three tables of whole numbers: a window of input codes {codes.tolist()}, the codes of "
+                      f"the weight {weight.tolist()}, and their products, which add up to {products.sum()}.")
+
+
+def _draw_table(ax: Axes, table: Tensor, name: str) -> None:
+    """Write whole numbers into squares, the darker the larger: blue above 0, orange below."""
+    size = max(table.abs().max().item(), 1)
+    for (row, column), value in np.ndenumerate(table.numpy()):
+        colour = BLUE if value > 0 else ORANGE
+        ax.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, alpha=0.55 * abs(value) / size, linewidth=0))
+        ax.text(column + 0.5, row + 0.5, str(value), ha="center", va="center", fontsize=14)
+    rows, columns = table.shape
+    ax.set(xlim=(0, columns), ylim=(rows, 0), aspect="equal", xticks=range(columns + 1), yticks=range(rows + 1),
+           xticklabels=[], yticklabels=[], xlabel=name)
+    ax.spines[:].set_visible(True)
+    ax.tick_params(length=0)
+    ax.grid(color=GREY, linewidth=0.8)
+
+
+def draw_bits(table: pd.DataFrame) -> Figure:
     """Draw a column of three markers for each layer, by kind: the bits that its sums may take by what is known.
 
     ``table``: columns layer, kind, and shape, weights and images with the largest magnitude of a sum under each
