@@ -12,12 +12,12 @@ class Answer(nodes.container):
 
 def fold_answers(app, doctree: nodes.document) -> None:
     """Fold the outputs of the cells under a question that begins with "Predict", and the explanation after them, up to
-    the next cell, question or heading, or to what the notebook folds by itself.  Code stays in sight."""
+    the next cell, question, exercise or heading, or to what the notebook folds by itself.  Code stays in sight."""
     for place in [doctree, *doctree.findall(nodes.section)]:
         asked, answer = False, None
         for node in list(place.children):
             question = isinstance(node, nodes.paragraph) and node.astext().startswith("Predict")
-            if question or isinstance(node, nodes.section) or node.astext().startswith("<details"):
+            if question or isinstance(node, nodes.section) or node.astext().startswith(("<details", "Exercise")):
                 asked, answer = question, None
             elif "cell" in node.get("classes", ()):
                 outputs = [part for part in node.children if asked and "cell_output" in part["classes"]]

@@ -24,7 +24,8 @@ STYLE = """
 @page { size: A4; margin: 0; }
 body { width: 182mm; margin: 0 auto; padding: 12mm 0; font: 10pt/1.35 "DejaVu Sans", sans-serif; color: #111; }
 h1 { font-size: 1.7em; margin: 0 0 0.3em; } h2 { font-size: 1.1em; margin: 0.8em 0 0.2em; color: #0072B2; }
-p, ul, ol { margin: 0.35em 0; } ul, ol { padding-left: 1.4em; } a { color: inherit; text-decoration: none; } .anchor-link { display: none; }
+p, ul, ol { margin: 0.35em 0; } ul, ol { padding-left: 1.4em; }
+a { color: inherit; text-decoration: none; } .anchor-link { display: none; }
 img { display: block; max-width: 100%; max-height: 62mm; margin: 2mm auto; }
 .predict li { margin-bottom: 0.4em; } .predict li::after { content: ""; display: block; height: 5.5mm;
   border-bottom: 0.3mm dotted #888; }
@@ -51,7 +52,8 @@ def page(notebook: nbformat.NotebookNode, name: str) -> str:
     rendered = [markdown2html(words) for words in (texts[0], part(GOALS), part(NEEDS))]
     return f"""<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{html.escape(name)}</title>
 <style>{STYLE}</style>
-<script>MathJax = {{ tex: {{ inlineMath: [["$", "$"]] }}, options: {{ enableAssistiveMml: false }} }}</script><script src="{MATHJAX.as_uri()}"></script>
+<script>MathJax = {{ tex: {{ inlineMath: [["$", "$"]] }}, options: {{ enableAssistiveMml: false }} }}</script>
+<script src="{MATHJAX.as_uri()}"></script>
 <body>{rendered[0]}
 <img alt="{alt}" src="data:image/png;base64,{picture.data["image/png"]}">
 {rendered[1]}{rendered[2]}

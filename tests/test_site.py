@@ -87,6 +87,8 @@ def test_what_is_to_be_predicted_is_folded(site):
         for text in questions:
             shown, fold, _ = re.split(r"<h[1-6]>", text)[0].partition(folds)
             assert fold and "cell_output" not in shown, (file.name, shown[:99])
+        for text in file.read_text(encoding="utf-8").split(folds)[1:]:
+            assert "<strong>Exercise" not in text.split("</details>")[0], file.name
 
 
 def test_no_equation_or_markup_is_left_unread(pages):

@@ -10,19 +10,19 @@ export function left(layers, ranks, column, frozen) {
 }
 
 export function render({ model, el }) {
-  const { layers, orders, colors } = model.get("data"), count = layers.length;
-  const kinds = Object.keys(colors).filter(kind => layers.some(layer => layer.kind === kind));
+  const { layers, orders, colors } = model.get("data"), count = layers.length, color = Object.fromEntries(colors);
+  const kinds = colors.map(([kind]) => kind);
   const known = layers.map(layer => layer.aiwq).filter(value => value > 0);
   const low = Math.floor(Math.log10(Math.min(...known))), high = Math.log10(2 * Math.max(...known));
   const y = value => place(low, high, HEIGHT - BOTTOM, TOP)(Math.max(Math.log10(value || 1e-30), low));
   const width = (WIDTH - 8 - LEFT) / count, x = place(0, count, LEFT, WIDTH - 8), part = place(0, 1, HEIGHT - BOTTOM, TOP);
   const powers = Array.from({ length: Math.floor(high) - low + 1 }, (_, i) => low + i);
   const bars = layers.map((layer, i) => `<rect x="${LEFT + (i + 0.1) * width}" width="${0.8 * width}" y="${y(layer.aiwq)}"
-    height="${HEIGHT - BOTTOM - y(layer.aiwq)}" stroke="${colors[layer.kind]}"><title>${layer.layer}</title></rect>`);
+    height="${HEIGHT - BOTTOM - y(layer.aiwq)}" stroke="${color[layer.kind]}"><title>${layer.layer}</title></rect>`);
   const text = (x, y, words, anchor = "middle") => `<text x="${x}" y="${y}" text-anchor="${anchor}">${words}</text>`;
   el.innerHTML = `<label>frozen layers <input type="range" min="0" max="${count}" step="1"></label>
     <label>order <select>${Object.keys(orders).map(o => `<option>${o}</option>`).join("")}</select></label>
-    <div>${kinds.map(kind => `<span class="key" style="background: ${colors[kind]}"></span>${kind} `).join("")}</div>
+    <div>${kinds.map(kind => `<span class="key" style="background: ${color[kind]}"></span>${kind} `).join("")}</div>
     <div class="panels" style="--narrowest: 17em">
     <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" aria-hidden="true">${bars.join("")}
       ${powers.map(p => text(LEFT - 5, y(10 ** p) + 4, `1e${p}`, "end")).join("")}
@@ -38,7 +38,7 @@ export function render({ model, el }) {
   function draw() {
     const now = Number(frozen.value), ranks = orders[order.value];
     el.querySelectorAll("rect").forEach((bar, i) =>
-      bar.setAttribute("fill", ranks[i] <= now ? "transparent" : colors[layers[i].kind]));
+      bar.setAttribute("fill", ranks[i] <= now ? "transparent" : color[layers[i].kind]));
     const line = (name, column) => `<path class="curve ${name}" d="${Array.from({ length: count + 1 }, (_, n) =>
       `${n ? "L" : "M"}${x(n).toFixed(1)} ${part(left(layers, ranks, column, n)).toFixed(1)}`).join("")}"/>
       <circle cx="${x(now)}" cy="${part(left(layers, ranks, column, now))}" r="4"/>`;

@@ -51,8 +51,9 @@ def cost(net: nn.Module, input_size: int | tuple[int, int, int] = 32) -> Image:
     states = [state("4 / 4", first="4 / 8", se="4 / 8"), state("2 / 2", first="8 / 8", linear="8 / 8"),
               state("8 / 8", expand="4 / 4", project="4 / 4", conv="4 / 4")]     # the first one is the paper's
     sums = layers.groupby("kind")[["macs", "weights", "sums"]].sum().loc[kinds]
-    return move(draw, states, (10.4, 3.3), "cost", {"kinds": sums.to_dict("index"), "bits": BITS, "start": states[0],
-                                                    "colors": ON_PAGES})
+    rows = [{"kind": row.Index, "color": ON_PAGES[row.Index], "start": states[0][row.Index], "macs": row.macs,
+             "weights": row.weights, "sums": row.sums} for row in sums.itertuples()]
+    return move(draw, states, (10.4, 3.3), "cost", {"kinds": rows, "bits": list(BITS.items())})
 
 
 def counted(net: nn.Module, input_size: int | tuple[int, int, int]) -> pd.DataFrame:

@@ -50,7 +50,8 @@ def freezing(run: Run) -> Image:
               for share, order in ((1 / 3, "aiwq"), (2 / 3, "aiwq"), (1 / 3, "reverse"))]
     return move(draw, states, (10.4, 3.6), "freezing", {
         "layers": layers.astype({"aiwq": object}).where(layers.notna(), None).to_dict("records"),
-        "orders": {order: ranks(frozen(order)[0]) for order in ORDERS}, "colors": ON_PAGES})
+        "orders": {order: ranks(frozen(order)[0]) for order in ORDERS},
+        "colors": [[kind, color] for kind, color in ON_PAGES.items() if kind in set(layers.kind)]})
 
 
 def ranks(frozen: list[pd.Series]) -> list[int]:
