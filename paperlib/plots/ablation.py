@@ -60,4 +60,19 @@ def draw(table: pd.DataFrame, *, footnote: str) -> Figure:
         told = "; ".join(f"{b} bits: " + ", ".join(f"{row} {mean_accuracy(mine)}" for row, mine
                                                    in table[table.bits == b].groupby("row", sort=False)) for b in bits)
         return finish(figure, "A panel for each bit-width with a row for each rung of the ladder: validation accuracy "
-                      f"in percent, a small mark for each seed and a large one for their mean. {told}.", footnote)
+                      f"in percent, a small mark for each seed and a large one for their mean. {told}.", footnote,
+                      _gain(shown))
+
+
+def _gain(shown: pd.DataFrame) -> str:
+    """Say in a sentence what the last row adds to the one before it, at each bit-width, in the mean over the seeds that
+    both have; "" if one of them is missing everywhere."""
+    if len(rows := list(shown.row.unique())) < 2:
+        return ""
+    seeds = shown.pivot_table(index=["bits", "seed"], columns="row", values="accuracy").reindex(columns=rows[-2:])
+    gains = (seeds[rows[-1]] - seeds[rows[-2]]).dropna().groupby("bits", sort=False).agg(["mean", "size"])
+    if gains.empty:
+        return ""
+    told = ", ".join(f"{gain['mean']:+.1f} points at {bits} bits (n = {gain['size']:.0f})"
+                     for bits, gain in gains.iterrows())
+    return f"{rows[-1].removeprefix('+ ')} against {rows[-2].removeprefix('+ ')}: {told}"

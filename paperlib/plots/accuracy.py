@@ -46,4 +46,13 @@ def draw(table: pd.DataFrame, *, allowance: float, footnote: str) -> Figure:
                                                     if (network, p) in means.index) for network in networks)
         return finish(figure, "A panel for each network with its validation accuracy in percent in float, in float "
                       f"after training with a teacher, and at fewer and fewer bits. Means over seeds: {told}.",
-                      f"grey: from Full down to {allowance:g} points below\n{footnote}")
+                      f"grey: from Full down to {allowance:g} points below\n{footnote}",
+                      _within(means, shown[-1], allowance))
+
+
+def _within(means: pd.Series, fewest: str, allowance: float) -> str:
+    """Say in a sentence how many networks end within ``allowance`` points of "Full" at the fewest bits; ``means`` by
+    network and precision."""
+    losses = (means.xs("Full", level="precision") - means.xs(fewest, level="precision")).dropna()
+    within = (losses <= allowance).sum()
+    return f"At {fewest} {within} of {len(losses)} networks end at most {allowance:g} points below Full"

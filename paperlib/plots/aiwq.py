@@ -76,7 +76,19 @@ def draw_steps(steps: pd.DataFrame, norm: str, *, footnote: str) -> Figure:
         return finish(figure, "Three panels over iterations with a line for each bit-width of the weights: AIWQ in "
                       f"nats on a log axis, the running mean and the running variance of {norm}. AIWQ ends at {told}; "
                       f"the running variance goes through {swings}.",
-                      f"running statistics of the batch norm {norm}\n{footnote}")
+                      f"running statistics of the batch norm {norm}\n{footnote}",
+                      _growth(pd.Series({bits: values[AIWQ, bits].iloc[-1] for bits in widths if bits < 32})))
+
+
+def _growth(ends: pd.Series) -> str:
+    """Say in a sentence what fewer bits do to AIWQ at the end, {bits: nats}."""
+    ends = ends.sort_index(ascending=False)
+    if len(ends) < 2:
+        return ""
+    grows = "Every bit-width less has a larger AIWQ" if (ends.diff().dropna() > 0).all() else (
+        "AIWQ does not grow at every bit-width less")
+    few, many = name(ends.index[-1]), name(ends.index[0])
+    return f"{grows}: {few} have {ends.iloc[-1] / ends.iloc[0]:,.3g} times the AIWQ of {many}"
 
 
 def draw_layers(tables: Mapping[str, pd.DataFrame], *, footnote: str) -> Figure:
@@ -104,4 +116,11 @@ def draw_layers(tables: Mapping[str, pd.DataFrame], *, footnote: str) -> Figure:
                         f"{table.aiwq.median():.2g}, and round 2 would freeze "
                         + ", ".join(f"{count} {kind}" for kind, count in first.items()))
         return finish(figure, "AIWQ in nats on a log axis for each layer in the network's order, coloured by kind, "
-                      f"with two horizontal lines above which PROFIT freezes. {'; '.join(told)}.", footnote)
+                      f"with two horizontal lines above which PROFIT freezes. {'; '.join(told)}.", footnote,
+                      "Half of all AIWQ is in " + " and in ".join(
+                          f"{_half(table.aiwq)} of {len(table)}" for table in tables.values()) + " layers")
+
+
+def _half(aiwq: pd.Series) -> int:
+    """Count the layers, the largest AIWQ first, that have half of the sum."""
+    return int((aiwq.sort_values(ascending=False).cumsum() < aiwq.sum() / 2).sum()) + 1

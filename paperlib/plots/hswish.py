@@ -82,4 +82,12 @@ def draw_errors(grids: pd.DataFrame, layers: Mapping[str, pd.DataFrame], *, foot
                    for curves in (left, right)]
         return finish(figure, f"Two panels of dots, a row for each of {len(names)} layers behind an h-swish, to the "
                       "right the larger error as a share of the input's variance: grids with their best step on the "
-                      f"same values, and trained networks. Medians: {medians[0]}; trained {medians[1]}.", footnote)
+                      f"same values, and trained networks. Medians: {medians[0]}; trained {medians[1]}.", footnote,
+                      _ratio(left))
+
+
+def _ratio(errors: Mapping[str, pd.Series]) -> str:
+    """Say in a sentence by how much the best of the grids is better than the worst in the median layer."""
+    medians = pd.Series({grid: values.median() for grid, values in errors.items()}).sort_values()
+    best, worst = medians.index[[0, -1]]
+    return f"In the median layer {best} has {medians[best] / medians[worst]:.0%} of the error of {worst}"

@@ -26,7 +26,16 @@ def draw(history: pd.DataFrame, *, bits: int, footnote: str) -> Figure:
         ends = "; ".join(f"{row['phase']}, {row['method']}: training {row['train loss']:.2f}, validation "
                          f"{row['val loss']:.2f}" for _, row in end_values(history).iterrows())
         return finish(figure, "Two panels of loss curves of PACT and DuQ by epoch, on the left while activations are "
-                      f"trained at {bits} bits, on the right while weights are as well. They end at {ends}.", footnote)
+                      f"trained at {bits} bits, on the right while weights are as well. They end at {ends}.", footnote,
+                      _ends(end_values(history)))
+
+
+def _ends(ends: pd.DataFrame) -> str:
+    """Say in a sentence where the validation loss of both methods ends in the last stage."""
+    last = ends[ends.phase == ends.phase.iloc[-1]].sort_values("val loss")
+    low, high = last.iloc[0], last.iloc[-1]
+    losses = f"{low['val loss']:.3f} and {high['val loss']:.3f}"
+    return f"{low.method} ends with a lower validation loss than {high.method}, {losses}"
 
 
 def draw_extension(history: pd.DataFrame, *, bits: int, classes: int, footnote: str) -> Figure:

@@ -86,13 +86,18 @@ def _scale(runs: Sequence[Run]) -> str:
             f"{least if least == most else f'{least} to {most}'} seed{'s' if most > 1 else ''}")
 
 
-def finish(figure: Figure, alt: str, footnote: str = "") -> Figure:
-    """Write the footnote under a figure, keep what it shows in words for :func:`save` and :func:`show`; return it.
+def finish(figure: Figure, alt: str, footnote: str = "", takeaway: str = "") -> Figure:
+    """Write the footnote under a figure and, above it, the one sentence to take along, which must follow from what is
+    drawn; keep what it shows in words for :func:`save` and :func:`show`; return it.
 
     ``alt``: two sentences for those who cannot see it, what is drawn and what it shows, with the numbers that matter.
     """
     if footnote:
         figure.supxlabel(footnote, fontsize=10, color=GREY)
+    if takeaway and figure.legends:     # the layout has room for one of them above all panels
+        figure.legends[0].set_title(takeaway, prop={"weight": "bold", "size": 13})
+    elif takeaway:
+        figure.suptitle(takeaway, fontsize=13, fontweight="bold")
     figure.alt = alt
     return figure
 
