@@ -145,7 +145,7 @@ def moved(page, **values):
         page.locator(f".live {control}").evaluate(
             "(e, value) => { e.value = value; (e.oninput ?? e.onchange)(); }", str(value))
     told = page.locator(".live [data-told]")
-    return {told.nth(i).get_attribute("data-told"): float(told.nth(i).inner_text().replace(",", ""))
+    return {told.nth(i).get_attribute("data-told"): float(told.nth(i).text_content().replace(",", ""))
             for i in range(told.count())}
 
 
@@ -257,7 +257,8 @@ def lab(tmp_path_factory):
     shutil.copytree(notebooks.FOLDER, root / "notebooks", ignore=shutil.ignore_patterns(".*"))
     cell = nbformat.v4.new_code_cell("import torch\nfrom paperlib.teaching import widgets\n\n"
                                      "widgets.grid(torch.linspace(-1, 1, 101))")
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), root / "notebooks" / f"{MOVES}.ipynb")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), root / "notebooks" / f"{MOVES}.ipynb")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
