@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..quantizers import Quantizer
+from ..quantizers import Quantizer, kernels
 from . import depthwise
 
 OURS = {"kind", "input_floor", "input_quantizer", "weight_quantizer"}      # set on each layer
@@ -91,7 +91,14 @@ class QuantConv2d(_Quantized, nn.Conv2d):
         return output
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.sees_one_pixel(x):
+            return F.linear(x.flatten(1), weight.flatten(1), bias)[..., None, None]
         return depthwise.convolve(self, x, weight, bias)
+
+    def sees_one_pixel(self, x: Tensor) -> bool:
+        """Say whether to compute it as a fully connected layer, twice as fast on a CPU (squeeze-and-excite)."""
+        return (x.is_cpu and x.shape[2:] == self.weight.shape[2:] == (1, 1) and self.groups == 1
+                and not any(self.padding) and not kernels.recording())
 
     def shifted_bias(self, weight: Tensor, shift: Tensor | float | None) -> Tensor | None:
         """Add to the bias what an input of ``shift`` everywhere, the border included, gives in each output channel."""

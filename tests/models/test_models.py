@@ -56,6 +56,18 @@ def test_convolution_pads_with_its_value(settings, pad):
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_one_pixel_is_what_a_convolution_makes_of_it(bias, stride):
+    conv, x = nn.Conv2d(6, 10, 1, stride, bias=bias).double(), images(3, 1, channels=6).double().requires_grad_()
+    layer, found = QuantConv2d.from_float(conv), []
+    assert layer.sees_one_pixel(x) and not layer.sees_one_pixel(images(3, 2, channels=6))
+    for y in (layer(x), conv(x)):
+        assert y.shape == (3, 10, 1, 1) and y.is_contiguous(memory_format=torch.channels_last)
+        found.append((y, *torch.autograd.grad(y.square().sum(), (x, *conv.parameters()))))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
 def test_linear_quantizes_input_and_weight():
     linear, x = nn.Linear(6, 4).eval(), images(2, 6).relu()
     layer = QuantLinear.from_float(linear)
