@@ -171,7 +171,8 @@ class Writer:
             table = reaches(*stairs, multiplier[:, 0], shift[:, 0], bias[:, 0], together)
             tables += ["NULL", "NULL", "NULL", self.table("int16_t", f"reach_{number}", table)]
         else:
-            tables += [self.table(kind, f"{key}_{number}", values.T.ravel()) for kind, key, values in (
+            tables += [self.table(kind, f"{key}_{number}", np.pad(values.T.ravel(), (0, -together % LANES),
+                                  constant_values=1)) for kind, key, values in (
                 ("int32_t", "multiplier", multiplier), ("int32_t", "bias", bias), ("uint8_t", "shift", shift))]
             tables.append("NULL")
         pairs = [f"{{{a}, {b}}}" for a, b in (stride, padding, dilation)]

@@ -3,7 +3,7 @@
 // of 2**-FRACTION, and a division rounds half-way cases upwards.
 
 // Channels and pixels that are computed at once, in the registers of a processor with vectors.
-enum { LANES = 32, PIXELS = 4 };
+enum { LANES = 32, PIXELS = 4, EIGHT = 8 };
 
 // How a number x becomes a code: start, 1 less for each of the first `falls` numbers of `at` that x has reached, and
 // 1 more for each of the `rises` numbers after them.
@@ -29,11 +29,17 @@ typedef struct {
 // Called with the codes that reach a layer: its name, the codes and their shape.
 typedef void See(const char *layer, const int16_t *codes, int height, int width, int channels);
 
-// x / 2**shift, rounded.  A shift to the right of what may be negative is left to unsigned numbers.
+// x / 2**shift, rounded downwards.  A shift to the right of what may be negative is left to unsigned numbers.
+static inline int64_t lowered(int64_t x, int shift)
+{
+    const uint64_t sign = -(uint64_t)(x < 0);
+    return (int64_t)((((uint64_t)x ^ sign) >> shift) ^ sign);
+}
+
+// x / 2**shift, rounded to the nearest, for shift > 0.
 static inline int64_t shifted(int64_t x, int shift)
 {
-    const uint64_t high = (uint64_t)1 << 63, half = (uint64_t)1 << (shift - 1);
-    return (int64_t)(((uint64_t)x + high + half) >> shift) - (int64_t)(high >> shift);
+    return lowered(lowered(x, shift - 1) + 1, 1);
 }
 
 // x / by, rounded, for by > 0.
@@ -83,12 +89,10 @@ static void encode(const Stairs *s, int n, const int32_t *x, int16_t *codes)
 static void unpack(const Layer *l, const uint16_t *words, int depth, int lanes, int16_t *restrict weight)
 {
     const int codes = 16 / l->bits, mask = (1 << l->bits) - 1;
-    for (int k = 0; k < depth; k++) {
-        const uint16_t *row = words + k / codes * lanes;
-        const int shift = k % codes * l->bits;
-        for (int i = 0; i < LANES; i++)
-            weight[k * LANES + i] = (int16_t)(l->times * (row[i] >> shift & mask) + l->least);
-    }
+    for (int k = 0; k < depth; words += lanes)
+        for (int shift = 0; shift < codes * l->bits && k < depth; shift += l->bits, k++)
+            for (int i = 0; i < LANES; i++)
+                weight[k * LANES + i] = (int16_t)(l->times * (words[i] >> shift & mask) + l->least);
 }
 
 // From sums of products for `lanes` channels from `first` on, at one place, to numbers, or to codes if there are stairs.
@@ -97,8 +101,8 @@ static inline void finish(const Layer *l, const Stairs *s, int place, int first,
 {
     const int32_t *multiplier = l->multiplier + first, *bias = l->bias + l->maps * place * l->channels + first;
     const uint8_t *shift = l->shift + first;
-    int32_t y[LANES] = {0}, code[LANES];
-    for (int i = 0; i < lanes; i++)
+    int32_t y[LANES], code[LANES];
+    for (int i = 0; i < LANES; i++)         // the tables have some numbers more, for the last channels
         y[i] = narrow(shifted((int64_t)sums[i] * multiplier[i], shift[i]) + bias[i]);
     if (!s) {
         memcpy(numbers + place * l->channels + first, y, sizeof *y * lanes);
@@ -109,35 +113,72 @@ static inline void finish(const Layer *l, const Stairs *s, int place, int first,
         codes[place * l->channels + first + i] = (int16_t)code[i];
 }
 
-// The same to codes, for a layer with `reach`.
-static inline void reach(const Layer *l, const Stairs *s, int place, int first, int lanes,
-                         const int16_t *restrict sums, int16_t *codes)
+// The same to codes at `pixels` places, for a layer with `reach`.
+static inline void reach(const Layer *l, const Stairs *s, int pixels, int place, int first, int lanes,
+                         int16_t sums[][LANES], int16_t *codes)
 {
     const int16_t *start = l->reach + (2 + s->falls + s->rises) * first, *sign = start + lanes, *at = sign + lanes;
-    int16_t count[LANES] = {0};
+    int16_t count[PIXELS][LANES] = {{0}};
     for (int j = 0; j < s->falls; j++, at += lanes)
-        for (int i = 0; i < LANES; i++)
-            count[i] = (int16_t)(count[i] - (sums[i] >= at[i]));
+        for (int p = 0; p < pixels; p++)
+            for (int i = 0; i < LANES; i++)
+                count[p][i] = (int16_t)(count[p][i] - (sums[p][i] >= at[i]));
     for (int j = 0; j < s->rises; j++, at += lanes)
-        for (int i = 0; i < LANES; i++)
-            count[i] = (int16_t)(count[i] + (sums[i] >= at[i]));
-    for (int i = 0; i < lanes; i++)
-        codes[place * l->channels + first + i] = (int16_t)(start[i] + sign[i] * count[i]);
+        for (int p = 0; p < pixels; p++)
+            for (int i = 0; i < LANES; i++)
+                count[p][i] = (int16_t)(count[p][i] + (sums[p][i] >= at[i]));
+    for (int p = 0; p < pixels; p++) {
+        int16_t *code = codes + (place + p) * l->channels + first;
+        int i = 0;
+        for (; i + EIGHT <= lanes; i += EIGHT)
+            for (int e = i; e < i + EIGHT; e++)
+                code[e] = (int16_t)(start[e] + sign[e] * count[p][e]);
+        for (; i < lanes; i++)
+            code[i] = (int16_t)(start[i] + sign[i] * count[p][i]);
+    }
+}
+
+// The one or the other, at `pixels` places.
+static inline void deliver(const Layer *l, const Stairs *s, int pixels, int place, int first, int lanes,
+                           int16_t some[][LANES], int32_t sums[][LANES], int32_t *numbers, int16_t *codes)
+{
+    if (l->reach && pixels == PIXELS)
+        reach(l, s, PIXELS, place, first, lanes, some, codes);
+    else
+        for (int p = 0; p < pixels; p++)
+            if (l->reach)
+                reach(l, s, 1, place + p, first, lanes, some + p, codes);
+            else if (lanes == LANES)                // known to the compiler then
+                finish(l, s, place + p, first, LANES, sums[p], numbers, codes);
+            else
+                finish(l, s, place + p, first, lanes, sums[p], numbers, codes);
+}
+
+// The first of `size` steps of a kernel that lies at 0 or beyond, and the first that lies at `end` or beyond.
+static inline int inside(int start, int step, int size, int end, int *last)
+{
+    const int first = start < 0 ? (step - 1 - start) / step : 0, after = (end - start + step - 1) / step;
+    *last = after < size ? after : size;
+    return first;
 }
 
 // Copy what the kernel covers at one place of the output; what lies outside of the input has the code 0.
 static void cover(const Layer *l, const int16_t *x, int place, int first, int channels, int16_t *patch)
 {
-    const int top = place / l->width * l->stride[0] - l->padding[0];
-    const int left = place % l->width * l->stride[1] - l->padding[1];
-    for (int i = 0; i < l->kernel_height; i++)
-        for (int j = 0; j < l->kernel_width; j++, patch += channels) {
-            const int row = top + i * l->dilation[0], column = left + j * l->dilation[1];
-            if (row < 0 || row >= l->in_height || column < 0 || column >= l->in_width)
-                memset(patch, 0, sizeof *patch * channels);
-            else
-                memcpy(patch, x + (row * l->in_width + column) * l->in_channels + first, sizeof *patch * channels);
-        }
+    const int top = place / l->width * l->stride[0] - l->padding[0], step = l->dilation[1];
+    const int left = place % l->width * l->stride[1] - l->padding[1], size = l->kernel_width * channels;
+    int end, begin = inside(left, step, l->kernel_width, l->in_width, &end);
+    for (int i = 0; i < l->kernel_height; i++, patch += size) {
+        const int row = top + i * l->dilation[0], out = row < 0 || row >= l->in_height;
+        const int from = (row * l->in_width + left) * l->in_channels + first;
+        if (out || begin > 0 || end < l->kernel_width)
+            memset(patch, 0, sizeof *patch * size);
+        if (!out && step == 1 && channels == l->in_channels && begin < end)
+            memcpy(patch + begin * channels, x + from + begin * channels, sizeof *patch * (end - begin) * channels);
+        else if (!out)
+            for (int j = begin; j < end; j++)
+                memcpy(patch + j * channels, x + from + j * step * l->in_channels, sizeof *patch * channels);
+    }
 }
 
 // Products of `pixels` patches with the weights of LANES channels, summed from `start` to `end` of their depth.
@@ -157,74 +198,83 @@ static void convolve(const Layer *l, const Stairs *s, const int16_t *x, int32_t 
 {
     const int in = l->in_channels / l->groups, out = l->channels / l->groups, places = l->height * l->width;
     const int depth = l->kernel_height * l->kernel_width * in, words = 16 / l->bits, rows = (depth + words - 1) / words;
+    const int copies = depth != l->in_channels || l->in_height != l->height || l->in_width != l->width;
     for (int channel = 0, lanes; channel < l->channels; channel += lanes) {
         const int group = channel / out, left = (group + 1) * out - channel;
         lanes = left < LANES ? left : LANES;
         unpack(l, l->weight + rows * channel, depth, lanes, kernel);
         for (int place = 0; place < places; place += PIXELS) {
             const int pixels = places - place < PIXELS ? places - place : PIXELS;
+            const int16_t *patch = copies ? patches : x + place * depth;
             int32_t sums[PIXELS][LANES] = {{0}};
             int16_t some[PIXELS][LANES];
-            for (int p = 0; p < pixels; p++)
+            for (int p = 0; p < pixels && copies; p++)
                 cover(l, x, place + p, group * in, in, patches + p * depth);
             for (int start = 0; start < depth; start += l->safe) {
                 const int end = depth - start < l->safe ? depth : start + l->safe;
-                if (pixels == 1)
-                    sum_products(1, depth, start, end, kernel, patches, some);
+                if (pixels == PIXELS)
+                    sum_products(PIXELS, depth, start, end, kernel, patch, some);
                 else
-                    sum_products(PIXELS, depth, start, end, kernel, patches, some);
+                    for (int p = 0; p < pixels; p++)
+                        sum_products(1, depth, start, end, kernel, patch + p * depth, some + p);
                 for (int p = 0; p < pixels && !l->reach; p++)
                     for (int i = 0; i < LANES; i++)
                         sums[p][i] += some[p][i];
             }
-            for (int p = 0; p < pixels; p++)
-                if (l->reach)
-                    reach(l, s, place + p, channel, lanes, some[p], codes);
-                else if (lanes == LANES)            // known to the compiler then
-                    finish(l, s, place + p, channel, LANES, sums[p], numbers, codes);
-                else
-                    finish(l, s, place + p, channel, lanes, sums[p], numbers, codes);
+            deliver(l, s, pixels, place, channel, lanes, some, sums, numbers, codes);
         }
     }
+}
+
+// Products of a row of a kernel, from `begin` to `end`, with a row of pixels, added to what is there already.
+static inline void add_products(const Layer *l, int begin, int end, int left, const int16_t *restrict weight,
+                                const int16_t *restrict pixel, int16_t *restrict sums)
+{
+    int16_t some[LANES];
+    memcpy(some, sums, sizeof some);
+    for (int j = begin; j < end; j++)
+        for (int i = 0; i < LANES; i++)
+            some[i] = (int16_t)(some[i] + pixel[(left + j * l->dilation[1]) * l->channels + i] * weight[j * LANES + i]);
+    memcpy(sums, some, sizeof some);
+}
+
+// The same where sums need more than 16 bits.
+static inline void add_products32(const Layer *l, int begin, int end, int left, const int16_t *restrict weight,
+                                  const int16_t *restrict pixel, int32_t *restrict sums)
+{
+    for (int j = begin; j < end; j++)
+        for (int i = 0; i < LANES; i++)
+            sums[i] += pixel[(left + j * l->dilation[1]) * l->channels + i] * weight[j * LANES + i];
 }
 
 // A convolution of each channel with a kernel of its own.
 static void convolve_depthwise(const Layer *l, const Stairs *s, const int16_t *x, int32_t *numbers, int16_t *codes)
 {
     const int depth = l->kernel_height * l->kernel_width, words = 16 / l->bits, rows = (depth + words - 1) / words;
+    const int places = l->height * l->width;
     for (int first = 0; first < l->channels; first += LANES) {
         const int lanes = l->channels - first < LANES ? l->channels - first : LANES;
         unpack(l, l->weight + rows * first, depth, lanes, kernel);
-        for (int place = 0; place < l->height * l->width; place++) {
-            const int top = place / l->width * l->stride[0] - l->padding[0];
-            const int left = place % l->width * l->stride[1] - l->padding[1];
-            int32_t sums[LANES] = {0};
-            int16_t some[LANES] = {0};
-            int added = 0;
-            for (int k = 0, i = 0; i < l->kernel_height; i++)
-                for (int j = 0; j < l->kernel_width; j++, k++) {
-                    const int row = top + i * l->dilation[0], column = left + j * l->dilation[1];
-                    if (row < 0 || row >= l->in_height || column < 0 || column >= l->in_width)
-                        continue;
-                    const int16_t *pixel = x + (row * l->in_width + column) * l->channels + first;
-                    for (int c = 0; c < LANES; c++)
-                        some[c] = (int16_t)(some[c] + pixel[c] * kernel[k * LANES + c]);
-                    if (++added == l->safe && !l->reach)
-                        for (int c = added = 0; c < LANES; c++) {
-                            sums[c] += some[c];
-                            some[c] = 0;
-                        }
+        for (int place = 0; place < places; place += PIXELS) {
+            const int pixels = places - place < PIXELS ? places - place : PIXELS;
+            int32_t sums[PIXELS][LANES] = {{0}};
+            int16_t some[PIXELS][LANES] = {{0}};
+            for (int p = 0; p < pixels; p++) {
+                const int top = (place + p) / l->width * l->stride[0] - l->padding[0];
+                const int left = (place + p) % l->width * l->stride[1] - l->padding[1];
+                int bottom, right, row = inside(top, l->dilation[0], l->kernel_height, l->in_height, &bottom);
+                const int column = inside(left, l->dilation[1], l->kernel_width, l->in_width, &right);
+                for (; row < bottom; row++) {
+                    const int16_t *pixel = x + (top + row * l->dilation[0]) * l->in_width * l->channels + first;
+                    if (l->safe < depth)
+                        add_products32(l, column, right, left, kernel + row * l->kernel_width * LANES, pixel, sums[p]);
+                    else
+                        add_products(l, column, right, left, kernel + row * l->kernel_width * LANES, pixel, some[p]);
                 }
-            if (l->reach) {
-                reach(l, s, place, first, lanes, some, codes);
-                continue;
+                for (int i = 0; i < LANES && !l->reach; i++)
+                    sums[p][i] += some[p][i];
             }
-            for (int c = 0; c < LANES; c++)
-                sums[c] += some[c];
-            if (lanes == LANES)
-                finish(l, s, place, first, LANES, sums, numbers, codes);
-            else
-                finish(l, s, place, first, lanes, sums, numbers, codes);
+            deliver(l, s, pixels, place, first, lanes, some, sums, numbers, codes);
         }
     }
 }
