@@ -1,7 +1,4 @@
-"""Kernels of notebooks under test: forks of one process that has torch already, which takes longest to import.
-
-What is imported beforehand must not look at the terminal or at IPython as it is imported; pandas does.
-"""
+"""Kernels of notebooks under test: forks of one process that has imported what notebooks import, which takes seconds."""
 import multiprocessing
 import os
 import sys
@@ -10,7 +7,8 @@ from importlib.metadata import EntryPoint
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["ipykernel.kernelapp", "matplotlib.figure", "torch"])
+context.set_forkserver_preload(["ipykernel.kernelapp", "torch", "seaborn", "paperlib.claims.experiments",
+                                "paperlib.claims.scoreboard", "paperlib.deploy", "paperlib.plots"])
 
 
 def kernel(words, cwd, env, silent):
@@ -22,7 +20,13 @@ def kernel(words, cwd, env, silent):
     sys.path[0:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
     for stream in (0, 2) if silent else (0,):
         os.dup2(os.open(os.devnull, os.O_RDWR), stream)
+    import matplotlib
+    import pandas
     from ipykernel.kernelapp import launch_new_instance
+
+    # what both would have found here if they had been imported here
+    matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"
+    pandas.set_option("display.max_columns", 20)
     launch_new_instance(words)
 
 
