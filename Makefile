@@ -15,8 +15,10 @@ TRAINED  := .venv/.trained-$(PROFILE)
 PY       := .venv/bin/python
 COMMA    := ,
 SHORT    := smoke_vgg7
-# a file's tests run one after another, files on several cores, a thread each
-TEST     := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# what keeps a core busy, but for waits, runs so many at a time
+JOBS     := $(shell cores=$$(getconf _NPROCESSORS_ONLN || echo 1); echo $$((cores < 3 ? cores + 1 : 4)))
+# a file's tests run one after another, several files at a time, a thread each
+TEST     := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 # these take long, and need not be tested again while they and what they are about are what they were when they passed
 SITE     := tests/test_site.py tests/test_browser.py
 LONG     := $(SITE) $(wildcard notebooks/*.ipynb)
@@ -29,10 +31,10 @@ endif
 # notebooks' kernels and workers import this clone's library, whichever one is installed
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-# recorded runs are only drawn, which keeps a core busy for each notebook, but for waits: several at a time, up to four
+# recorded runs are only drawn
 ifneq ($(and $(filter recorded,$(PROFILE)),$(filter figures%,$(MAKECMDGOALS))),)
 ONE_CORE := OMP_NUM_THREADS=1
-MAKEFLAGS += --jobs=$(shell cores=$$(getconf _NPROCESSORS_ONLN || echo 1); echo $$((cores < 3 ? cores + 1 : 4)))
+MAKEFLAGS += --jobs=$(JOBS)
 endif
 
 .DEFAULT_GOAL := help
