@@ -31,8 +31,10 @@ endif
 # notebooks' kernels and workers import this clone's library, whichever one is installed
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-# recorded runs are only drawn
-ifneq ($(and $(filter recorded,$(PROFILE)),$(filter figures%,$(MAKECMDGOALS))),)
+# the runs of all figures are trained first, unless they are recorded; with PARAMS, figures need others and train them
+BEFORE   := $(if $(PARAMS)$(filter recorded,$(PROFILE)),,$(if $(filter figures,$(MAKECMDGOALS)),$(TRAINED)))
+# then they are only drawn
+ifneq ($(BEFORE)$(and $(filter recorded,$(PROFILE)),$(filter figures%,$(MAKECMDGOALS))),)
 ONE_CORE := OMP_NUM_THREADS=1
 MAKEFLAGS += --jobs=$(JOBS)
 endif
@@ -46,8 +48,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z\/<>-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' '$(firstword $(MAKEFILE_LIST))'
 	@echo '  figures/ITEM       one figure; ITEM is $(subst $() ,$(COMMA) ,$(ITEMS))'
 
-# With PARAMS, figures need other runs and train them one after another; recorded ones need none.
-figures: $(if $(PARAMS)$(filter recorded,$(PROFILE)),,$(TRAINED)) $(addprefix figures/,$(ITEMS))  ## every figure from the shipped runs, of which one is trained again here to compare; other PROFILEs train
+figures: $(BEFORE) $(addprefix figures/,$(ITEMS))  ## every figure from the shipped runs, of which one is trained again here to compare; other PROFILEs train
 ifeq ($(PROFILE),recorded)
 	@echo 'one of these runs, trained again on this machine:'
 	$(PY) -m paperlib repeat $(SHORT)
@@ -102,7 +103,7 @@ clean:  ## remove made figures and caches; trained runs (data/runs) and download
 $(addprefix figures/,$(ITEMS)): figures/%: $(MADE)/%
 	@grep '\.png$$' $<
 
-$(ITEMS:%=$(MADE)/%): $(MADE)/%: notebooks/%.ipynb $(LIBRARY) $(SHIPPED) | $(READY)
+$(ITEMS:%=$(MADE)/%): $(MADE)/%: notebooks/%.ipynb $(LIBRARY) $(SHIPPED) | $(READY) $(BEFORE)
 	@mkdir -p $(@D)
 	$(ONE_CORE) $(PY) -m paperlib figure $* --profile $(PROFILE) $(PARAMS) > $@.part
 	@mv $@.part $@

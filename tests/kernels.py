@@ -1,4 +1,5 @@
-"""Kernels of notebooks under test: forks of one process that has imported what notebooks import, which takes seconds."""
+"""Kernels of notebooks under test: forks of one process that has imported what takes notebooks seconds to import."""
+
 import multiprocessing
 import os
 import sys

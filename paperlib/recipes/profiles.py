@@ -81,9 +81,9 @@ class Profile:
 _PHOTOGRAPHS = {"num_classes": 1000, "input_size": 224, "weights": "IMAGENET1K_V1", "train_images": 0,
                 "test_images": 0, "float_epochs": 0, "conclusive": True}
 _PROFILES = {profile.name: profile for profile in [
-    Profile("smoke", "seconds: does everything run? 1 000 embedded images; shows nothing about the papers",
-            data="subset", train_images=1000, test_images=500, width=0.25, vgg_width=0.0625, batch_size=100,
-            threads=1, float_epochs=2, stage_epochs=2, step_epochs=1, round_epochs=1, bn_epochs=1, sample_epochs=1,
+    Profile("smoke", "a minute or two: does everything run? 100 embedded images; shows nothing about the papers",
+            data="subset", train_images=100, test_images=100, width=0.1, vgg_width=0.0625, batch_size=50,
+            threads=1, float_epochs=1, stage_epochs=1, step_epochs=1, round_epochs=1, bn_epochs=0, sample_epochs=1,
             warmup_epochs=0.5, float_lr=0.1, accuracy_bits=(4,), ablation_bits=(4,), conclusive=False),
     Profile("laptop", "minutes on 2 CPU cores: real CIFAR-10, 10 000 images, a third of the width",
             train_images=10_000, test_images=5_000, width=0.35, vgg_width=0.125, threads=1, float_epochs=12,

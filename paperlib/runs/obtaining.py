@@ -144,8 +144,7 @@ def _train_all(chains: Iterable[Sequence[StoredPhase]], *, workers: int | None, 
                each: Callable[[], None] = lambda: None, fits: Callable[[Recipe], bool] | None = None) -> int:
     """What :func:`prepare` promises, for the phases of resolved recipes."""
     missing = {chain[-1].key: chain for chain in chains if not _done(chain)}
-    for chain in missing.values():
-        check(chain)
+    check(*missing.values())
     errors: list[Exception] = []
     for fixed in (True, False):     # those of so many threads, then those that take all cores
         group = [chain for chain in missing.values() if bool(chain[-1].recipe.threads) == fixed]
@@ -171,10 +170,14 @@ def _done(chain: Sequence[StoredPhase]) -> bool:
     return all(stored.done for stored in chain)
 
 
-def check(chain: Sequence[StoredPhase]) -> None:
+def check(*chains: Sequence[StoredPhase]) -> None:
     """InputError for data that are not there or a phase whose network cannot be built, before anything is trained."""
-    splits(chain[0].recipe)
-    for stored in chain:
+    networks = {}
+    for chain in chains:
+        splits(chain[0].recipe)
+        for stored in chain:
+            networks[repr((stored.recipe.build(), stored.phase.scheme, stored.phase.freeze))] = stored
+    for stored in networks.values():
         stored.architecture()
 
 

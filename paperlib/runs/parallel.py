@@ -95,8 +95,8 @@ def ready_jobs(waiting: Mapping[str, TrainingJob], running: Collection[str], lon
 
 def train(chains: Sequence[Sequence[StoredPhase]], workers: int, until: float | None = None,
           each: Callable[[], None] = lambda: None, fits: Callable[[Recipe], bool] | None = None) -> None:
-    """Train the phases of resolved recipes, each job in a process (worker.py), at most ``workers`` at a time, and call
-    ``each`` whenever one has ended.
+    """Train the phases of resolved recipes in ``workers`` processes (worker.py), each of which does one job after the
+    other, and call ``each`` whenever a job has ended.
 
     The job with the longest way ahead comes first.  With a time limit, ``until``, they come in the order of the recipes
     instead, so that whole runs are there when it ends; with ``fits``, one that does not fit into the time left is left
@@ -149,27 +149,39 @@ def train(chains: Sequence[Sequence[StoredPhase]], workers: int, until: float | 
 @contextlib.contextmanager
 def _processes(most: int, report: Callable[..., None]) -> Iterator[Callable[[str, Recipe], Future]]:
     """Yield a function that starts the training of a recipe whose last phase has this key, at most so many at a time,
-    each in a process of its own; none outlives the block."""
-    processes, starting, ended = [], threading.Lock(), threading.Event()
+    each in a process to itself, which takes up the next one when it is done; none outlives the block."""
+    processes, idle, starting, ended = [], [], threading.Lock(), threading.Event()
 
-    def train(key: str, recipe: Recipe) -> None:
+    def process_for_it() -> subprocess.Popen | None:
         with starting:
             if ended.is_set():
-                return
+                return None
+            if idle:
+                return idle.pop()
             # a session of its own: Ctrl-C in a terminal reaches us alone, even while the worker is still importing
-            process = subprocess.Popen([sys.executable, "-m", "paperlib.runs.worker", key], stdin=subprocess.PIPE,
+            process = subprocess.Popen([sys.executable, "-m", "paperlib.runs.worker"], stdin=subprocess.PIPE,
                                        stdout=subprocess.PIPE, text=True, env=environment_of_workers(),
                                        start_new_session=True)
             processes.append(process)
-        with process:       # its input stays open until then: the end of it tells the worker that we are gone
-            process.stdin.write(json.dumps(recipe.to_dict()) + "\n")
+            return process
+
+    def train(key: str, recipe: Recipe) -> None:
+        process = process_for_it()
+        if process is None:
+            return
+        # its input stays open: the end of it tells the worker that we are gone
+        with contextlib.suppress(BrokenPipeError):      # its exit code tells more
+            process.stdin.write(json.dumps([key, recipe.to_dict()]) + "\n")
             process.stdin.flush()
-            for line in process.stdout:
-                event = json.loads(line)
-                if "error" in event:
-                    raise InputError(event["error"])
-                report(**event)
-            code = process.wait()
+        for line in process.stdout:
+            event = json.loads(line)
+            if "error" in event:
+                raise InputError(event["error"])
+            if "done" in event:
+                idle.append(process)
+                return
+            report(**event)
+        code = process.wait()
         told = f"training {recipe.label!r}, seed {recipe.seed}, "
         kept = "what its last finished epoch left is kept, and the same command goes on from there"
         if code < 0:
@@ -187,6 +199,9 @@ def _processes(most: int, report: Callable[..., None]) -> Iterator[Callable[[str
             for process in processes:
                 process.terminate()
         pool.shutdown()
+        for process in processes:
+            with contextlib.suppress(BrokenPipeError), process:     # closes its pipes and waits for its end
+                pass
 
 
 def next_phase(chain: Sequence[StoredPhase]) -> str:

@@ -128,6 +128,13 @@ class StoredPhase:
         """The history of AIWQ of a phase that keeps one."""
         return pd.DataFrame(self.final["aiwq"]["rows"], columns=STEP_COLUMNS) if self.phase.every_step else None
 
+    @property
+    def layers(self) -> pd.DataFrame:
+        """The plan of the network (models.plan), without rows for a float one."""
+        if "layers" in self.final:      # so that nothing has to be built
+            return pd.DataFrame(self.final["layers"])
+        return models.plan(self.network()) if self.phase.scheme else pd.DataFrame(columns=["layer"])
+
     def architecture(self) -> nn.Module:
         """The network of this phase, untrained; InputError if scheme, frozen layers and network do not fit."""
         return phase_trainer.architecture(self.recipe, self.phase)
@@ -212,6 +219,7 @@ class StoredPhase:
         """Write what a finished phase leaves; final.pt, which makes it one, last."""
         phase, state = self.phase, trainer.state()
         table = models.plan(trainer.net) if phase.scheme else pd.DataFrame(columns=["layer"])
+        state["layers"] = table.to_dict("list")
         if measured := [m.table() for m in (trainer.aiwq, trainer.oscillations) if m is not None]:
             by_layer = functools.reduce(lambda one, other: one.merge(other, on="layer", how="left"), measured)
             state["aiwq"] = {"table": by_layer.to_dict("list"), "rows": state["aiwq"] and state["aiwq"]["rows"]}
@@ -226,7 +234,7 @@ class StoredPhase:
             **config, "finished": time.strftime("%Y-%m-%d %H:%M:%S"), "seconds": round(state["seconds"], 1),
             "images_per_s": round(images / state["seconds"]) if images else None, "peak_memory_mb": peak_memory(),
             "accuracy": history[(history.split == "val") & (history.metric == "accuracy")].value.iloc[-1]})
-        checkpoint.save({k: state[k] for k in (*FINAL, "oscillations") if k in FINAL or state[k]},
+        checkpoint.save({k: state[k] for k in (*FINAL, "layers", "oscillations") if k in FINAL or state[k]},
                         self.folder / "final.pt")
 
     def _write(self, name: str, content: dict) -> None:

@@ -45,11 +45,10 @@ class Run:
     def trained(cls, chain: Sequence[StoredPhase]) -> Run:
         """The run whose phases these are, all of which the store has."""
         last = chain[-1]
-        layers = models.plan(last.network()) if last.phase.scheme else pd.DataFrame(columns=["layer"])
         instability = _joined({stored.phase.name: stored.instability for stored in chain}, ["layer", "aiwq"])
         steps = _joined({stored.phase.name: stored.steps for stored in chain}, STEP_COLUMNS)
-        return cls(last.recipe, pd.concat([stored.history for stored in chain], ignore_index=True), layers, instability,
-                   steps, key=last.key, seconds=sum(stored.final["seconds"] for stored in chain),
+        return cls(last.recipe, pd.concat([stored.history for stored in chain], ignore_index=True), last.layers,
+                   instability, steps, key=last.key, seconds=sum(stored.final["seconds"] for stored in chain),
                    environment=last.info.environment)
 
     @classmethod

@@ -11,6 +11,7 @@ from paperlib import analysis, models, plots, recipes
 from paperlib.analysis import qil_intervals
 from paperlib.claims import paper_tables
 from paperlib.errors import InputError
+from paperlib.recipes import profiles
 from paperlib.runs import Run, loading
 
 HISTORY = ["phase", "epoch", "step", "split", "metric", "value"]
@@ -20,7 +21,8 @@ INPUTS = torch.tensor([[-1.0, 0.1, 0.31, 0.9], [-0.5, 0.2, 0.69, 0.71]])        
 
 def made(intervals, w_bits=3, a_bits=2, seed=0):
     """A run with this history; ``intervals``: {(layer, role): [(c, d) after each epoch, from 0 on]}."""
-    recipe = recipes.qil("vgg7", w_bits=w_bits, a_bits=a_bits, profile="smoke", seed=seed)
+    profile = profiles.changed("smoke", stage_epochs=2)
+    recipe = recipes.qil("vgg7", w_bits=w_bits, a_bits=a_bits, profile=profile, seed=seed)
     phase = recipe.phases[-1].name
     rows = [(phase, epoch, 10 * epoch, "quantizer", f"{layer} {role} {name}", value)
             for (layer, role), way in intervals.items() for epoch, pair in enumerate(way)

@@ -68,18 +68,20 @@ def test_the_paper_s_phases():
     (4, 4, [8, 5, 4], [8, 5, 4]), (3, 4, [8, 5, 4, 3], [8, 5, 4]), (2, 8, [8, 5, 4, 3, 2], [8]), (8, 5, [8], [8, 5]),
     (6, 7, [8, 6], [8, 7]), (1, 1, [8, 5, 4, 3, 2, 1], [8, 5, 4, 3, 2, 1])])
 def test_bits_fall_step_by_step_activations_first(w_bits, a_bits, weights, activations):
-    found = bits(recipes.profit(w_bits=w_bits, a_bits=a_bits, profile="smoke"))
+    profile = profiles.changed("smoke", bn_epochs=1)
+    found = bits(recipes.profit(w_bits=w_bits, a_bits=a_bits, profile=profile))
     assert list(dict.fromkeys(found)) == [(32, 32), *((32, a) for a in activations), *((w, a_bits) for w in weights)]
     assert found == sorted(found, reverse=True)
-    at_once = bits(recipes.profit(w_bits=w_bits, a_bits=a_bits, profile="smoke", progressive=False))
+    at_once = bits(recipes.profit(w_bits=w_bits, a_bits=a_bits, profile=profile, progressive=False))
     assert list(dict.fromkeys(at_once)) == [(32, 32), (32, a_bits), (w_bits, a_bits)]
 
 
 @pytest.mark.parametrize("progressive, bn_stages, teacher, padding", list(itertools.product([True, False], repeat=4)))
 def test_switches_take_out_their_part_and_nothing_else(progressive, bn_stages, teacher, padding):
-    whole = recipes.profit(profile="smoke")
-    recipe = recipes.profit(profile="smoke", progressive=progressive, bn_stages=bn_stages, teacher=teacher,
-                            negative_padding=padding)
+    profile = profiles.changed("smoke", bn_epochs=1)
+    whole = recipes.profit(profile=profile)
+    recipe = recipes.profit(profile=profile if bn_stages else "smoke", progressive=progressive, bn_stages=bn_stages,
+                            teacher=teacher, negative_padding=padding)
     wanted = [p for p in whole.phases if (bn_stages or "norms" not in p.name)
               and (progressive or not any(f"{what} {n}" in p.name for what in ("activations", "weights")
                                           for n in (8, 5)))]
@@ -111,9 +113,10 @@ def test_rounds(order, rounds):
 
 def test_orders_share_all_before_the_second_round():
     """So comparing them trains little twice."""
-    keys = {order: [link.key for link in StoredPhase.chain(recipes.profit(profile="smoke", order=order))]
+    profile = profiles.changed("smoke", bn_epochs=1)
+    keys = {order: [link.key for link in StoredPhase.chain(recipes.profit(profile=profile, order=order))]
             for order in ORDERS}
-    names = [p.name for p in recipes.profit(profile="smoke").phases]
+    names = [p.name for p in recipes.profit(profile=profile).phases]
     shared = names.index("round 2")
     assert all(keys[order][:shared] == keys["aiwq"][:shared] for order in ORDERS)
     assert all(len({keys[order][i] for order in ORDERS}) == 4 for i in range(shared, len(names)))
@@ -169,8 +172,8 @@ def test_imagenet_profile_has_the_authors_numbers():
 
 def tiny(**options):
     """All of PROFIT at 3 bits with a step or two in each of its phases."""
-    profile = profiles.changed("smoke", width=0.1, train_images=40, test_images=40, batch_size=20, float_epochs=1,
-                               float_lr=0.4, lr=0.05, quantizer_lr=1.0)
+    profile = profiles.changed("smoke", train_images=40, test_images=40, batch_size=20, bn_epochs=1, float_lr=0.4,
+                               lr=0.05, quantizer_lr=1.0)
     return recipes.profit("mobilenet_v2", w_bits=3, a_bits=3, profile=profile, progressive=False, **options)
 
 

@@ -121,7 +121,7 @@ class Worker:
         self.stdout = iter(())
 
     def wait(self):
-        told = Recipe.from_dict(json.loads(self.stdin.getvalue()))
+        told = Recipe.from_dict(json.loads(self.stdin.getvalue())[1])
         chain = StoredPhase.chain(told)
         with self.lock:
             Worker.running += 1
@@ -166,7 +166,7 @@ def test_against_the_clock_whole_runs_come_first(monkeypatch):
 def test_what_fails_takes_along_what_goes_on_from_it_alone(monkeypatch, capsys):
     class Failing(Worker):
         def wait(self):
-            names = [p.name for p in Recipe.from_dict(json.loads(self.stdin.getvalue())).phases]
+            names = [p.name for p in Recipe.from_dict(json.loads(self.stdin.getvalue())[1]).phases]
             if names in (["a", "b", "d"], ["a", "b", "c"]):
                 self.returncode = -9
                 return -9

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
-from paperlib import recipes, runs
+from paperlib import models, recipes, runs
 from paperlib.data.cifar10_batches import Batches
 from paperlib.data.cifar10_images import load_subset
 from paperlib.errors import InputError
@@ -127,6 +128,7 @@ def test_model_is_the_network_that_the_history_is_about(kept):
         last = {name: run.values(phase or "weights", "val", name).iloc[-1] for name in ("loss", "accuracy")}
         assert evaluate(run.model(phase), test) == last
     torch.set_num_threads(2)
+    same_table(run.layers, models.plan(run.model()))
     assert set(run.layers.w_bits) == {4} and set(run.layers.a_bits) == {4, 8}
     for ask in (lambda: run.model("x"), lambda: run.values("float", "x"), lambda: run.values("x", "val")):
         with pytest.raises(InputError, match=" x |'x'"):
@@ -154,10 +156,11 @@ def test_interrupted_between_last_epoch_and_final_file(kept, finished, monkeypat
 
 def test_killed_worker_loses_at_most_an_epoch_and_a_stopped_one_nothing(finished, tmp_path, monkeypatch, processes):
     def end(how):
-        process = subprocess.Popen([sys.executable, "-m", "paperlib.runs.worker", StoredPhase.chain(tiny())[-1].key],
-                                   cwd=paths.ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        process = subprocess.Popen([sys.executable, "-m", "paperlib.runs.worker"], cwd=paths.ROOT, text=True,
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    env={**os.environ, "PAPERLIB_RUNS": str(tmp_path / how)})
-        print(json.dumps(tiny().to_dict()), file=process.stdin, flush=True)
+        job = StoredPhase.chain(tiny())[-1].key, tiny().to_dict()
+        print(json.dumps(job), file=process.stdin, flush=True)
         for event in map(json.loads, process.stdout):
             if event["phase"] == "activations" and event["batch"] == event["batches"]:
                 break
@@ -179,7 +182,7 @@ def test_killed_worker_loses_at_most_an_epoch_and_a_stopped_one_nothing(finished
 
 
 def test_workers_give_what_one_process_gives(finished, folder, monkeypatch, processes):
-    seen = []       # three workers, two of them with the same run: what they share is trained by one of them
+    seen = []       # three runs, two of them the same: one worker trains what they share and goes on with one of them
     monkeypatch.setattr(parallel.Progress, "__call__", lambda self, **event: seen.append(event))
     found = runs.obtain_all([tiny("duq"), tiny("pact"), tiny("duq", label="again")], workers=3)
     for run, expected in zip(found, [*finished[1], finished[1][0]], strict=True):
@@ -188,7 +191,7 @@ def test_workers_give_what_one_process_gives(finished, folder, monkeypatch, proc
     assert [stored(tiny("duq")), stored(tiny("pact"))] == finished[2] and len(list(folder.iterdir())) == 5
     ends = [(event["phase"], event["epoch"]) for event in seen if event["batch"] == event["batches"]]
     assert sorted(ends) == sorted(EPOCHS + EPOCHS[1:])
-    assert [process.wait(5) for process in processes] == [0, 0, 0]
+    assert [process.wait(5) for process in processes] == [-signal.SIGTERM] * 2      # as they waited for more
 
 
 class Fake:

@@ -109,8 +109,8 @@ def test_a_worker_trains_nothing_under_another_key():
     recipe = tiny(train_images=45)
     for key, says in (("0" * 16, "has changed since this training was asked for: restart the kernel"),
                       (StoredPhase.chain(recipe)[-1].key, "cannot take 45 images")):
-        with subprocess.Popen([sys.executable, "-m", "paperlib.runs.worker", key], cwd=paths.ROOT, text=True,
+        with subprocess.Popen([sys.executable, "-m", "paperlib.runs.worker"], cwd=paths.ROOT, text=True,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-            print(json.dumps(recipe.to_dict()), file=process.stdin, flush=True)
+            print(json.dumps([key, recipe.to_dict()]), file=process.stdin, flush=True)
             assert says in json.loads(process.stdout.readline())["error"] and process.wait(60) == 1
     assert not list(paths.runs_dir().rglob("*.json"))
