@@ -119,11 +119,17 @@ def in_words(runs: Mapping[int, Sequence[Run]], bits: int) -> str:
     table = by_bits(runs).sort_values("bits", ascending=False)
     means, median, low = table["mean layer"].to_numpy(), table["AIWQ, median layer"].iloc[-1], table.bits.iloc[-1]
     dead = np.mean([run.instability.dead.sum() for run in runs[low]])
-    return (f"At {name(bits)} the largest AIWQ is that of `{layers.idxmax()}`, {layers.max() / layers.median():.3g} "
-            f"times the median; the kinds of layers in the order of their medians are {', '.join(kinds)}. Judged by "
-            f"the mean over layers, AIWQ grows at {(means[1:] > means[:-1]).sum()} of {len(means) - 1} steps to fewer "
-            f"bits, and at {name(low)} that mean is {means[-1] / median:.2g} times the median; {dead:.0f} channels "
-            "are constant there at the end, and so are left out.")
+    return (f"At {name(bits)} the largest AIWQ is that of `{layers.idxmax()}`, "
+            f"{_beside(layers.max(), layers.median(), '.3g')}; the kinds of layers in the order of their medians are "
+            f"{', '.join(kinds)}. Judged by the mean over layers, AIWQ grows at "
+            f"{(means[1:] > means[:-1]).sum()} of {len(means) - 1} steps to fewer bits, and at {name(low)} that mean "
+            f"is {_beside(means[-1], median, '.2g')}; {dead:.0f} channels are constant there at the end, and so are "
+            "left out.")
+
+
+def _beside(value: float, median: float, form: str) -> str:
+    """Write how many times the median a value is; the median is 0 where few layers or steps made any difference."""
+    return f"{value / median:{form}} times the median" if median else f"{value:{form}} nats, where the median is 0"
 
 
 def name(bits: int) -> str:

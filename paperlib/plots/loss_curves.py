@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ..analysis.loss_curves import along_rounds, fluctuation
-from ..runs.outcomes import NOT_RECORDED
+from ..runs.outcomes import FAILED, NOT_RECORDED
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SPLITS, STYLE, blank, finish
 
 WITHOUT = "nothing frozen"
@@ -24,11 +24,12 @@ def draw(history: pd.DataFrame, *, w_bits: int, a_bits: int, footnote: str) -> F
     """Draw PROFIT's supplement Fig. 1: training and validation loss through the rounds, a panel for each order of
     freezing, beside the same training with nothing frozen, in blue.
 
-    ``history``: :func:`paperlib.analysis.loss_curves.histories`, with ``method`` as in ``PANELS`` or
-    "nothing frozen".  Lines are means over seeds, bands their range.
+    ``history``: :func:`paperlib.analysis.loss_curves.histories`, with ``method`` as in ``PANELS`` or "nothing frozen",
+    with ": failed training" after it where it has.  Lines are means over seeds, bands their range.
     """
     curves = along_rounds(history[history.metric == "loss"])
-    curves = curves.assign(split=curves.split.map(SPLITS))
+    failed = {name.removesuffix(f": {FAILED}") for name in curves.method.unique() if name.endswith(FAILED)}
+    curves = curves.assign(split=curves.split.map(SPLITS), method=curves.method.str.removesuffix(f": {FAILED}"))
     last, there = curves.groupby("round").epoch.max(), set(curves.method)
     if not there:
         return blank(footnote)
@@ -42,7 +43,7 @@ def draw(history: pd.DataFrame, *, w_bits: int, a_bits: int, footnote: str) -> F
                          style="split", style_order=SPLITS.values(), palette={WITHOUT: BLUE, method: colour},
                          markers=["o", "s"], markersize=6, errorbar=("pi", 100), err_kws={"linewidth": 0}, ax=ax,
                          legend=False)
-            ax.set_title(title, color=colour)
+            ax.set_title(f"{title}\n{FAILED}" if method in failed else title, color=colour)
             ax.set(xlabel="epoch, through all rounds", ylabel="cross-entropy loss (nats)")
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
             for k, (start, end) in enumerate(zip([0, *last], last)):

@@ -9,8 +9,10 @@ from paperlib.analysis.loss_curves import fluctuation, freezing_curve, val_fluct
 from paperlib.claims import CONTRADICTED, SUPPORTED, experiments, loss_curves
 from paperlib.errors import InputError
 from paperlib.plots.loss_curves import PANELS
+from paperlib.recipes import profiles
 from paperlib.runs import Run
 
+WITH_NORMS = profiles.changed("smoke", bn_epochs=1)
 CALM, WILD = [2.0, 1.5, 1.0], [2.0, 3.0, 1.0]       # before a round, and after its two epochs
 OPPOSITE = {"round 1": 50.0, "sampling": 50.0, "weights 4, norms after": 50.0}     # what must not be looked at
 
@@ -30,7 +32,7 @@ def run(order="aiwq", seed=0, *, val=(CALM, CALM), train=((1.2, 0.9), (1.1, 0.8)
         rows += [(name, 2, "val_ema", "loss", other)]
     rows += [("weights 4, norms after", epoch, "val", "accuracy", value) for epoch, value in ((1, 0.0), (2, accuracy))]
     history = pd.DataFrame(rows, columns=["phase", "epoch", "split", "metric", "value"]).assign(step=9)
-    return Run(recipes.profit(profile="smoke", order=order, seed=seed), history, pd.DataFrame(), key="made up",
+    return Run(recipes.profit(profile=WITH_NORMS, order=order, seed=seed), history, pd.DataFrame(), key="made up",
                seconds=0.0, environment={})
 
 
@@ -166,3 +168,11 @@ def test_each_panel_shows_one_order_beside_nothing_frozen():
     plt.close("all")
     for step, method in enumerate(["nothing frozen", "PROFIT", "PROFIT, reverse order", "PROFIT, random order"]):
         assert f"{method}: up to {0.55 + step:.2f} after the first round and {0.55 + step:.2f} at the end" in figure.alt
+
+
+def test_a_failed_training_is_drawn_and_called_so():
+    table = histories().replace({"method": {"PROFIT": "PROFIT: failed training"}})
+    first, second, _ = plots.loss_curves.draw(table, w_bits=3, a_bits=4, footnote="made up").axes
+    assert "failed training" in first.get_title("left") and "failed" not in second.get_title("left")
+    assert [len([line for line in ax.lines if len(line.get_xdata()) > 5]) for ax in (first, second)] == [4, 4]
+    plt.close("all")
