@@ -17,8 +17,9 @@ from paperlib.system.paths import ROOT
 
 os.environ["PAPERLIB_FIGURES"] = tempfile.mkdtemp(prefix="paperlib-figures-")
 START = time.time()
-LONGEST = ("test_site.py", "test_commandline.py", "test_distributed.py", "test_gpu_experiments.py", "test_runs.py",
-           "test_eight_bits.py", ".ipynb", "test_browser.py")
+LONGEST = ("test_site.py", "test_commandline.py", "test_distributed.py", "test_runs.py", "test_gpu_experiments.py",
+           "test_selftest.py", "test_eight_bits.py", "learn_4_progressive_freezing.ipynb", "deploy_integers.ipynb",
+           ".ipynb", "test_browser.py")
 fork_kernels()
 
 

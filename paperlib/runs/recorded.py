@@ -3,8 +3,10 @@ as a whole, listed in an index.  A warning names what is damaged, which keeps no
 from __future__ import annotations
 
 import functools
+import glob
 import hashlib
 import json
+import os
 import re
 import shutil
 import warnings
@@ -36,7 +38,7 @@ def read(name: str) -> Description:
     file = paths.recorded_dir() / name / "run.json"
     if not name or not file.parent.is_dir():
         raise InputError(f"no recorded run {name!r}: data/recorded/index.csv lists them")
-    return _read(file)
+    return _as_it_is(file)[1]
 
 
 def places(recipe: Recipe) -> list[Path]:
@@ -162,20 +164,26 @@ def write_index() -> None:
 
 def _descriptions() -> dict[str, tuple[str, Description]]:
     """{name: (what its recipe is known by, its description)}, in the order of names."""
-    found = {}
-    for file in sorted(paths.recorded_dir().glob("[!.]*/run.json")):
+    found, folder = {}, paths.recorded_dir()
+    for name in sorted(map(os.path.dirname, glob.glob("*/run.json", root_dir=folder))):
         try:
-            facts = file.stat()
-            known = _known(file, facts.st_mtime_ns, facts.st_size, facts.st_ino)
-        except (OSError, InputError) as error:
+            found[name] = _as_it_is(folder / name / "run.json")
+        except InputError as error:
             warnings.warn(f"a recorded run is left out: {error}", stacklevel=3)
-        else:
-            found[file.parent.name] = known
     return found
 
 
+def _as_it_is(file: Path) -> tuple[str, Description]:
+    """(what its recipe is known by, its description), read only once while the file stays the same."""
+    try:
+        facts = file.stat()
+    except OSError:
+        facts = None        # reading it says what is the matter
+    return _known(file, facts and (facts.st_mtime_ns, facts.st_size, facts.st_ino))
+
+
 @functools.cache
-def _known(file: Path, *version: int) -> tuple[str, Description]:
+def _known(file: Path, version: tuple[int, ...] | None) -> tuple[str, Description]:
     told = _read(file)
     return known_by(told.recipe), told
 
