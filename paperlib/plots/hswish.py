@@ -90,4 +90,4 @@ def _ratio(errors: Mapping[str, pd.Series]) -> str:
     """Say in a sentence by how much the best of the grids is better than the worst in the median layer."""
     medians = pd.Series({grid: values.median() for grid, values in errors.items()}).sort_values()
     best, worst = medians.index[[0, -1]]
-    return f"In the median layer {best} has {medians[best] / medians[worst]:.0%} of the error of {worst}"
+    return f"In the median layer {best} make {medians[best] / medians[worst]:.0%} of the error of {worst}"

@@ -77,5 +77,5 @@ def test_the_method_with_the_lower_loss_is_named_first():
 
 
 def test_the_best_grid_in_the_median_layer():
-    errors = {"one": pd.Series([1.0, 2, 30]), "other": pd.Series([8.0, 8, 8])}
-    assert hswish._ratio(errors) == "In the median layer one has 25% of the error of other"
+    errors = {"these": pd.Series([1.0, 2, 30]), "those": pd.Series([8.0, 8, 8])}
+    assert hswish._ratio(errors) == "In the median layer these make 25% of the error of those"
