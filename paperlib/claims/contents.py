@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from .. import claims
 from ..analysis.bn_folding import weight_ranges
 from ..analysis.hswish import hswish_grids, hswish_histograms, hswish_layers, hswish_levels
+from ..analysis.oscillations import norms_taken_anew, wrong_statistics
 from ..analysis.qil_intervals import interval_histograms, interval_pruning
 from ..errors import InputError
 from ..recipes import Recipe, profiles
@@ -119,6 +120,9 @@ NOTEBOOKS = {
     "learn_1_grids_and_error": Notebook(
         shows=[Shown(lambda profile, _: {"float": [experiments.float_network(profile)]})], packed=True),
     "beyond_context": Notebook({"profile": PROFILE}),
+    "beyond_oscillations": Notebook(
+        {"profile": PROFILE, "seeds": SEEDS, "bits": one_of(0, *WIDTHS)},
+        [Shown(experiments.oscillations, claims.oscillations.verdicts, tables=(wrong_statistics, norms_taken_anew))]),
     "scoreboard": Notebook({"profile": PROFILE, "seeds": SEEDS}),
     "own_network": Notebook(
         {"bits": number(4, 2, 8), "float_epochs": number(5, 1, 1000), "epochs": number(2, 1, 1000),

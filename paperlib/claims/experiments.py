@@ -96,11 +96,11 @@ def loss_curves_photographs(bits: int = 4) -> Wanted:
                              order=order, progressive=False) for order in ORDERS}
 
 
-def oscillations(profile: str, seeds: int = 0, bits: int = 3) -> Wanted:
+def oscillations(profile: str, seeds: int = 0, bits: int = 0) -> Wanted:
     """Beyond the papers: layers frozen as PROFIT does, or single weights that oscillate kept from it (Nagel et al.
     2022), with equal phases and rates; recorded from the float network that comes with the repository.  {method: runs}
 
-    AIWQ and oscillations are measured from the first round on."""
+    AIWQ and oscillations are measured from the first round on.  ``bits``: 0 for the fewest of the profile's Table 3."""
     def counted(*what, stopped: Oscillations, label: str | None, **settings) -> Recipe:
         recipe = profit(*what, **settings)
         first = [phase.name for phase in recipe.phases].index("round 1")
@@ -109,6 +109,7 @@ def oscillations(profile: str, seeds: int = 0, bits: int = 3) -> Wanted:
             for phase in recipe.phases[first:])))
 
     profile = _replaying(profile, "pretrained")
+    bits = bits or min(profiles.scale(profile).ablation_bits)
     return {name: _for_each_seed(counted, profile=profile, seeds=seeds, w_bits=bits, a_bits=bits, order=order,
                                  stopped=stopped, label=None if stopped == Oscillations() else name)
             for name, (order, stopped) in AGAINST_OSCILLATIONS.items()}
