@@ -65,8 +65,9 @@ def draw(table: pd.DataFrame, *, footnote: str) -> Figure:
 
 
 def _gain(shown: pd.DataFrame) -> str:
-    """Say in a sentence what the last row adds to the one before it, at each bit-width, in the mean over the seeds that
-    both have; "" if one of them is missing everywhere."""
+    """Say in a sentence what the last quantized row adds to the one before it, at each bit-width, in the mean over the
+    seeds that both have; "" if one of them is missing everywhere."""
+    shown = shown[shown.quantized != UNQUANTIZED]
     if len(rows := list(shown.row.unique())) < 2:
         return ""
     seeds = shown.pivot_table(index=["bits", "seed"], columns="row", values="accuracy").reindex(columns=rows[-2:])

@@ -9,7 +9,7 @@ import torch
 from conftest import agree, leans
 from matplotlib import pyplot as plt
 
-from paperlib import models, recipes
+from paperlib import models, recipes, runs
 from paperlib.analysis import oscillations as analysis
 from paperlib.claims import CONTRADICTED, NOT_ENOUGH, SUPPORTED, experiments, oscillations
 from paperlib.plots import oscillations as plots
@@ -29,7 +29,7 @@ def run(seed=0, *, aiwq=RISING, oscillating=RISING, kl=RISING, rounds=70.0, anew
                              "oscillating": oscillating, "frozen": 0.0})
     before = measured.assign(aiwq=measured.aiwq[::-1].to_numpy(), oscillating=0.0, frozen=50.0)
     instability = pd.concat([before.assign(phase="round 2"), measured.assign(phase="round 3")], ignore_index=True)
-    made = Run(recipes.profit(profile="smoke", seed=seed), history, pd.DataFrame(), instability, key="made up",
+    made = Run(recipes.profit(profile="cifar10", seed=seed), history, pd.DataFrame(), instability, key="made up",
                seconds=0.0, environment={})
     made._found["wrong_statistics"] = pd.DataFrame({"layer": LAYERS[:-1], "kl": kl[:-1]})      # none behind the last
     made._found["norms_taken_anew"] = pd.DataFrame({
@@ -123,6 +123,7 @@ def test_methods_share_all_but_what_stops_oscillations():
 def test_pictures_say_what_they_show():
     figure = plots.draw_layers(analysis.by_layer([run(0), run(1)]), footnote="made up")
     assert "AIWQ and wrong statistics: 1.00" in figure.alt
+    assert plots._closer(0.8, 0.3).startswith("AIWQ goes") and plots._closer(0.3, 0.8).startswith("Oscillation goes")
     assert [ax.get_title(loc="left") for ax in figure.axes] == 3 * ["rank correlation 1.00"]
     table = analysis.ends({"nothing frozen": [run(0, rounds=60.0)], "PROFIT": [run(0), run(1, end=90.0)]})
     assert analysis.summary(table).loc["PROFIT"].tolist() == [70.0, 75.0, 85.0, 4.5, 0.0, 2]
@@ -131,3 +132,20 @@ def test_pictures_say_what_they_show():
     for empty in (plots.draw_layers, plots.draw_methods):
         assert "not recorded yet" in empty(pd.DataFrame(), footnote="").alt
     plt.close("all")
+
+
+def test_the_notebook_says_what_the_recorded_runs_say():
+    found = runs.obtain_each(experiments.oscillations("recorded"))
+    free = [run for run in found["nothing frozen"] if not run.absent]
+    layers = analysis.by_layer(free)
+    assert analysis.turned_share(layers) > 0.8, "nearly all changes are oscillations"
+    se, rest = (layers[(layers.kind == "se") == which] for which in (True, False))
+    assert se.aiwq.max() > rest.aiwq.max() / 2 and se.oscillating.median() < rest.oscillating.median() / 20
+    table = analysis.correlations(layers)
+    assert (table.loc["AIWQ and wrong statistics"] > table.loc["oscillating weights and wrong statistics"] + 0.1).all()
+    ends = analysis.summary(analysis.ends(found))
+    assert ends.oscillating["oscillations dampened"] < ends.oscillating["nothing frozen"] / 20
+    as_trained, anew, last = (ends[name] for name in (analysis.AS_TRAINED, analysis.AGAIN, analysis.LAST_STAGE))
+    assert as_trained["nothing frozen"] < as_trained.drop("nothing frozen").min() - 1
+    assert anew["nothing frozen"] > anew.drop("nothing frozen").max() - 0.6
+    assert last["nothing frozen"] > last.drop("nothing frozen").max() - 0.6

@@ -35,8 +35,10 @@ def test_layers_that_have_half_of_the_sum(values, count):
 def test_the_last_rung_is_compared_with_the_one_before_it_on_shared_seeds():
     rows = [(3, "+ teacher", 0, 80.0), (3, "+ teacher", 1, 81.0), (3, "+ PROFIT", 0, 81.0), (3, "+ PROFIT", 1, 81.5),
             (3, "+ PROFIT", 2, 99.0), (2, "+ teacher", 0, 70.0), (2, "+ PROFIT", 0, 69.0), (2, "PACT", 0, 10.0)]
+    rows.append((3, "float", 0, 99.0))
     table = pd.DataFrame(rows, columns=["bits", "row", "seed", "accuracy"])
-    table = pd.concat([table[table.row == row] for row in ("PACT", "+ teacher", "+ PROFIT")])
+    table = pd.concat([table[table.row == row] for row in ("PACT", "+ teacher", "+ PROFIT", "float")])
+    table["quantized"] = table.row.map({"float": ablation.UNQUANTIZED}).fillna("step by step")
     words = ablation._gain(table)
     assert words.startswith("PROFIT against teacher: ")
     assert "+0.8 points at 3 bits (n = 2)" in words and "-1.0 points at 2 bits (n = 1)" in words
