@@ -65,11 +65,11 @@ def _networks(run: Run) -> tuple[nn.Module, nn.Module]:
 def by_layer(runs: Sequence[Run]) -> pd.DataFrame:
     """Tabulate the last round by seed and layer, in the network's order: seed; layer; kind; aiwq (nats); changed and
     turned, in a step, oscillating and frozen at its end (% of the layer's weights); kl (nats, :func:`wrong_statistics`,
-    NaN where no batch norm follows)."""
+    NaN where no batch norm follows).  Layers whose output is constant have no AIWQ and are left out."""
     columns = ["seed", "layer", "kind", "aiwq", "changed", "turned", "oscillating", "frozen", "kl"]
     tables = []
     for run in runs:
-        measured = run.instability[run.instability.phase == last_round(run)]
+        measured = run.instability[run.instability.phase == last_round(run)].dropna(subset="aiwq")
         tables.append(measured.merge(run.find(wrong_statistics), on="layer", how="left").assign(seed=run.recipe.seed))
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 

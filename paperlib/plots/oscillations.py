@@ -13,6 +13,7 @@ from .style import BLUE, GREY, ORANGE, STYLE, blank, finish
 COLUMNS = {"aiwq": "AIWQ (nats)", "oscillating": "oscillating weights (%)",
            "kl": "wrong statistics (nats)"}
 PANELS = [("oscillating", "aiwq"), ("aiwq", "kl"), ("oscillating", "kl")]
+SCALES = {"aiwq": ("log", {}), "oscillating": ("symlog", {"linthresh": 0.01})}      # in some layers no weight does
 TREATED = {AS_TRAINED: (ORANGE, "o"), AGAIN: (BLUE, "D"), LAST_STAGE: (GREY, "s")}
 
 
@@ -32,8 +33,8 @@ def draw_layers(layers: pd.DataFrame, *, footnote: str) -> Figure:
             for kind, rows in means.groupby("kind"):
                 color, marker = KINDS[kind]
                 ax.plot(rows[x], rows[y], marker, color=color, markersize=9 if marker == "*" else 6, label=kind)
-            ax.set(xscale="log", yscale="log", xlabel=COLUMNS[x], ylabel=COLUMNS[y],
-                   title=f"rank correlation {rank:.2f}")
+            ax.set(yscale="log", xlabel=COLUMNS[x], ylabel=COLUMNS[y], title=f"rank correlation {rank:.2f}")
+            ax.set_xscale(SCALES[x][0], **SCALES[x][1])
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
         told = "; ".join(f"{pair}: {value:.2f}" for pair, value in agreement.items())

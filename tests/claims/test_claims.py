@@ -22,7 +22,7 @@ from paperlib.runs.phase_store import StoredPhase
 from paperlib.system import paths
 from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer
-from paperlib.training.phases import Freeze, Phase
+from paperlib.training.phases import Freeze, Oscillations, Phase
 
 STAGES = [(phase, split) for phase in ("activations", "weights") for split in ("train", "val")]
 
@@ -151,7 +151,7 @@ def changes(thing):
     """For each field of a dataclass a small change of it: {name: new value}."""
     words = {"weight": "duq", "activation": "duq", "weight_options": {"levels": 4}, "per_channel": True,
              "activation_options": {"learn_offset": True}, "bn_momentum": 0.5, "milestones": (1.0,),
-             "teacher": "float", "teacher_loss": "mse", "freeze": Freeze(1.0),
+             "teacher": "float", "teacher_loss": "mse", "freeze": Freeze(1.0), "oscillations": Oscillations(),
              "order": "aiwq", "layers": ("features.0.0",), "measured_in": "activations",
              "weights": "IMAGENET1K_V1", "precision": "bfloat16", "data": "imagenet", "model": "resnet18",
              "augmentation": "random_crop",
