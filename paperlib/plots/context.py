@@ -44,9 +44,9 @@ def draw(table: pd.DataFrame, *, footnote: str) -> Figure:
                     Line2D([], [], color=GREY, marker="|", linestyle="", markersize=13, label="its float network")]
         figure.legend(handles=handles, loc="outside upper center", ncols=6, columnspacing=1.2, handletextpad=0.2)
         sure = table[table.confidence != "unverified"]
-        told = "; ".join(f"{network} at {bits} bits: {len(part)} numbers from {part.accuracy.min():g} to "
-                         f"{part.accuracy.max():g} %" for (network, bits), part in
-                         sure.groupby(["network", "bits"], sort=False))
+        told = "; ".join(f"{network} at {bits} bits: " + (
+            f"{len(part)} numbers from {part.accuracy.min():g} to {part.accuracy.max():g} %" if len(part) > 1 else
+            f"{part.accuracy.item():g} %") for (network, bits), part in sure.groupby(["network", "bits"], sort=False))
         return finish(figure, "A panel for each MobileNet and bit-width with a row for each method: ImageNet accuracy "
                       "in percent as published, as rerun by others, and without training, hollow where no source is "
                       f"at hand. With a source, {told}.", footnote)

@@ -19,18 +19,18 @@ TREATED = {AS_TRAINED: (ORANGE, "o"), AGAIN: (BLUE, "D"), LAST_STAGE: (GREY, "s"
 
 def draw_layers(layers: pd.DataFrame, *, footnote: str) -> Figure:
     """Draw a dot for each layer: AIWQ over oscillating weights, and how wrong the statistics of the batch norm behind
-    it are over either; log axes, means over seeds.
+    it are over either; log axes, medians over seeds.
 
     ``layers``: :func:`paperlib.analysis.oscillations.by_layer`.
     """
     if layers.empty:
         return blank(footnote)
     agreement = correlations(layers).mean(axis=1)
-    means = layers.groupby(["layer", "kind"], sort=False)[list(COLUMNS)].mean().reset_index()
+    medians = layers.groupby(["layer", "kind"], sort=False)[list(COLUMNS)].median().reset_index()
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 3, figsize=(11, 4.4))
         for ax, (x, y), (_, rank) in zip(axes, PANELS, agreement.items()):
-            for kind, rows in means.groupby("kind"):
+            for kind, rows in medians.groupby("kind"):
                 color, marker = KINDS[kind]
                 ax.plot(rows[x], rows[y], marker, color=color, markersize=9 if marker == "*" else 6, label=kind)
             ax.set(yscale="log", xlabel=COLUMNS[x], ylabel=COLUMNS[y], title=f"rank correlation {rank:.2f}")
