@@ -23,8 +23,6 @@ BEYOND = 3                      # steps on either side of the grid
 SAME = 1e-5                     # of a step, or of a derivative; all of it is computed in float32
 
 
-
-
 def _ours(name: str, bits: int = 4, **settings) -> Callable[[], quantizers.Quantizer]:
     def build():
         quantizer = quantizers.build(name, bits=bits, **settings)

@@ -39,7 +39,7 @@ def results() -> pd.DataFrame:
 
 
 def _kind(method: str) -> tuple[str, str]:
-    """("LSQ (rerun)",) -> ("LSQ", RERUN)."""
+    """"LSQ (rerun)" -> ("LSQ", RERUN)."""
     for mark, kind in MARKS.items():
         if method.endswith(mark):
             return method.removesuffix(mark), kind

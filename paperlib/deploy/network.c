@@ -198,7 +198,8 @@ static void convolve(const Layer *l, const Stairs *s, const int16_t *x, int32_t 
 {
     const int in = l->in_channels / l->groups, out = l->channels / l->groups, places = l->height * l->width;
     const int depth = l->kernel_height * l->kernel_width * in, words = 16 / l->bits, rows = (depth + words - 1) / words;
-    const int copies = depth != l->in_channels || l->in_height != l->height || l->in_width != l->width;
+    const int copies = l->kernel_height * l->kernel_width > 1 || l->groups > 1 || l->padding[0] || l->padding[1]
+                       || l->in_height != l->height || l->in_width != l->width;
     for (int channel = 0, lanes; channel < l->channels; channel += lanes) {
         const int group = channel / out, left = (group + 1) * out - channel;
         lanes = left < LANES ? left : LANES;

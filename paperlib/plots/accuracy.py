@@ -55,4 +55,4 @@ def _within(means: pd.Series, fewest: str, allowance: float) -> str:
     network and precision."""
     losses = (means.xs("Full", level="precision") - means.xs(fewest, level="precision")).dropna()
     within = (losses <= allowance).sum()
-    return f"At {fewest} {within} of {len(losses)} networks end at most {allowance:g} points below Full"
+    return f"At {fewest}, {within} of {len(losses)} networks end at most {allowance:g} points below Full"

@@ -81,9 +81,9 @@ def draw_steps(steps: pd.DataFrame, norm: str, *, footnote: str) -> Figure:
 
 
 def _growth(ends: pd.Series) -> str:
-    """Say in a sentence what fewer bits do to AIWQ at the end, {bits: nats}."""
+    """Say in a sentence what fewer bits do to AIWQ at the end, {bits: nats}; "" where nothing moves at most bits."""
     ends = ends.sort_index(ascending=False)
-    if len(ends) < 2:
+    if len(ends) < 2 or not ends.iloc[0] > 0:
         return ""
     grows = "Every bit-width less has a larger AIWQ" if (ends.diff().dropna() > 0).all() else (
         "AIWQ does not grow at every bit-width less")

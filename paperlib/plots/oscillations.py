@@ -1,6 +1,8 @@
 """Beyond the papers: AIWQ and oscillating weights, layer by layer, and what stopping either is worth."""
 from __future__ import annotations
 
+import math
+
 import matplotlib as mpl
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -75,6 +77,8 @@ def draw_methods(ends: pd.DataFrame, *, footnote: str) -> Figure:
 
 def _closer(aiwq: float, oscillation: float) -> str:
     """Say in a sentence which of the two has the higher rank correlation with wrong statistics."""
+    if math.isnan(aiwq + oscillation):
+        return ""
     if aiwq > oscillation:
         return f"AIWQ goes with wrong statistics ({aiwq:.2f}) more closely than oscillation does ({oscillation:.2f})"
     return f"Oscillation goes with wrong statistics ({oscillation:.2f}) at least as closely as AIWQ does ({aiwq:.2f})"

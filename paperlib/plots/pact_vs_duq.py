@@ -31,8 +31,10 @@ def draw(history: pd.DataFrame, *, bits: int, footnote: str) -> Figure:
 
 
 def _ends(ends: pd.DataFrame) -> str:
-    """Say in a sentence where the validation loss of both methods ends in the last stage."""
-    last = ends[ends.phase == ends.phase.iloc[-1]].sort_values("val loss")
+    """Say in a sentence where the validation loss of both methods ends in the last stage; "" if one is missing."""
+    last = ends[ends.phase == ends.phase.iloc[-1]].dropna(subset="val loss").sort_values("val loss")
+    if len(last) < 2:
+        return ""
     low, high = last.iloc[0], last.iloc[-1]
     losses = f"{low['val loss']:.3f} and {high['val loss']:.3f}"
     return f"{low.method} ends with a lower validation loss than {high.method}, {losses}"

@@ -199,7 +199,7 @@ def in_c() -> Kernels | None:
         return _Chain(k.slope.data_ptr(), k.intercept.data_ptr(), *k[2:])
 
     def moments(z, running_mean, running_var, momentum):
-        mean, var = torch.empty(2, z.shape[1])
+        mean, var = z.new_empty(2, z.shape[1])
         c.moments(*shape(z), *(v if v is None else v.data_ptr() for v in (z, mean, var, running_mean, running_var)),
                   momentum)
         return mean, var
@@ -210,7 +210,7 @@ def in_c() -> Kernels | None:
 
     def backward(grad, z, k, mean, invstd, moving):
         channels = z.shape[1]
-        sums = torch.empty(2 * channels + 2)
+        sums = z.new_empty(2 * channels + 2)
         c.chain_backward(*shape(z), z.data_ptr(), grad.data_ptr(), chain(k), mean.data_ptr(), invstd.data_ptr(), moving,
                          sums.data_ptr())
         by_xhat, total, both = sums.split([channels, channels, 2])
@@ -233,7 +233,9 @@ def moments_before(layer: nn.Module, x: Tensor, y: Tensor, weight: Tensor, old: 
     float64 (channels,).  ``old`` is ``weight * ratio`` but for some weights, which differ by more than ``least`` (both
     (channels,)).  False, with nothing done, where they are many or torch has to do it.
     """
-    conv, last = x.dim() == 4, torch.channels_last
+    conv, last = isinstance(layer, nn.Conv2d), torch.channels_last
+    if conv and x.dim() != 4:
+        return False
     if not conv:
         x, y = x.reshape(-1, x.shape[-1], 1, 1), y.reshape(-1, y.shape[-1], 1, 1)
     plain = weight.is_contiguous() and old.is_contiguous()

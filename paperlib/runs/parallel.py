@@ -149,7 +149,7 @@ def train(chains: Sequence[Sequence[StoredPhase]], workers: int, until: float | 
 @contextlib.contextmanager
 def _processes(most: int, report: Callable[..., None]) -> Iterator[Callable[[str, Recipe], Future]]:
     """Yield a function that starts the training of a recipe whose last phase has this key, at most so many at a time,
-    each in a process to itself, which takes up the next one when it is done; none outlives the block."""
+    in processes that take up one after another; none outlives the block."""
     processes, idle, starting, ended = [], [], threading.Lock(), threading.Event()
 
     def process_for_it() -> subprocess.Popen | None:

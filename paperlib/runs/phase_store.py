@@ -12,6 +12,7 @@ import functools
 import glob
 import hashlib
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from ..recipes import Recipe
 from ..system import distributed
 from ..system.code_hash import numerics
 from ..system.paths import alone, atomic, runs_dir
-from ..system.provenance import code_version, demand_unchanged, environment, peak_memory
+from ..system.provenance import code_version, demand_unchanged, environment, forget_peak_memory, peak_memory
 from ..training import checkpoint
 from ..training.aiwq import STEP_COLUMNS
 from ..training.engine import Diverged, Trainer
@@ -186,6 +187,7 @@ class StoredPhase:
                   "recipe": self.identity, "environment": environment()}
         if writes:
             self._write("link.json", config)
+        forget_peak_memory()
         trainer = phase_trainer.trainer(recipe, phase, before, self._remembered())
         if last.exists():
             checkpoint.resume(trainer, last)
@@ -204,7 +206,8 @@ class StoredPhase:
     def _remembered(self) -> Path | None:
         """A folder for what the teacher says, the same for all runs that it teaches; None where that is much.
 
-        It is named by the teacher and by all that decides which images it sees.
+        It is named by the teacher and by all that decides which images it sees.  What earlier versions of the code have
+        left there is removed.
         """
         recipe, teacher = self.recipe, self.phase.teacher
         if teacher is None or distributed.world() > 1 or not 0 < recipe.train_images <= FEW:
@@ -213,7 +216,10 @@ class StoredPhase:
         known = self.identity["phases"][:names.index(teacher) + 1] if teacher in names else []
         text = json.dumps([code_version(), {**self.identity, "phases": known}, teacher, *self._shipped()],
                           sort_keys=True)
-        return runs_dir() / ".teachers" / hashlib.sha256(text.encode()).hexdigest()[:16]
+        folder = runs_dir() / ".teachers" / code_version()
+        for other in folder.parent.glob("*") if not folder.exists() else ():
+            shutil.rmtree(other, ignore_errors=True)
+        return folder / hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _keep(self, trainer: Trainer, config: dict) -> None:
         """Write what a finished phase leaves; final.pt, which makes it one, last."""

@@ -55,6 +55,16 @@ def environment() -> dict:
             "processes": distributed.world()}
 
 
+def forget_peak_memory() -> None:
+    """Let :func:`peak_memory` begin anew, on Linux and on GPUs."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory() -> int | None:
     """The most memory so far, in MB: of the GPU, or else of this process; None where the system does not say."""
     import torch

@@ -115,6 +115,9 @@ class Trainer:
                              "phase no epochs")
         self.optimizer = torch.optim.SGD(groups or [{"params": [torch.zeros(1)], "lr": 0.0}], momentum=phase.momentum,
                                          nesterov=phase.nesterov, fused=self.device.type == "cpu" or None)
+        if self.device.type == "cpu" and phase.momentum:    # the fused form wants it of each parameter
+            for parameter in (p for group in self.optimizer.param_groups for p in group["params"]):
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: phase.lr_factor(step / len(train)))
         self.model = net

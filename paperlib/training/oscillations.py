@@ -23,7 +23,8 @@ class OscillationTracker:
     A weight *oscillates* in a step in which its integer code changes in the direction opposite to its last change.  Its
     *frequency* is the moving average of that, with a weight of 0.01 for the newest step.  Call :meth:`dampen` between
     the backward pass and the optimizer's step, and :meth:`after_step` after the latter; ``done`` is the share of the
-    phase that is over, from 0 to 1.  ``before``: the :meth:`state` of the phase before, to go on from.
+    phase that is over, from 0 to 1.  ``before``: the :meth:`state` of the phase before, to go on from; with other
+    levels counting starts anew.
 
     *Dampening* adds ``lambda * (clip(w) - point)**2``, summed over all weights, to the loss; clip keeps w to the range
     of the grid, and point is where its code lies.  lambda rises from 0 to ``settings.dampening`` along a cosine.
@@ -55,7 +56,9 @@ class OscillationTracker:
         self.direction = torch.zeros_like(self.codes)
         self.frequency = torch.zeros_like(self.codes, dtype=torch.float32)
         self.average, self.frozen = self.codes.float(), torch.zeros_like(self.codes, dtype=torch.bool)
-        if before is not None:
+        self.levels = {name: (m.weight_quantizer.grid.code_min, m.weight_quantizer.grid.code_max)
+                       for name, m in self.layers.items()}
+        if before is not None and before["levels"] == self.levels:
             for name in CARRIED:
                 getattr(self, name).copy_(before[name])
         self.steps, self.changed, self.turned = 0, torch.zeros_like(self.sizes), torch.zeros_like(self.sizes)
@@ -107,7 +110,7 @@ class OscillationTracker:
 
     def state(self) -> dict:
         """Everything counted so far, for :meth:`load` to go on from."""
-        return {name: getattr(self, name) for name in (*CARRIED, "codes", "steps", "changed", "turned")}
+        return {name: getattr(self, name) for name in (*CARRIED, "levels", "codes", "steps", "changed", "turned")}
 
     def load(self, state: dict) -> None:
         for name, value in state.items():

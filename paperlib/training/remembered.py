@@ -17,15 +17,19 @@ from . import checkpoint
 
 
 class Remembered(nn.Module):
-    """``net``, whose outputs are kept in ``folder``, a file for each input, named by the SHA-256 of its numbers.
+    """``net``, whose outputs are kept in ``folder``, a file for each input, named by the SHA-256 of its numbers, in a
+    folder named by that of the weights.
 
-    The folder belongs to this network in evaluation mode.  What is remembered is the same to the bit; a damaged file is
+    Outputs are those in evaluation mode.  What is remembered is the same to the bit; a damaged file is
     computed anew, and where none can be written, none is.  On a GPU every output is computed.
     """
 
     def __init__(self, net: nn.Module, folder: Path):
         super().__init__()
-        self.net, self.folder = net, folder
+        weights = hashlib.sha256()
+        for value in net.state_dict().values():
+            weights.update(value.cpu().contiguous().numpy())
+        self.net, self.folder = net, folder / weights.hexdigest()[:16]
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -34,7 +38,7 @@ class Remembered(nn.Module):
             return self.net(x)
         numbers = x.movedim(1, -1).contiguous().numpy()
         file = self.folder / f"{hashlib.sha256(numbers).hexdigest()}.pt"
-        with contextlib.suppress(FileNotFoundError, InputError):
+        with contextlib.suppress(OSError, InputError):
             return checkpoint.load(file, keys=("output",))["output"]
         output = self.net(x)
         with contextlib.suppress(InputError, OSError):      # it is no result

@@ -63,6 +63,25 @@ def test_every_code_and_logit(how, tmp_path):
 
 
 @needs_cc
+@pytest.mark.parametrize("channels, size, conv", [(18, 32, {"kernel_size": 3, "padding": 1, "groups": 9}),
+                                                  (8, 3, {"kernel_size": 1, "padding": 1, "stride": 2})])
+def test_a_patch_as_large_as_a_pixel_is_still_a_patch(channels, size, conv, tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(),
+                        nn.Conv2d(channels, channels, bias=False, **conv), nn.BatchNorm2d(channels), nn.ReLU(),
+                        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
+    images = BYTES[:4, :, :size, :size]
+    net(floats(images))     # batch norms see something
+    net = models.calibrate(models.quantize(net, Scheme()), floats(images)).eval()
+    library = ctypes.CDLL(str(compiled(to_c(net, tmp_path / "net.c", input_size=size), "-shared", "-fPIC",
+                                       "-DNET_LIBRARY")))
+    for image, wanted in zip(interleaved(images), IntegerNet(net, "fixed")(floats(images)) * 2**20):
+        out = (ctypes.c_int32 * 10)()
+        library.net(image.ctypes.data_as(ctypes.c_void_p), out, None)
+        assert list(out) == wanted.tolist()
+
+
+@needs_cc
 @pytest.mark.parametrize("how", ["v3, zeros as padding", "vgg7, 1-bit weights"])
 def test_the_program_is_clean_and_prints_what_it_computes(how, tmp_path):
     (tmp_path / "none.c").write_text("int main(void) { return 0; }\n")

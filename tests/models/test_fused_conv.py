@@ -310,6 +310,18 @@ def test_without_a_compiler_torch_does_it(monkeypatch, tmp_path):
 
 
 @in_c
+def test_the_default_dtype_is_no_matter():
+    x, found = images(dtype=torch.float32), []
+    for dtype in (torch.float32, torch.float64):
+        net = models.fuse(network(dtype=torch.float32))
+        torch.set_default_dtype(dtype)
+        try:
+            found.append(results(net, x))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert_same(*found, rtol=0)
+
+
 def test_layouts_that_c_cannot_do_go_through_torch():
     x = data(torch.float32)
     assert kernels.best(x) is kernels.in_c() and kernels.best(x.double()) is kernels.TORCH

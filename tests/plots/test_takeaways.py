@@ -49,7 +49,7 @@ def test_the_last_rung_is_compared_with_the_one_before_it_on_shared_seeds():
 def test_networks_within_the_margin_are_counted():
     index = pd.MultiIndex.from_product([["a", "b", "c"], ["Full", "4 bits"]], names=["network", "precision"])
     means = pd.Series([70.0, 69.0, 60.0, 61.0, 50.0, 40.0], index)
-    assert accuracy._within(means, "4 bits", 1.5) == "At 4 bits 2 of 3 networks end at most 1.5 points below Full"
+    assert accuracy._within(means, "4 bits", 1.5) == "At 4 bits, 2 of 3 networks end at most 1.5 points below Full"
     assert "0 of 2" in accuracy._within(means[[True, True, False, True, True, True]], "4 bits", 0.5)
 
 
@@ -76,6 +76,7 @@ def test_the_method_with_the_lower_loss_is_named_first():
                          "method": ["PACT", "DuQ", "PACT", "DuQ"], "val loss": [1.0, 2.0, 1.5, 1.25]})
     assert pact_vs_duq._ends(ends) == "DuQ ends with a lower validation loss than PACT, 1.250 and 1.500"
     assert pact_vs_duq._ends(ends.assign(**{"val loss": ends["val loss"] * -1})).startswith("PACT ends")
+    assert pact_vs_duq._ends(ends[ends.method == "DuQ"]) == pact_vs_duq._ends(ends.replace(1.5, float("nan"))) == ""
 
 
 def test_the_best_grid_in_the_median_layer():

@@ -273,7 +273,7 @@ def test_teacher_is_an_earlier_phase(kept):
 def test_what_a_teacher_says_serves_all_that_it_teaches(kept, folder):
     taught = [tiny(method, phase=1, change={"teacher": "float"}) for method in ("duq", "pact")]
     trained(taught[0])
-    said = {file: file.stat().st_mtime_ns for file in folder.glob(".teachers/*/*")}
+    said = {file: file.stat().st_mtime_ns for file in folder.glob(".teachers/*/*/*/*")}
     assert len(said) == 4 * 4       # epochs, steps
     before = stored(taught[0])
     for link in StoredPhase.chain(taught[0])[1:]:
@@ -281,7 +281,7 @@ def test_what_a_teacher_says_serves_all_that_it_teaches(kept, folder):
     trained(taught[0])
     assert stored(taught[0]) == before
     trained(taught[1])
-    assert {file: file.stat().st_mtime_ns for file in folder.glob(".teachers/*/*")} == said
+    assert {file: file.stat().st_mtime_ns for file in folder.glob(".teachers/*/*/*/*")} == said
     assert StoredPhase(tiny(seed=1, phase=1, change={"teacher": "float"}), 1)._remembered() not in {
         file.parent for file in said}
     assert StoredPhase(taught[0], 2)._remembered() is None      # without a teacher

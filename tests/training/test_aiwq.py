@@ -367,7 +367,7 @@ def test_layer_called_twice_counts_its_first_call():
     assert table.aiwq.item() == pytest.approx(wanted, rel=1e-3)
 
 
-@pytest.mark.parametrize("shape", [(5, 2), (4, 5, 2), (2, 3, 5, 2)])
+@pytest.mark.parametrize("shape", [(5, 2), (4, 5, 2), (2, 3, 5, 2), (4, 1, 5, 2)])
 def test_linear_layers_take_inputs_of_any_shape(shape):
     net = ternary_linear(2, 3)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))

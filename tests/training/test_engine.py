@@ -82,6 +82,24 @@ def whole(batches):
     return found
 
 
+def test_a_layer_that_is_used_later_trains_from_then_on(batches):
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.late, self.head = nn.Conv2d(3, 4, 3, 4), nn.Conv2d(4, 4, 1), nn.Linear(4, 10)
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += self.training
+            x = self.first(x)
+            return self.head((self.late(x) if self.calls > 2 else x).mean((2, 3)))
+
+    net = Late()
+    before = net.late.weight.detach().clone()
+    Trainer(net, Phase("float", 2, lr=0.1), *batches, seed=0).run()
+    assert not net.late.weight.equal(before)
+
+
 def test_counting_oscillations_changes_nothing(batches):
     alone, counted = (trainer(batches, dataclasses.replace(PHASE, oscillations=o)) for o in (None, Oscillations()))
     for one in (alone, counted):

@@ -146,6 +146,13 @@ def test_a_phase_goes_on_from_the_phase_before():
     assert whole.frequency.any() and part.steps == 10
 
 
+def test_with_other_levels_counting_starts_anew():
+    before = OscillationTracker(network(bits=4), Oscillations(freeze_above=(0.1, 0.01)))
+    before.frozen[:], before.average[:], before.frequency[:] = True, 7.0, 1.0
+    after = OscillationTracker(network(bits=3), Oscillations(freeze_above=(0.1, 0.01)), before.state())
+    assert not after.frozen.any() and not after.frequency.any() and after.average.equal(after.codes.float())
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(InputError, match="quantize its weights"):
         OscillationTracker(models.build("vgg7", width=0.0625), Oscillations())

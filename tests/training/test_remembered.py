@@ -31,11 +31,18 @@ def test_it_is_asked_once_for_each_batch(images, tmp_path):
 def test_a_damaged_file_is_made_anew(images, tmp_path):
     calls = []
     said = teacher(tmp_path, calls)(images)
-    file, = tmp_path.glob("*.pt")
+    file, = tmp_path.glob("*/*.pt")
     whole = file.read_bytes()
     file.write_bytes(whole[:-50] + bytes(50))
     assert torch.equal(teacher(tmp_path, calls)(images), said) and len(calls) == 2
     assert file.read_bytes() == whole
+
+
+def test_a_teacher_of_other_weights_is_asked_itself(images, tmp_path):
+    one, other = teacher(tmp_path, []), teacher(tmp_path, []).net
+    one(images)
+    other[0].weight.data *= 2
+    assert torch.equal(Remembered(other, tmp_path)(images), other(images))
 
 
 def test_a_folder_that_cannot_be_written_is_no_fault(images, tmp_path):
