@@ -64,7 +64,8 @@ def draw(history: pd.DataFrame, *, w_bits: int, a_bits: int, footnote: str) -> F
         return finish(figure, f"Three panels of training and validation loss by epoch through {len(last)} rounds, "
                       "each order of freezing (PROFIT, reverse, random) beside the same training with nothing frozen. "
                       f"Validation loss, {told}.",
-                      f"weights in {w_bits} bits, activations in {a_bits} bits; {footnote}", "" if failed else _calm(curves))
+                      f"weights in {w_bits} bits, activations in {a_bits} bits; {footnote}",
+                      "" if failed else _calm(curves))
 
 
 def _calm(curves: pd.DataFrame) -> str:

@@ -15,7 +15,7 @@ def test_the_names_are_those_of_the_files_that_are_shipped():
     assert {tables.name(look) for look in wanted} >= files
     assert {tables.name(look) for look in wanted} == {
         "interval_pruning", "interval_histograms", "weight_ranges", "hswish_histograms", "hswish_levels",
-        "hswish_layers", "hswish_grids"}
+        "hswish_layers", "hswish_grids", "wrong_statistics", "norms_taken_anew"}
 
 
 @pytest.mark.parametrize("module, function", [(qil_intervals, "interval_pruning"), (bn_folding, "weight_ranges"),
