@@ -290,7 +290,7 @@ def lab(tmp_path_factory):
 
 def run_all_cells(chromium, address):
     page = chromium.new_page(viewport={"width": 1280, "height": 1000})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)
     page.goto(address)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     page.locator("#jp-main-statusbar", has_text="| Idle").wait_for()
