@@ -85,6 +85,13 @@ def typical(run: Run) -> float:
     return run.instability.aiwq.median()
 
 
+def by_channels_alike(run: Run) -> pd.Series:
+    """Take the AIWQ of each layer (nats) that no single channel decides: with the trimmed mean over channels; of runs
+    recorded before that was measured, the AIWQ of the layers without a constant channel."""
+    table = run.instability
+    return table.trimmed if "trimmed" in table else table.aiwq[table.dead == 0]
+
+
 def restlessness(run: Run, metric: str) -> float:
     """Measure how far batch-norm statistics go in one iteration: the median over batch norms of the mean over the
     second half of the iterations.  ``metric``: "mean_drift" (in running standard deviations) or "var_drift" (of ln

@@ -15,6 +15,7 @@ from ..models.layers import LayerInput, QuantConv2d, QuantLinear
 from .output_moments import Moments, Snapshot, divergence, moments_again, moments_before, rows
 
 STEP_COLUMNS = ["iteration", "layer", "metric", "value"]
+TRIMMED = 0.1   # share of a layer's channels left out at either end of the trimmed mean
 LATER = 64      # iterations whose numbers stay on a GPU before they are read, since reading waits for the device
 
 
@@ -30,7 +31,7 @@ class _Watched:
         self.layer = layer
         self.previous: Snapshot | None = None
         self.version: int | None = None         # torch's count of changes in place, of the weight that was last counted
-        self.average = self.total = self.largest = 0.0
+        self.average = self.trimmed = self.total = self.largest = 0.0
         self.iterations = self.dead = self.not_finite = 0
 
     def moments(self, now: Snapshot, output: Tensor, seen: LayerInput) -> tuple[Moments, Moments] | None:
@@ -52,9 +53,12 @@ class _Watched:
         self.not_finite += int((~dead & ~finite).sum())
         if not finite.any():
             return None
-        value = float(kl[finite].mean())
+        kl = kl[finite]
+        value, cut = float(kl.mean()), int(TRIMMED * len(kl))
+        middle = float(np.sort(kl)[cut:len(kl) - cut].mean())
         self.iterations += 1
         self.average = decay * self.average + (1 - decay) * value
+        self.trimmed = decay * self.trimmed + (1 - decay) * middle
         self.total += value
         self.largest = max(self.largest, value)
         return value
@@ -213,8 +217,9 @@ class Aiwq:
     def table(self) -> pd.DataFrame:
         """One row per layer, in the network's order.
 
-        layer, kind; aiwq (nats, the moving average), mean and max over iterations, iterations; dead: constant channels
-        in the last one; not_finite: infinite values left out so far.  NaN where nothing was measured yet.
+        layer, kind; aiwq (nats, the moving average); trimmed: the same with the mean over the middle 80 % of channels,
+        which a nearly constant channel cannot carry away; mean and max over iterations, iterations; dead: constant
+        channels in the last one; not_finite: infinite values left out so far.  NaN where nothing was measured yet.
         """
         self._read()
         rows = []
@@ -222,6 +227,7 @@ class Aiwq:
             n = w.iterations
             rows.append({"layer": name, "kind": w.layer.kind,
                          "aiwq": w.average / (1 - self.decay**n) if n else math.nan,
+                         "trimmed": w.trimmed / (1 - self.decay**n) if n else math.nan,
                          "mean": w.total / n if n else math.nan, "max": w.largest if n else math.nan,
                          "iterations": n, "dead": w.dead, "not_finite": w.not_finite})
         return pd.DataFrame(rows)
@@ -241,7 +247,7 @@ class Aiwq:
     def state(self) -> dict:
         """Everything measured so far, for :meth:`load` to go on from."""
         self._read()
-        keep = ("average", "total", "largest", "iterations", "dead", "not_finite")
+        keep = ("average", "trimmed", "total", "largest", "iterations", "dead", "not_finite")
         return {"iteration": self.iteration, "rows": self.rows, "running": self._running,
                 "layers": {name: {k: getattr(w, k) for k in keep} | {"previous": w.previous and tuple(w.previous)}
                            for name, w in self.layers.items()}}

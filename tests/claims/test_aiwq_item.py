@@ -130,6 +130,12 @@ def test_a_layer_with_a_dead_channel_stands_apart():
     assert aiwq_is_uneven([one]).differences.difference.tolist() == pytest.approx([math.log10(5 / 3)])
 
 
+def test_a_channel_that_is_nearly_dead_decides_nothing():
+    one = run(4, (5.0, 1.0, 1e6), dead=[0, 0, 0])
+    one.instability["trimmed"] = [5.0, 1.0, 0.1]
+    assert aiwq_is_uneven([one]).differences.difference.tolist() == pytest.approx([math.log10(5.0)])
+
+
 def test_table_by_bits_is_the_mean_over_seeds():
     table = by_bits({32: [run(32)], 2: [run(2, (1, 2, 6), 0.3), run(2, (1, 4, 7), 0.5, seed=1)]})
     assert table.bits.tolist() == [32, 2]

@@ -282,6 +282,23 @@ def test_dead_channels_are_counted_and_left_out():
     assert table.aiwq.item() == pytest.approx(gaussians(new, old)[0], rel=1e-5)
 
 
+def test_a_nearly_dead_channel_carries_away_the_mean_and_not_the_trimmed_mean():
+    """Of twenty channels four change a little, and one that was nearly constant comes to life."""
+    net = ternary_linear(2, 20)
+    net[0].weight.data[4, 0] = 0.0
+    x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    x[:, 1] *= 1e-2                     # which is all that the nearly constant channel sees
+
+    def change(n):
+        n[0].weight.data[:4, 1] = 0.0
+        n[0].weight.data[4, 0] = 1.0
+    table, before = measured(net, change, x)
+    new, old = (direct(one[0], x, one[0].quantized_weight()) for one in (net, before))
+    kl = sorted(gaussians(new[i:i + 1], old[i:i + 1])[0] for i in range(20))
+    assert table.aiwq.item() == pytest.approx(sum(kl) / 20, rel=1e-4) and table.aiwq.item() > 100
+    assert table.trimmed.item() == pytest.approx(sum(kl[2:-2]) / 16, rel=1e-3) and table.trimmed.item() < 1e-4
+
+
 @pytest.mark.parametrize("fuse", [False, True], ids=["plain", "fused"])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("groups, size", [(8, 3), (1, 3), (1, 1)])
@@ -495,7 +512,8 @@ def test_network_that_is_not_quantized():
 def test_table_names_layers_in_the_network_s_order():
     net = quantized()
     table = Aiwq(net).table()
-    assert list(table.columns) == ["layer", "kind", "aiwq", "mean", "max", "iterations", "dead", "not_finite"]
+    assert list(table.columns) == ["layer", "kind", "aiwq", "trimmed", "mean", "max", "iterations", "dead",
+                                   "not_finite"]
     plan = models.plan(net)
     assert table.layer.tolist() == plan.layer.tolist() and table.kind.tolist() == plan.kind.tolist()
     assert table.aiwq.isna().all() and table.iterations.eq(0).all()
