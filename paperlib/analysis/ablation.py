@@ -7,7 +7,6 @@ import pandas as pd
 
 from ..runs import Run
 from ..runs.outcomes import chance
-from ..runs.seeds import on_shared_seeds
 from .summaries import accuracies_in_words
 
 AT_ONCE, STEPWISE, UNQUANTIZED = "at once", "step by step", ""
@@ -17,12 +16,12 @@ def ladder(found: Mapping[int, Mapping[str, Sequence[Run]]]) -> pd.DataFrame:
     """Tabulate the validation accuracy (%) at the end of the runs {bits: {row: runs}}, a row for each run.
 
     Columns bits, row, quantized ("at once", "step by step" or "" for float), epochs (float network and all), seed,
-    accuracy, averaged (with averaged weights), chance (accuracy of guessing, %), outcome (Run.outcome).  Of each
-    bit-width, only seeds that all of its rows have.
+    accuracy, averaged (with averaged weights), chance (accuracy of guessing, %), outcome (Run.outcome).  A row has the
+    seeds that it was trained with, which may be fewer than another row's.
     """
     rows = []
     for bits, by_row in found.items():
-        for row, runs in on_shared_seeds(by_row).items():
+        for row, runs in by_row.items():
             for run in runs:
                 phases = run.recipe.phases
                 averaged = run.values(phases[-1].name, "val_ema", "accuracy").iloc[-1]

@@ -42,7 +42,9 @@ def draw(table: pd.DataFrame, *, footnote: str) -> Figure:
                 ax.plot(means, means.index, marker, color=color, markersize=11, markeredgecolor="w",
                         label=f"quantized {quantized}" if quantized else "not quantized")
                 for y, mean in means.items():
-                    ax.annotate(f"{mean:.1f}", (part[part.y == y].accuracy.max(), y), (11, 0),
+                    n = (panel.y == y).sum()
+                    fewer = f" ({n} of {most} seeds)" if n < (most := panel.y.value_counts().max()) else ""
+                    ax.annotate(f"{mean:.1f}{fewer}", (part[part.y == y].accuracy.max(), y), (11, 0),
                                 textcoords="offset points", va="center")
             for (y, outcome), lost in panel[panel.outcome != ""].groupby(["y", "outcome"]):
                 several = f"{len(lost)} of {n} seeds: " if len(lost) < (n := (panel.y == y).sum()) else ""
