@@ -15,7 +15,7 @@ from ..models.layers import LayerInput, QuantConv2d, QuantLinear
 from .output_moments import Moments, Snapshot, divergence, moments_again, moments_before, rows
 
 STEP_COLUMNS = ["iteration", "layer", "metric", "value"]
-TRIMMED = 0.1   # share of a layer's channels left out at either end of the trimmed mean
+TRIMMED = 0.1   # share of a layer's channels that the trimmed mean leaves out at either end
 LATER = 64      # iterations whose numbers stay on a GPU before they are read, since reading waits for the device
 
 
@@ -31,8 +31,10 @@ class _Watched:
         self.layer = layer
         self.previous: Snapshot | None = None
         self.version: int | None = None         # torch's count of changes in place, of the weight that was last counted
-        self.average = self.trimmed = self.total = self.largest = 0.0
+        self.average = self.total = self.largest = 0.0
         self.iterations = self.dead = self.not_finite = 0
+        channels = layer.weight.shape[0]
+        self.averages, self.counts = np.zeros(channels), np.zeros(channels, dtype=int)     # of each channel
 
     def moments(self, now: Snapshot, output: Tensor, seen: LayerInput) -> tuple[Moments, Moments] | None:
         """Take the moments of ``output`` and of what the last weight would have given; None if there is none yet."""
@@ -46,6 +48,12 @@ class _Watched:
     def keep(self, now: Snapshot) -> None:
         self.previous, self.version = now, self.layer.weight._version
 
+    def trimmed(self, decay: float) -> float:
+        """Take the mean over channels of their moving averages, without the largest tenth and the smallest tenth."""
+        channels = np.sort(self.averages[self.counts > 0] / (1 - decay ** self.counts[self.counts > 0]))
+        cut = int(TRIMMED * len(channels))
+        return float(channels[cut:len(channels) - cut].mean()) if len(channels) else math.nan
+
     def add(self, kl: np.ndarray, decay: float) -> float | None:
         """Count one iteration, with this divergence of each channel; None if all channels are constant."""
         dead, finite = np.isnan(kl), np.isfinite(kl)
@@ -53,12 +61,11 @@ class _Watched:
         self.not_finite += int((~dead & ~finite).sum())
         if not finite.any():
             return None
-        kl = kl[finite]
-        value, cut = float(kl.mean()), int(TRIMMED * len(kl))
-        middle = float(np.sort(kl)[cut:len(kl) - cut].mean())
+        value = float(kl[finite].mean())
         self.iterations += 1
         self.average = decay * self.average + (1 - decay) * value
-        self.trimmed = decay * self.trimmed + (1 - decay) * middle
+        self.averages[finite] += (1 - decay) * (kl[finite] - self.averages[finite])
+        self.counts += finite
         self.total += value
         self.largest = max(self.largest, value)
         return value
@@ -217,9 +224,10 @@ class Aiwq:
     def table(self) -> pd.DataFrame:
         """One row per layer, in the network's order.
 
-        layer, kind; aiwq (nats, the moving average); trimmed: the same with the mean over the middle 80 % of channels,
-        which a nearly constant channel cannot carry away; mean and max over iterations, iterations; dead: constant
-        channels in the last one; not_finite: infinite values left out so far.  NaN where nothing was measured yet.
+        layer, kind; aiwq (nats, the moving average); trimmed: the moving average of each channel, mean over the channels
+        without the largest tenth and the smallest tenth, so that no nearly constant channel carries it away; mean and
+        max over iterations, iterations; dead: constant channels in the last one; not_finite: infinite values left out
+        so far.  NaN where nothing was measured yet.
         """
         self._read()
         rows = []
@@ -227,7 +235,7 @@ class Aiwq:
             n = w.iterations
             rows.append({"layer": name, "kind": w.layer.kind,
                          "aiwq": w.average / (1 - self.decay**n) if n else math.nan,
-                         "trimmed": w.trimmed / (1 - self.decay**n) if n else math.nan,
+                         "trimmed": w.trimmed(self.decay),
                          "mean": w.total / n if n else math.nan, "max": w.largest if n else math.nan,
                          "iterations": n, "dead": w.dead, "not_finite": w.not_finite})
         return pd.DataFrame(rows)
@@ -247,10 +255,11 @@ class Aiwq:
     def state(self) -> dict:
         """Everything measured so far, for :meth:`load` to go on from."""
         self._read()
-        keep = ("average", "trimmed", "total", "largest", "iterations", "dead", "not_finite")
+        keep = ("average", "total", "largest", "iterations", "dead", "not_finite")
         return {"iteration": self.iteration, "rows": self.rows, "running": self._running,
-                "layers": {name: {k: getattr(w, k) for k in keep} | {"previous": w.previous and tuple(w.previous)}
-                           for name, w in self.layers.items()}}
+                "layers": {name: {k: getattr(w, k) for k in keep} | {
+                    "averages": torch.from_numpy(w.averages.copy()), "counts": torch.from_numpy(w.counts.copy()),
+                    "previous": w.previous and tuple(w.previous)} for name, w in self.layers.items()}}
 
     def load(self, state: dict) -> None:
         self.iteration, self.rows = state["iteration"], state["rows"]
@@ -261,4 +270,6 @@ class Aiwq:
             for key, value in values.items():
                 if key == "previous" and value is not None:
                     value = Snapshot(*(t.to(watched.layer.weight.device) for t in value))
+                elif key in ("averages", "counts"):
+                    value = value.numpy().copy()
                 setattr(watched, key, value)

@@ -299,6 +299,19 @@ def test_a_nearly_dead_channel_carries_away_the_mean_and_not_the_trimmed_mean():
     assert table.trimmed.item() == pytest.approx(sum(kl[2:-2]) / 16, rel=1e-3) and table.trimmed.item() < 1e-4
 
 
+def test_channels_that_jump_in_turn_are_not_trimmed_away():
+    """Ten channels, each of which jumps in one of ten iterations: all alike in the end, though nine rest each time."""
+    net = ternary_linear(2, 10)
+    x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    with Aiwq(net) as aiwq, torch.no_grad():
+        net(x)
+        for channel in range(10):
+            net[0].weight[channel, 1] = 0.0
+            net(x)
+    table = aiwq.table()
+    assert table.trimmed.item() == pytest.approx(table.aiwq.item(), rel=1e-2) and table.trimmed.item() > 0.01
+
+
 @pytest.mark.parametrize("fuse", [False, True], ids=["plain", "fused"])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("groups, size", [(8, 3), (1, 3), (1, 1)])
