@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy import special     # not scipy.stats, which takes a second to import
+from scipy import special  # not scipy.stats, which takes a second to import
 
 from ..recipes import profiles
 from ..runs import Run

@@ -224,10 +224,10 @@ class Aiwq:
     def table(self) -> pd.DataFrame:
         """One row per layer, in the network's order.
 
-        layer, kind; aiwq (nats, the moving average); trimmed: the moving average of each channel, mean over the channels
-        without the largest tenth and the smallest tenth, so that no nearly constant channel carries it away; mean and
-        max over iterations, iterations; dead: constant channels in the last one; not_finite: infinite values left out
-        so far.  NaN where nothing was measured yet.
+        layer, kind; aiwq (nats, the moving average); trimmed: the mean of the channels' own moving averages, without
+        the largest tenth and the smallest tenth, so that no nearly constant channel carries it away; mean and max over
+        iterations, iterations; dead: constant channels in the last one; not_finite: infinite values left out so far.
+        NaN where nothing was measured yet.
         """
         self._read()
         rows = []
