@@ -177,7 +177,7 @@ def test_steps_are_aggregated_for_each_iteration():
 
 def test_the_line_ends_where_the_table_stands():
     """The moving average over iterations is the one that Aiwq computes, also where an iteration has no value."""
-    watched = [aiwq._Watched(nn.Identity()) for _ in range(3)]
+    watched = [aiwq._Watched(nn.Linear(1, 1)) for _ in range(3)]
     rows = [(i, f"{k}", "aiwq", value) for i in range(2, 30) for k, w in enumerate(watched)
             if (value := w.add(np.array([math.nan if (i + k) % 3 == 0 else float(i * (k + 1))]), 0.999)) is not None]
     table = pd.DataFrame({"layer": list("012"), "aiwq": [w.average / (1 - 0.999**w.iterations) for w in watched]})
@@ -238,3 +238,9 @@ def test_words_say_what_the_tables_say():
     assert "largest AIWQ is that of `features.1.conv.1`, 7 times the median" in text
     assert "are project, depthwise, first." in text
     assert "grows at 1 of 2 steps" in text and "at 2 bits that mean is 4.4 times the median; 6 channels" in text
+    assert "Ranked without" not in text         # these runs have no trimmed mean
+    for group in found.values():
+        group[0].instability["trimmed"] = [21.0, 3.0, 1.0]
+    assert "0 % of the layers that PROFIT freezes in its second round are the same" in in_words(found, 4)
+    found[4][0].instability["trimmed"] = [1.0, 3.0, 5.0]
+    assert "100 % of the layers that PROFIT freezes in its second round are the same" in in_words(found, 4)
