@@ -29,6 +29,8 @@ def page(source: Path, titles: dict[str, str]) -> str:
             shutil.copy(file.with_suffix(f".{suffix}"), folder)
         links = " · ".join(f"{{download}}`{what} <figures/recorded/{file.stem}.{suffix}>`"
                            for what, suffix in FILES.items())
+        if takeaway := facts(file.stem).get("takeaway"):
+            lines += [f"**{takeaway}.**", ""]
         lines += [figure(source, file.stem), "", f"`{file.stem}` · {links}", "",
                   *(f"*{line}*" for line in caption.splitlines()), ""]
     return "\n".join(lines)

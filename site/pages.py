@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 
 import api
+import badges
 import differences
 import gallery
 import live
@@ -17,7 +18,8 @@ import summary
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "LICENSE-text.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "LICENSE-text.md", "notebooks/teaching/README.md",
+             "notebooks/teaching/project/README.md")
 INSTEAD = {"figures/README.md": "gallery.md"}       # what the site has in place of a file
 # in the order of the sidebar: a notebook stands in the first section whose pattern fits its name
 SECTIONS = {
@@ -41,6 +43,7 @@ def write(source: Path) -> None:
     """Everything that Sphinx reads, into a new folder laid out as the repository is."""
     source.mkdir(parents=True)
     files = Files(source)
+    (source / "notebooks" / "teaching" / "project").mkdir(parents=True)
     notebooks = [Notebook(path) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
     for notebook in notebooks:
         notebook.write(source, files)
@@ -113,8 +116,7 @@ class Notebook:
     def write(self, source: Path, files: Files) -> None:
         """The page, and the file itself for downloading."""
         where = PurePosixPath("notebooks") / self.path.name
-        for folder in ("notebooks", "originals"):
-            (source / folder).mkdir(exist_ok=True)
+        (source / "originals").mkdir(exist_ok=True)
         shutil.copy(self.path, source / "originals" / self.path.name)
         for cell in self.notebook["cells"]:
             if cell["cell_type"] == "markdown":
@@ -127,6 +129,9 @@ class Notebook:
                     data["text/markdown"] = files.relinked(where, "".join(data["text/markdown"]))
         title, rest = self.notebook["cells"][0]["source"].partition("\n")[::2]
         about = f"*A notebook with its stored outputs:* {{download}}`{self.path.name} <../originals/{self.path.name}>`"
+        if repository := badges.address():
+            about += " *· open in* " + ", ".join(
+                f"[{place}]({target})" for place, target in badges.places(repository, str(where)).items())
         self.notebook["cells"][0]["source"] = f"{title}\n\n{about}\n\n{rest}"
         (source / where).write_text(json.dumps(self.notebook), encoding="utf-8")
 
@@ -163,7 +168,8 @@ def listing(notebooks: list[Notebook]) -> str:
 def contents(notebooks: list[Notebook]) -> str:
     """The sidebar's tables of contents."""
     trees = {section: [f"notebooks/{n.name}" for n in group] for section, group in by_section(notebooks).items()}
+    trees["Lessons"] += [name.removesuffix(".md") for name in DOCUMENTS if "/" in name]
     last = {"Reference": ["reproducibility", "gallery", "glossary", "differences", "api/index"],
-            "The repository": [name.removesuffix(".md") for name in DOCUMENTS]}
+            "The repository": [name.removesuffix(".md") for name in DOCUMENTS if "/" not in name]}
     return "\n\n".join("\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```"])
                        for caption, pages in {**trees, **last}.items())

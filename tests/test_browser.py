@@ -19,6 +19,7 @@ from paperlib.claims import notebooks
 from paperlib.models import cost
 from paperlib.system.paths import ROOT
 from paperlib.teaching import networks
+from paperlib.teaching.widgets.oscillation import in_numbers
 from paperlib.training.freezing import choose
 from paperlib.training.phases import Freeze
 
@@ -162,6 +163,15 @@ def test_the_grid_of_lesson_1_loses_what_the_quantizer_loses(wide):
     assert moving.is_visible() and not fixed.is_visible()
     page.emulate_media(media="print")
     assert fixed.is_visible() and not moving.is_visible() and not wide.complaints and not wide.requests
+
+
+def test_the_weight_of_lesson_2_oscillates_as_in_python(wide):
+    page = wide.open("notebooks/learn_2_training_through_rounding")
+    for rate in (0.005, 0.05, 0.2):
+        for optimum in (0.05, 0.3, 0.5, 0.95):
+            told = moved(page, select=rate, input=optimum)
+            assert told == pytest.approx(in_numbers(one_weight.descend(optimum, rate)), abs=6e-4), (rate, optimum)
+    assert not wide.complaints and not wide.requests
 
 
 def test_the_layers_of_lesson_4_freeze_as_in_training(wide):

@@ -1,6 +1,7 @@
 """PROFIT, Fig. 3: what a small update does to one quantized weight at a threshold, and to weights everywhere."""
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import pandas as pd
@@ -50,3 +51,20 @@ def staircases(bits: Iterable[int], low: float = 0.2, high: float = 0.8, points:
     weight = torch.linspace(low, high, points, dtype=torch.float64)
     return pd.concat([pd.DataFrame({"bits": b, "weight": weight, "quantized": unit_duq(b)(weight)}) for b in bits],
                      ignore_index=True)
+
+
+def descend(optimum: float, rate: float, updates: int = 120, start: float = 0.45) -> pd.DataFrame:
+    """Follow a weight that descends (quantized - optimum)**2 / 2 by its straight-through gradient, in units of a step.
+
+    An update subtracts ``rate`` times (quantized - optimum) from the weight; quantized is the nearest whole number.
+    Columns weight, quantized; a row for each update, 0 to ``updates``.  InputError unless optimum and rate lie
+    between 0 and 1.
+    """
+    if not (0 < optimum < 1 and 0 < rate < 1):
+        raise InputError(f"optimum and rate must lie between 0 and 1, got {optimum} and {rate}")
+    weight, rows = start, []
+    for _ in range(updates + 1):
+        quantized = math.floor(weight + 0.5)
+        rows.append((weight, quantized))
+        weight -= rate * (quantized - optimum)
+    return pd.DataFrame(rows, columns=["weight", "quantized"])

@@ -28,6 +28,7 @@ from ..system.provenance import demand_unchanged, library_version
 from . import parameters as declared
 
 FOLDER, SHIPPED = ROOT / "notebooks", ROOT / "figures" / "recorded"
+COLAB = "colab"         # id and tag of a cell that does something on Colab alone (site/badges.py)
 
 
 def names() -> list[str]:
@@ -137,7 +138,8 @@ def _index() -> str:
 
 def stamp(notebook: nbformat.NotebookNode) -> str:
     """Hash the notebook's code cells and the library: outputs under another stamp may be out of date."""
-    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    sources = [cell.source for cell in notebook.cells 
+               if cell.cell_type == "code" and cell.id != COLAB]
     return hashlib.sha256(json.dumps([library_version(), sources]).encode()).hexdigest()[:16]
 
 

@@ -67,7 +67,7 @@ class FloatProgram(torch.fx.Interpreter):
 class FixedProgram(FloatProgram):
     """Runs the graph in fixed point; what is float until then, the image and constants, is brought into it where used.
 
-    ``fraction``: bits behind the point; ``one`` stands for 1.  InputError for a network that this cannot compute.
+    ``fraction``: bits after the point; ``one`` stands for 1.  InputError for a network that this cannot compute.
     """
 
     def __init__(self, graph: torch.fx.GraphModule, layers: dict[str, IntegerLayer], fraction: int):

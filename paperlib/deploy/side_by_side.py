@@ -52,7 +52,7 @@ def side_by_side(found: dict[str, Form], batches: Batches) -> pd.DataFrame:
 
 
 def by_fraction(net: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], fractions: Sequence[int]) -> pd.DataFrame:
-    """What bits behind the point are worth: columns ``fraction``, ``fixed`` (share of codes that differ from exact
+    """What bits after the point are worth: columns ``fraction``, ``fixed`` (share of codes that differ from exact
     arithmetic) and ``float32`` (the same for the network as trained: its own rounding)."""
     exact, wrong = IntegerNet(net), dict.fromkeys(fractions, 0)
     fixed = {fraction: IntegerNet(net, "fixed", fraction) for fraction in fractions}

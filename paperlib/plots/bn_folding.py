@@ -50,7 +50,8 @@ def draw_ranges(tables: Mapping[str, pd.DataFrame], *, footnote: str) -> Figure:
                       "with batch norm kept across and folded upwards, over the median weight and over the median "
                       "channel. Folding widens it over the median weight in this share of the layers: "
                       f"{', '.join(told['relative'])}; over the median channel: {', '.join(told['channels'])}.",
-                      footnote)
+                      footnote, "Of the layers, folding widens the range over the median channel for "
+                      f"{' and '.join(told['channels'])}")
 
 
 def draw_accuracy(accuracy: pd.DataFrame, *, footnote: str) -> Figure:

@@ -41,7 +41,19 @@ def draw(points: pd.DataFrame, *, footnote: str) -> Figure:
                 for row in few.itertuples()))
         return finish(figure, "Two rows of two panels, above the paper's networks, below ours: accuracy against bit "
                       "operations on the left and against the size of the weights on the right, points labelled with "
-                      f"bits of activations and weights. PROFIT at its fewest bits, {'; '.join(told)}.")
+                      f"bits of activations and weights. PROFIT at its fewest bits, {'; '.join(told)}.",
+                      takeaway=_saving(points[points.ours & (points.data == points.data.iloc[-1])]))
+
+
+def _saving(ours: pd.DataFrame) -> str:
+    """Say in a sentence what the fewest bits save and change against the most, from network to network; "" unless there
+    are two bit-widths."""
+    few, many = (ours[ours.w_bits == end].set_index("network") for end in (ours.w_bits.min(), ours.w_bits.max()))
+    if (changes := (few.accuracy - many.accuracy).dropna()).empty or few.w_bits.equals(many.w_bits):
+        return ""
+    shares = (few.gbops / many.gbops).dropna()
+    return (f"Here {few.w_bits.iloc[0]} bits take {shares.min():.0%} to {shares.max():.0%} of the bit operations of "
+            f"{many.w_bits.iloc[0]} bits; accuracy changes by {changes.min():+.1f} to {changes.max():+.1f} points")
 
 
 def _panels(part: SubFigure, rows: pd.DataFrame, data: str) -> None:

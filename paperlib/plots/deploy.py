@@ -11,7 +11,7 @@ from .style import BLUE, GREY, ORANGE, STYLE, finish
 
 def draw(table: pd.DataFrame, fractions: pd.DataFrame, *, footnote: str) -> Figure:
     """Draw the forms of a network.  Left: bytes of each form, with its accuracy.  Right: the share of codes that
-    fixed-point numbers change, by the bits behind the point; dashed: what float32 changes."""
+    fixed-point numbers change, by the bits after the point; dashed: what float32 changes."""
     with mpl.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), width_ratios=(1.15, 1))
         positions = range(len(table))
@@ -28,14 +28,22 @@ def draw(table: pd.DataFrame, fractions: pd.DataFrame, *, footnote: str) -> Figu
         right.axhline(own, color=GREY, linestyle="--", linewidth=1.6)
         right.annotate("float32's own rounding", (fractions.fraction.iloc[0], own), (0, 5), textcoords="offset points",
                        color=GREY, fontsize=11)
-        right.set(title="Codes that are not the exact ones", xlabel="bits behind the point", yscale="log",
+        right.set(title="Codes that are not the exact ones", xlabel="bits after the point", yscale="log",
                   ylabel="share of codes (%)", xticks=fractions.fraction)
         right.margins(y=0.15)
         sizes = ", ".join(f"{row.form} {row.bytes / 1000:.0f} KB and {row.accuracy:.1f} %"
                           for row in table.itertuples())
         few, many = fractions.iloc[0], fractions.iloc[-1]
         return finish(figure, "Left, bars with the size of each form of one network and its accuracy; right, the "
-                      "share of codes that fixed-point numbers change, a line that falls with the bits behind the "
+                      "share of codes that fixed-point numbers change, a line that falls with the bits after the "
                       f"point. {sizes}; {100 * few.fixed:.2g} % of codes change with {few.fraction:.0f} bits, "
                       f"{100 * many.fixed:.2g} % with {many.fraction:.0f}, and {own:.2g} % in float32.",
-                      footnote)
+                      footnote, _sizes(table))
+
+
+def _sizes(table: pd.DataFrame) -> str:
+    """Say in a sentence how small the smallest form is against the first, and how far the accuracies are apart."""
+    small, apart = table.loc[table.bytes.idxmin()], table.accuracy.max() - table.accuracy.min()
+    share = small.bytes / table.bytes.iloc[0]
+    return (f"The smallest form ({small.form}) has {share:.0%} of the bytes; the accuracies of all {len(table)} forms "
+            + (f"are within {apart:.1f} points" if apart else f"are equal, {small.accuracy:.1f} %"))

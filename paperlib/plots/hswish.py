@@ -52,7 +52,9 @@ def draw_histograms(histograms: pd.DataFrame, levels: pd.DataFrame, layers: pd.D
                       f"ticks above at DuQ's levels from -3/8 up to between {top.min():.2f} and {top.max():.2f}. "
                       f"On average {layers.below.mean():.0%} of the values are negative, none below -3/8, and the "
                       f"tail to the right has its 99th percentile between {layers.reach.min() - 0.375:.2f} and "
-                      f"{wide.reach - 0.375:.2f} ({short_name(wide.layer, wide.kind)}).")
+                      f"{wide.reach - 0.375:.2f} ({short_name(wide.layer, wide.kind)}).",
+                      takeaway=f"On average {layers.below.mean():.0%} of the values after an h-swish are negative, and "
+                               "DuQ's grid begins at their minimum, −3/8")
 
 
 def draw_errors(grids: pd.DataFrame, layers: Mapping[str, pd.DataFrame], *, footnote: str) -> Figure:

@@ -60,7 +60,18 @@ def draw_extension(history: pd.DataFrame, *, bits: int, classes: int, footnote: 
         told = last["val loss"].map(": {:.2f}".format).where(last["val loss"].notna(), "")
         return finish(figure, "Two panels of validation loss by epoch, a line for each method, on the left while "
                       f"activations are trained at {bits} bits, on the right while weights are as well. They end at "
-                      f"{'; '.join(last.phase + ', ' + last.method + told)}, and guessing gives {guess:.2f}.", footnote)
+                      f"{'; '.join(last.phase + ', ' + last.method + told)}, and guessing gives {guess:.2f}.", footnote,
+                      _order(last))
+
+
+def _order(ends: pd.DataFrame) -> str:
+    """Say in a sentence in which order the methods end in the last stage, by validation loss; "" if fewer than two
+    do."""
+    last = ends[ends.phase == ends.phase.iloc[-1]].dropna(subset="val loss").sort_values("val loss")
+    if len(last) < 2:
+        return ""
+    return "The validation losses end at " + ", ".join(f"{row.method} {row['val loss']:.3f}"
+                                                       for _, row in last.iterrows())
 
 
 def _losses(history: pd.DataFrame) -> pd.DataFrame:

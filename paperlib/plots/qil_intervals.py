@@ -48,7 +48,14 @@ def draw_bounds(table: pd.DataFrame, *, footnote: str) -> Figure:
                       "bounds M above lower bounds m, of activations on the left and of weights, over M before "
                       f"training, on the right. After {table.epoch.max()} epochs M of activations lies between "
                       f"{activations.M.min():.2f} and {activations.M.max():.2f}; of weights M lies between {high} of "
-                      f"where it began, and m between {low} of that.", footnote)
+                      f"where it began, and m between {low} of that.", footnote, _moves(ends))
+
+
+def _moves(ends: pd.DataFrame) -> str:
+    """Say in a sentence how far the upper bounds move, at the last epoch."""
+    far = (ends.M / ends.begin - 1).abs().groupby(ends.role).max()
+    return (f"In {ends.epoch.max()} epochs an upper bound moves by at most {far['activation']:.1%} for activations and "
+            f"{far['weight']:.1%} for weights")
 
 
 def draw_distributions(values: pd.DataFrame, intervals: pd.DataFrame, layer: str, *, footnote: str) -> Figure:
@@ -91,7 +98,14 @@ def draw_distributions(values: pd.DataFrame, intervals: pd.DataFrame, layer: str
         said = "; ".join(f"of the {name} {', '.join(told[role])}" for role, name in ROLES.items())
         return finish(figure, f"Histograms in two rows, weights and activations of {layer}, in float and at fewer and "
                       "fewer bits, with dashed lines at the bounds of the interval and dotted ones at its centre. It "
-                      f"prunes {said}.", f"value, in the layer {layer}\n{footnote}")
+                      f"prunes {said}.", f"value, in the layer {layer}\n{footnote}",
+                      _pruned(intervals.pruned_of_all.xs((layer, "weight"), level=("layer", "role")).reindex(widths)))
+
+
+def _pruned(shares: pd.Series) -> str:
+    """Say in a sentence which share of the weights is pruned at the most and at the fewest bits, {bits: share}."""
+    return (f"The interval prunes {shares.iloc[0]:.0%} of this layer's weights at {shares.index[0]} bits and "
+            f"{shares.iloc[-1]:.0%} at {shares.index[-1]}")
 
 
 def layer_styles(layers: pd.Series) -> dict[str, tuple[str, str]]:

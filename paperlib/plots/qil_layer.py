@@ -53,7 +53,8 @@ def draw() -> Figure:
                       "the weights W of a layer each go through a quantizer of their own, with the centre c and the "
                       "half width d of an interval, and then into the convolution and on to the loss. Dashed arrows, "
                       "the gradient of the loss, run back along every one of them; coloured as trained are the "
-                      "weights and, for both quantizers, c and d.")
+                      "weights and, for both quantizers, c and d.",
+                      takeaway="One loss trains the weights and the intervals of both quantizers")
 
 
 def _edges(start: str, end: str) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -39,11 +39,19 @@ def draw(shares: pd.DataFrame, *, footnote: str) -> Figure:
             ax.set(title=title, xlabel="bits", ylim=(-2, 100), xlim=(-0.3, len(bits) - 0.7))
             ax.set_xticks(range(len(bits)), bits)
         axes[0].set_ylabel("pruned (% of all values)")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
         means = shares[shares.layer == "all"].groupby(["role", "bits"])[["start", "end"]].mean()
         told = "; ".join(f"{name} " + ", ".join(
             f"{row.end:.1f} at {b} bits ({row.start:.1f} before training)"
             for b, row in means.loc[role].sort_index(ascending=False).iterrows()) for role, name in ROLES.items())
         return finish(figure, "Two panels of lines, the share of values that is pruned by bit-width, of weights and "
                       f"of activations, for {len(styles)} layers and for all together, with the paper's numbers as "
-                      f"stars. All layers together, in percent: {told}.", footnote)
+                      f"stars. All layers together, in percent: {told}.", footnote, _pruned(means))
+
+
+def _pruned(means: pd.DataFrame) -> str:
+    """Say in a sentence what is pruned of all values at the fewest bits, after and before training; ``means``: percent,
+    by role and bits."""
+    few = means.xs(bits := means.index.get_level_values("bits").min(), level="bits")
+    return (f"At {bits} bits {few.end['weight']:.0f} % of the weights and {few.end['activation']:.0f} % of the "
+            f"activations are pruned; before training, {few.start['weight']:.0f} and {few.start['activation']:.0f} %")

@@ -37,7 +37,9 @@ def draw_weights(curves: pd.DataFrame, *, c: float, d: float, bits: int) -> Figu
                       f"staircase of {2 * k.q + 1} levels at {bits} bits with its forward mapping (a) and its "
                       "backward substitute (b), and one of three levels at 2 bits with its substitute (c). The "
                       f"staircase is 0 up to m = {k.m:.3f} and reaches its last level at M = {k.M:.3f}; the "
-                      f"substitute rises from c - d = {c - d:.3f} to c + d = {c + d:.3f} and is flat beyond.")
+                      f"substitute rises from c - d = {c - d:.3f} to c + d = {c + d:.3f} and is flat beyond.",
+                      takeaway=f"Weights below m = {k.m:.2f} become 0, weights above M = {k.M:.2f} become M: "
+                               f"{2 * k.q + 1} levels")
 
 
 def draw_activations(curves: pd.DataFrame, *, c: float, d: float, bits: int) -> Figure:
@@ -61,7 +63,9 @@ def draw_activations(curves: pd.DataFrame, *, c: float, d: float, bits: int) -> 
                       f"0 to 1 of {k.q + 1} levels at {bits} bit{'s' * (bits > 1)} (a) and of 2 at one bit (b), each "
                       f"with its backward substitute as a dotted line. (a) leaves 0 at m = {k.m:.3f} and reaches 1 at "
                       f"M = {k.M:.3f}, (b) jumps at c, and both substitutes rise from c - d = {c - d:.3f} to c + d = "
-                      f"{c + d:.3f}.")
+                      f"{c + d:.3f}.",
+                      takeaway=f"Activations below m = {k.m:.2f} become 0, activations above M = {k.M:.2f} become 1: "
+                               f"{k.q + 1} levels")
 
 
 # -- derivatives ----------------------------------------------------------------------------------------------------
@@ -80,12 +84,13 @@ def draw_gradients(weights: pd.DataFrame, activations: pd.DataFrame) -> Figure:
             ax.plot(rows.input, rows.printed, color=ORANGE, linestyle=(0, (4, 2)), label="as printed")
             ax.set(title=title, xlabel=label, ylabel="derivative")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-        mended, printed = (" and ".join(f"{(rows[form] - rows.numeric).abs().max():.{digits}f}" for rows in misprinted)
-                           for form, digits in (("right", 6), ("printed", 2)))
+        mended, printed = (" and ".join(f"{(rows[form] - rows.numeric).abs().max():.{digits}}" for rows in misprinted)
+                           for form, digits in (("right", "0e"), ("printed", "2f")))
         return finish(figure, "Two panels, w-hat by c over the weight and x-hat by d over the activation: dots of the "
                       "numeric derivative, a solid line of the mended formula and a dashed one of the printed "
                       f"formula. The dots are at most {mended} off the solid line, and up to {printed} off the dashed "
-                      "one.")
+                      "one.",
+                      takeaway=f"The printed derivatives are off by up to {printed}, the mended by {mended} at most")
 
 
 # -- parts ----------------------------------------------------------------------------------------------------------

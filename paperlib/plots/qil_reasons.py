@@ -43,14 +43,21 @@ def draw(table: pd.DataFrame, *, footnote: str) -> Figure:
         axes[0, 0].set_yticks(range(len(changes)), [
             f"{name}\n({width:g} of the width, {_epochs(few, most)} epochs)" for name, width, few, most in
             zip(changes, table.groupby("changed", sort=False).width.first(), epochs.min(), epochs.max())])
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center")
         lines = [part for line in footnote.splitlines() for part in textwrap.wrap(line, 120)]
         means = table.groupby(["bits", "changed"], sort=False).loss.mean()
         told = "; ".join(f"{bits}: " + ", ".join(f"{changed} {points(loss)}" for changed, loss in means[bits].items())
                          for bits in table.bits.unique())
         return finish(figure, "Two panels with a bar for each thing that is changed: points of accuracy below the "
                       f"float network trained as long, and a dashed line at the paper's loss. {told}.",
-                      "\n".join(lines))
+                      "\n".join(lines), _smallest(means))
+
+
+def _smallest(means: pd.Series) -> str:
+    """Say in a sentence which change has the smallest loss; ``means``: points, by bits and change."""
+    best = means.dropna().groupby("bits", sort=False).idxmin()
+    return "QIL loses fewest points " + " and ".join(f"at {bits} with “{changed}” ({means[bits, changed]:.1f})"
+                                                     for bits, changed in best)
 
 
 def _epochs(few: int, most: int) -> str:

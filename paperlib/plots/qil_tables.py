@@ -58,7 +58,7 @@ def draw_table1(ours: pd.DataFrame, *, footnote: str) -> Figure:
                       "bit-width of activations and weights, a kind of mark for each lambda and horizontal lines for "
                       f"float networks. At the fewest bits, means over seeds, ours: {ours_told}; the paper: "
                       f"{paper_told}.",
-                      footnote)
+                      footnote, _fall(ours, paper))
 
 
 def draw_table2(ours: pd.DataFrame, *, footnote: str) -> Figure:
@@ -108,7 +108,33 @@ def draw_table2(ours: pd.DataFrame, *, footnote: str) -> Figure:
                           if row in cells] + _floats(ours))
         return finish(figure, "Two panels, ours and the paper's on another scale, with a row for each method and "
                       "bit-width of Table 2, its accuracy in percent as a point for each seed and a bar for the mean, "
-                      f"and vertical lines for float networks. Ours, means over seeds: {told}.", footnote)
+                      f"and vertical lines for float networks. Ours, means over seeds: {told}.", footnote,
+                      _rank(ours, paper))
+
+
+def _fall(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """Say in a sentence what QIL loses from the most to the fewest bits of Table 1 without a teacher, among the widths
+    that both have; "" unless there are two."""
+    here, there = (table[(table.method == "QIL") & (table.distillation == 0)].groupby("bits").accuracy.mean()
+                   for table in (ours[ours.outcome == ""], paper))
+    shared = [bits for bits in WIDTHS if bits in here and bits in there]
+    if len(shared) < 2:
+        return ""
+    few, most = shared[0], shared[-1]
+    return (f"From {most} to {few} QIL loses {here[most] - here[few]:.1f} points here, "
+            f"{there[most] - there[few]:.1f} in the paper (λ = 0)")
+
+
+def _rank(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """Say in a sentence which place QIL's ternary weights have among the methods with float activations; "" if QIL or
+    all others are missing in ours."""
+    told = []
+    for table in (ours[ours.outcome == ""], paper):
+        means = table[(table.a_bits == 32) & (table.w_bits < 32)].groupby("method").accuracy.mean().dropna()
+        if "QIL" not in means or len(means) < 2:
+            return ""
+        told.append(f"number {(means > means['QIL']).sum() + 1} of {len(means)} methods")
+    return f"With float activations QIL is {told[0]} here, {told[1]} in the paper"
 
 
 def _without_failed(ax: mpl.axes.Axes, rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:

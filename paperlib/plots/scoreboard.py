@@ -54,7 +54,15 @@ def draw(table: pd.DataFrame, *, footnote: str) -> Figure:
                       markerfacecolor=colour if verdict in (SUPPORTED, CONTRADICTED) else "white")
         figure.legend(loc="outside upper center", ncols=len(COLOURS))
         return finish(figure, "A line for each claim with its effect and 95 % interval over seeds, coloured by "
-                      f"verdict, in a panel for each unit. {_counts(table)}.", footnote)
+                      f"verdict, in a panel for each unit. {_counts(table)}.", footnote,
+                      _sum(table[table.kind == "claim"].verdict))
+
+
+def _sum(verdicts: pd.Series) -> str:
+    """Say in a sentence how many claims are decided."""
+    supported, contradicted = ((verdicts == verdict).sum() for verdict in (SUPPORTED, CONTRADICTED))
+    return (f"Of {len(verdicts)} claims {supported} are supported, {contradicted} contradicted and "
+            f"{len(verdicts) - supported - contradicted} not decided")
 
 
 def _lines(table: pd.DataFrame) -> list[tuple[str, object]]:

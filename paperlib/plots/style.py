@@ -30,6 +30,7 @@ from ..system.paths import ROOT, atomic, plain_name
 # Okabe and Ito's colours, told apart by colour-blind readers
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 GREY = "#666666"
+LETTERS = 8.5   # of a takeaway, in an inch
 MOST = 3        # runs that a caption names, of those that are missing or failed
 SPLITS = {"val": "validation", "train": "training"}
 STYLE = {
@@ -94,11 +95,12 @@ def finish(figure: Figure, alt: str, footnote: str = "", takeaway: str = "") -> 
     """
     if footnote:
         figure.supxlabel(footnote, fontsize=10, color=GREY)
+    shown = textwrap.fill(takeaway, int(LETTERS * figure.get_figwidth()))
     if takeaway and figure.legends:     # the layout has room for one of them above all panels
-        figure.legends[0].set_title(takeaway, prop={"weight": "bold", "size": 13})
+        figure.legends[0].set_title(shown, prop={"weight": "bold", "size": 13})
     elif takeaway:
-        figure.suptitle(takeaway, fontsize=13, fontweight="bold")
-    figure.alt = alt
+        figure.suptitle(shown, fontsize=13, fontweight="bold")
+    figure.alt, figure.takeaway = alt, takeaway
     return figure
 
 
@@ -132,8 +134,8 @@ def save(figure: Figure, item: str, *, data: pd.DataFrame, runs: Sequence[Run], 
     with atomic(folder / f"{item}.csv") as temp:
         data.to_csv(temp, index=False, lineterminator="\n", float_format="%.6g")
     provenance = {
-        "item": item, "alt": alt, "caption": caption(runs, profile), "profile": profile,
-        "parameters": tried | parameters,
+        "item": item, "takeaway": getattr(figure, "takeaway", ""), "alt": alt, "caption": caption(runs, profile),
+        "profile": profile, "parameters": tried | parameters,
         # shipped figures lie in the very commit that they were drawn by
         **({} if profiles.get(profile).replays else {"git": _revision()}),
         "drawn with": {"python": platform.python_version(), **{p: version(p) for p in ("matplotlib", "pandas")}},

@@ -135,7 +135,7 @@ def export_command(options: ArgumentParser) -> Callable:
     options.add_argument("--carrier", choices=("int8", "int4"), default="int8",
                          help="onnx: the type of codes of up to 4 bits (default: %(default)s)")
     options.add_argument("--fraction", type=int, default=20, metavar="BITS",
-                         help="integer, c: bits behind the point between layers (default: %(default)s)")
+                         help="integer, c: bits after the point between layers (default: %(default)s)")
 
     def work(args):
         net, recipe = obtaining.trained(args.run, any_code=args.any_code)

@@ -1,6 +1,7 @@
 """From recipes to runs: what has not been trained before is trained, whatever runs share only once."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -12,12 +13,13 @@ from ..errors import InputError
 from ..recipes import Recipe
 from ..system import distributed, paths
 from ..system.provenance import code_version
-from ..training.progress import Progress
+from ..training.progress import Progress, waiting
 from . import parallel, recorded
 from .loading import resolve, splits
 from .phase_store import StoredPhase
 from .run import Run, not_there
 
+READY = "getting ready to train"
 CURVE = ["phase", "epoch", "split", "metric"]        # what names a number of a history
 
 
@@ -54,9 +56,11 @@ def obtain(recipe: Recipe, *, progress: Callable[..., None] | None = None) -> Ru
     """
     if recipe.recorded:
         return _recorded(recipe)
-    chain = StoredPhase.chain(resolve(recipe))
-    if not distributed.agreed(_done(chain)):
-        check(chain)
+    with waiting(READY) if distributed.rank() == 0 else contextlib.nullcontext():
+        chain = StoredPhase.chain(resolve(recipe))
+        if not (done := distributed.agreed(_done(chain))):
+            check(chain)
+    if not done:
         train(chain, progress)
     return Run.trained(chain)
 
@@ -68,7 +72,8 @@ def obtain_all(recipes: Sequence[Recipe], *, workers: int | None = None) -> list
     """
     if distributed.world() > 1:
         return [obtain(recipe) for recipe in recipes]
-    chains = [None if recipe.recorded else StoredPhase.chain(resolve(recipe)) for recipe in recipes]
+    with waiting(READY):
+        chains = [None if recipe.recorded else StoredPhase.chain(resolve(recipe)) for recipe in recipes]
     _train_all(filter(None, chains), workers=workers)
     return [Run.trained(chain) if chain else _recorded(recipe) for chain, recipe in zip(chains, recipes)]
 
@@ -143,8 +148,9 @@ def train(chain: Sequence[StoredPhase], progress: Callable[..., None] | None = N
 def _train_all(chains: Iterable[Sequence[StoredPhase]], *, workers: int | None, until: float | None = None,
                each: Callable[[], None] = lambda: None, fits: Callable[[Recipe], bool] | None = None) -> int:
     """What :func:`prepare` promises, for the phases of resolved recipes."""
-    missing = {chain[-1].key: chain for chain in chains if not _done(chain)}
-    check(*missing.values())
+    with waiting(READY):
+        missing = {chain[-1].key: chain for chain in chains if not _done(chain)}
+        check(*missing.values())
     errors: list[Exception] = []
     for fixed in (True, False):     # those of so many threads, then those that take all cores
         group = [chain for chain in missing.values() if bool(chain[-1].recipe.threads) == fixed]

@@ -1,8 +1,10 @@
 """Progress bars: one line per run that trains, in a terminal as in a notebook."""
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
+from collections.abc import Iterator
 
 from tqdm import tqdm
 
@@ -68,6 +70,27 @@ class Progress:
         with self._lock:
             for bar in [*self.bars.values(), *filter(None, [self._all])]:
                 bar.close()
+
+
+@contextlib.contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Show for how long something goes on that has no steps to count, from half a second on; nothing stays of it."""
+    over = threading.Event()
+
+    def tick() -> None:
+        if over.wait(0.5):
+            return
+        with tqdm(desc=text, bar_format="{desc} {elapsed}", file=sys.stderr, leave=False, dynamic_ncols=True) as clock:
+            while not over.wait(1):
+                clock.refresh()
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def tell(text: str) -> None:

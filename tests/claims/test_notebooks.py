@@ -92,9 +92,10 @@ def cells(name, kind="code"):
 def test_form_of_the_house(name):
     file = notebooks.path(name)
     assert file.stat().st_size < 400_000     # the scoreboard has a line for each of some 80 claims
-    code = cells(name)
+    code = [c for c in cells(name) if c.id != notebooks.COLAB]
     assert len(code) < 15 and max(len(c.source.splitlines()) for c in code) <= 12
-    assert [c.execution_count for c in code] == list(range(1, len(code) + 1)), "run `make notebooks`"
+    counts = [c.execution_count for c in code]
+    assert counts in [list(range(first, first + len(code))) for first in (1, 2)], "run `make notebooks`"
     outputs = [o for c in code for o in c.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     assert "papermill" not in nbformat.read(file, 4).metadata

@@ -1,10 +1,32 @@
 """The sentence above a figure says what its table says, and turns round with it."""
+import json
+
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from paperlib.plots import ablation, accuracy, aiwq, bn_folding, hswish, loss_curves, pact_vs_duq
+from paperlib.claims import CONTRADICTED, NOT_ENOUGH, SUPPORTED
+from paperlib.plots import (
+    ablation,
+    accuracy,
+    aiwq,
+    bn_folding,
+    context,
+    cost_accuracy,
+    deploy,
+    hswish,
+    loss_curves,
+    pact_vs_duq,
+    qil_intervals,
+    qil_photographs,
+    qil_pruning,
+    qil_reasons,
+    qil_tables,
+    scoreboard,
+)
 from paperlib.plots.style import finish
+from paperlib.runs.outcomes import NOT_RECORDED
+from paperlib.system.paths import ROOT
 
 ALT = "A figure without anything in it that could be seen."
 
@@ -82,3 +104,91 @@ def test_the_method_with_the_lower_loss_is_named_first():
 def test_the_best_grid_in_the_median_layer():
     errors = {"these": pd.Series([1.0, 2, 30]), "those": pd.Series([8.0, 8, 8])}
     assert hswish._ratio(errors) == "In the median layer these make 25% of the error of those"
+
+
+def test_published_results_above_profits_are_counted():
+    rows = [("v1", 4, "DSQ", "as published", 60.0), ("v2", 4, "PROFIT", "as published", 71.5),
+            ("v2", 4, "SAQ", "as published", 72.0), ("v2", 4, "LSQ", "as published", 70.0),
+            ("v2", 4, "LSQ", "rerun by others", 73.0)]
+    table = pd.DataFrame(rows, columns=["network", "bits", "method", "kind", "accuracy"])
+    assert context._place(table) == "1 of 2 other published results for v2 at 4 bits are above PROFIT's 71.5 %"
+    assert context._place(table[table.method != "PROFIT"]) == ""
+
+
+def test_what_four_bits_save():
+    rows = [("v1", 8, 60.0, 10.0), ("v1", 4, 59.0, 4.0), ("v2", 8, 50.0, 8.0), ("v2", 4, 50.5, 2.0), ("v3", 4, 1.0, 1)]
+    table = pd.DataFrame(rows, columns=["network", "w_bits", "accuracy", "gbops"])
+    assert cost_accuracy._saving(table) == ("Here 4 bits take 25% to 40% of the bit operations of 8 bits; accuracy "
+                                            "changes by -1.0 to +0.5 points")
+    assert cost_accuracy._saving(table[table.w_bits == 4]) == ""
+
+
+@pytest.mark.parametrize("accuracy, words", [(66.8, "are equal, 66.8 %"), (66.0, "are within 0.8 points")])
+def test_the_smallest_form(accuracy, words):
+    table = pd.DataFrame({"form": ["float", "packed"], "bytes": [100, 19], "accuracy": [66.8, accuracy]})
+    assert deploy._sizes(table) == ("The smallest form (packed) has 19% of the bytes; the accuracies of all 2 forms "
+                                    f"{words}")
+
+
+def test_what_qil_loses_and_its_place_among_others():
+    def table(*accuracies):
+        rows = [("QIL", "A8W8", 8, 8), ("QIL", "A1W2", 2, 1), ("QIL", "A32W2", 2, 32), ("TWN", "A32W2", 2, 32)]
+        return pd.DataFrame([(*row, 0.0, accuracy, "") for row, accuracy in zip(rows, accuracies)],
+                            columns=["method", "bits", "w_bits", "a_bits", "distillation", "accuracy", "outcome"])
+
+    ours, paper = table(72.0, 60.0, 70.0, 71.0), table(94.0, 91.0, 93.0, 92.0)
+    assert qil_tables._fall(ours, paper) == "From A8W8 to A1W2 QIL loses 12.0 points here, 3.0 in the paper (λ = 0)"
+    assert qil_tables._fall(ours[:1], paper) == ""
+    assert qil_tables._rank(ours, paper) == ("With float activations QIL is number 2 of 2 methods here, number 1 of 2 "
+                                             "methods in the paper")
+    assert qil_tables._rank(ours[:3], paper) == ""
+
+
+def test_how_far_upper_bounds_move():
+    ends = pd.DataFrame({"role": ["activation", "weight", "weight"], "M": [1.01, 0.8, 2.1], "begin": [1.0, 1.0, 2.0],
+                         "epoch": 5})
+    assert qil_intervals._moves(ends) == ("In 5 epochs an upper bound moves by at most 1.0% for activations and 20.0% "
+                                          "for weights")
+
+
+def test_what_intervals_prune():
+    assert qil_intervals._pruned(pd.Series({5: 0.03, 3: 0.2})) == ("The interval prunes 3% of this layer's weights at "
+                                                                   "5 bits and 20% at 3")
+    index = pd.MultiIndex.from_product([["weight", "activation"], [3, 5]], names=["role", "bits"])
+    means = pd.DataFrame({"end": [18.0, 6.0, 54.0, 48.0], "start": [19.0, 5.0, 56.0, 47.0]}, index)
+    assert qil_pruning._pruned(means) == ("At 3 bits 18 % of the weights and 54 % of the activations are pruned; "
+                                          "before training, 19 and 56 %")
+
+
+def test_what_photographs_lose():
+    def table(*accuracies):
+        return pd.DataFrame({"network": "ResNet-18", "distillation": 0, "bits": [5, 2], "accuracy": accuracies,
+                             "outcome": ""})
+
+    assert qil_photographs._fall(table(70.0, 60.0), table(71.0, 66.0)) == (
+        "From 5 to 2 bits ResNet-18 loses 10.0 points here, 5.0 in the paper (λ = 0)")
+    assert qil_photographs._fall(table(70.0, float("nan")), table(71.0, 66.0)) == ""
+
+
+def test_the_change_with_the_smallest_loss():
+    index = pd.MultiIndex.from_product([["A2W2", "A1W2"], ["as before", "twice the width"]], names=["bits", "changed"])
+    means = pd.Series([4.6, 2.6, 11.2, float("nan")], index)
+    assert qil_reasons._smallest(means) == ("QIL loses fewest points at A2W2 with “twice the width” (2.6) and at A1W2 "
+                                            "with “as before” (11.2)")
+
+
+def test_claims_are_counted():
+    verdicts = pd.Series([SUPPORTED, SUPPORTED, CONTRADICTED, NOT_ENOUGH])
+    assert scoreboard._sum(verdicts) == "Of 4 claims 2 are supported, 1 contradicted and 1 not decided"
+
+
+def test_methods_in_the_order_of_their_losses():
+    ends = pd.DataFrame({"phase": "weights", "method": ["PACT", "LSQ", "QIL"], "val loss": [1.2, 1.1, float("nan")]})
+    assert pact_vs_duq._order(ends) == "The validation losses end at LSQ 1.100, PACT 1.200"
+    assert pact_vs_duq._order(ends[1:]) == ""
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "figures" / "recorded").glob("*.json")), ids=lambda file: file.stem)
+def test_every_recorded_figure_has_a_takeaway(file):
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    assert len(facts["takeaway"].split()) > 5 or NOT_RECORDED in facts["alt"]

@@ -19,6 +19,7 @@ from torch.nn.functional import softplus
 from traitlets import TraitError
 
 from paperlib import models, quantizers, recipes, runs
+from paperlib.analysis.one_weight import descend
 from paperlib.analysis.quantization_error import SAMPLE, sample
 from paperlib.errors import InputError
 from paperlib.models import cost
@@ -28,6 +29,7 @@ from paperlib.teaching.widgets.cost import by_kind, counted
 from paperlib.teaching.widgets.interval import draw as draw_interval
 from paperlib.teaching.widgets.interval import shares
 from paperlib.teaching.widgets.levels import Fit, places
+from paperlib.teaching.widgets.oscillation import in_numbers
 from paperlib.teaching.widgets.quantizer import METHODS, Calibrated, real_values
 
 FLOOR = -0.375
@@ -69,7 +71,7 @@ recorded = functools.cache(networks.four_bits)
 EXPLORERS = {"quantizer": lambda: widgets.quantizer(network(), images()), "threshold": widgets.threshold,
              "histogram": lambda: widgets.histogram(quantized(), images()), "interval": widgets.interval}
 MOVING = {"cost": lambda: widgets.cost(network()), "freezing": lambda: widgets.freezing(recorded()),
-          "grid": lambda: widgets.grid(network().features[0][0].weight)}
+          "grid": lambda: widgets.grid(network().features[0][0].weight), "oscillation": widgets.oscillation}
 
 
 def live(monkeypatch, make, pictures=False):
@@ -310,6 +312,20 @@ def test_a_run_without_aiwq_is_refused():
     bare.instability = pd.DataFrame()
     with pytest.raises(InputError, match="has measured no AIWQ"):
         widgets.freezing(bare)
+
+
+# -- oscillation ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("optimum, rate", [(0.3, 0.05), (0.3, 0.005), (0.7, 0.1)])
+def test_a_weight_jumps_as_often_at_any_rate_and_is_right_in_the_mean(optimum, rate):
+    told = in_numbers(descend(optimum, rate))
+    share = min(optimum, 1 - optimum)       # of the time on the rarer level, an update each time
+    assert told["jumps"] == pytest.approx(2 * share * 60, abs=3) and told["mean"] == pytest.approx(optimum, abs=0.03)
+    assert 0.8 * rate < told["swing"] <= rate
+
+
+def test_an_optimum_on_a_level_is_refused():
+    with pytest.raises(InputError, match="between 0 and 1, got 1 and 0.1"):
+        descend(1, 0.1)
 
 
 # -- histogram ------------------------------------------------------------------------------------------------------

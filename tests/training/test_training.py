@@ -21,7 +21,7 @@ from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer, evaluate, parameter_groups
 from paperlib.training.losses import distillation
 from paperlib.training.phases import Phase
-from paperlib.training.progress import Progress
+from paperlib.training.progress import Progress, waiting
 
 PHASE = Phase("lesson", 2, lr=0.1, weight_decay=0.01)
 
@@ -244,6 +244,17 @@ def test_a_bar_shows_the_phase_and_a_clock_that_goes_on_before_anything_is_train
     told = capsys.readouterr().err
     assert "a lesson   0%" in told and "float begins" in told
     assert all(f"00:0{second}" in told for second in (0, 1, 2)) and "0 of 8, 00:02" in told
+
+
+def test_a_clock_shows_that_something_without_steps_goes_on(capsys):
+    with waiting("getting ready"):
+        pass
+    assert capsys.readouterr().err == ""        # too short to be worth a line
+    with pytest.raises(InputError), waiting("getting ready"):
+        time.sleep(2)
+        raise InputError("no data")
+    told = capsys.readouterr().err
+    assert "getting ready 00:00" in told and "getting ready 00:01" in told
 
 
 def test_phases_that_cannot_be_are_refused():

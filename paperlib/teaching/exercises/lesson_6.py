@@ -34,7 +34,7 @@ def _by_channel(w, bits):
           "flatten all axes but the first, take the maximum of each row, view it as (channels, 1, 1, 1), and quantize "
           "with that in place of one range", _by_channel)
 def a_range_for_each_channel(by_channel) -> str:
-    w = torch.tensor([[[0.1, -0.4], [0.2, 0.3]], [[2.0, 0.7], [-3.0, 0.5]], [[0.0, 0.05], [0.01, -0.02]]])[:, :, None]
+    w = torch.tensor([[[0.1, -0.4], [0.22, 0.3]], [[2.0, 0.7], [-3.0, 0.6]], [[0.0, 0.05], [0.01, -0.02]]])[:, :, None]
     right, tops = _by_channel(w, 3), w.abs().flatten(1).amax(1).view(3, 1, 1, 1)
     got = _tensor(by_channel(w.clone(), 3), tuple(w.shape), "the quantized weight")
 
@@ -55,8 +55,9 @@ def a_range_for_each_channel(by_channel) -> str:
             (w.where(right == w, right - w), "that is the error: return the quantized weight")):
         assert not _is(got, value), (told, *why)
     assert _is(got, right), (told, "divide each channel by its own step, round, clamp, and multiply by the step")
-    line = by_channel(torch.tensor([[1.0, -2.0], [0.5, 0.1]]), 4)
-    assert isinstance(line, Tensor) and _is(line, _by_channel(torch.tensor([[1.0, -2.0], [0.5, 0.1]]), 4)), (
+    flat = torch.tensor([[1.0, -2.1], [0.5, 0.1]])
+    line = by_channel(flat.clone(), 4)
+    assert isinstance(line, Tensor) and _is(line, _by_channel(flat, 4)), (
         "your weights are right for a convolution at 3 bits, but not at 4 for a fully connected layer, of shape (2, 2)",
         "the number of axes depends on w, w.dim() has it, and the last code depends on bits")
     return "A channel's scale is multiplied in once, after the sum, so a scale for each channel costs little."
