@@ -1,6 +1,6 @@
 """The command line: ``python -m paperlib COMMAND``; --help lists the commands and explains each.
 
-What a command takes and does stands in the ``commands.py`` of the room whose work it is, which is imported when the
+What a command takes and does is said in the ``commands.py`` of the room whose work it is, which is imported when the
 command is asked for: the list of commands and a word that is none of them are answered at once.
 """
 from __future__ import annotations

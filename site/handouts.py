@@ -16,8 +16,8 @@ from nbconvert.filters import markdown2html
 from slides import ROOT, lessons
 
 MATHJAX = next(f for f in files("sphinx-mathjax-offline") if f.name == "tex-svg.js").locate()
-GOALS = r"\*\*(?:You will be able to|After this lesson you can)\*\*.+?(?=\n\n\*\*You need)"
-NEEDS = r"\*\*You need\*\*.+?(?=\n\n|\*\*Time\*\*)"
+GOALS = r"\*\*You will be able to\*\*.+?(?=\n\n\*\*You need)"
+NEEDS = r"\*\*You need\*\*.+?(?=\n\n)"
 PREDICTION = r"\*Predict:\*\s*(.+?)(?=\n\n|\Z)"
 TAKE_ALONG = r"## (?:To )?[Tt]ake along\n\n((?:\*[^\n]+\n?)+)"
 STYLE = """

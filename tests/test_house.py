@@ -1,6 +1,7 @@
 """The plan of the house: a file of the library imports only from its own room and from rooms below it."""
 import ast
 import graphlib
+import json
 import pydoc
 import re
 import subprocess
@@ -97,7 +98,30 @@ def test_files_in_texts_are_there():
     assert len(files) > 30 and not [name for name in sorted(files) if not any(f.endswith(f"/{name}") for f in there)]
 
 
-PROSE = [file for place in ("*.md", "site/*.md", "data/*/README.md") for file in sorted(ROOT.glob(place))]
+def docstrings() -> dict[str, str]:
+    """{file: the docstrings of its public names}."""
+    kinds, found = (ast.Module, ast.ClassDef, ast.FunctionDef), {}
+    for file in MODULES.values():
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        public = [node for node in ast.walk(tree) if isinstance(node, kinds)
+                  and not getattr(node, "name", "").startswith("_")]
+        found[file.relative_to(ROOT).as_posix()] = "\n\n".join(ast.get_docstring(node) or "" for node in public)
+    return found
+
+
+def markdown() -> dict[str, str]:
+    """{file: its prose}, of pages and of notebooks' cells."""
+    files = [file for place in ("*.md", "site/*.md", "data/*/README.md", "notebooks/teaching/**/*.md")
+             for file in ROOT.glob(place)]
+    found = {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in files}
+    for file in ROOT.glob("notebooks/*.ipynb"):
+        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+        found[f"notebooks/{file.name}"] = "\n\n".join("".join(cell["source"]) for cell in cells
+                                                     if cell["cell_type"] == "markdown")
+    return found
+
+
+PROSE = docstrings() | markdown()
 UNWANTED = {"reach": r"\breach(?:es|ed|ing)?\b", "behind": r"\bbehind\b", "that of": r"\b(?:that|those) of\b",
             "stand": r"\b(?:stands?|stood|standing)\b(?! for\b)",      # a code may stand for a number
             "least, greatest": r"(?<!at )\b(?:least|greatest)\b"}
@@ -105,14 +129,14 @@ UNWANTED = {"reach": r"\breach(?:es|ed|ing)?\b", "behind": r"\bbehind\b", "that 
 
 def unwanted(text: str) -> list[str]:
     """Words of the house that say it less plainly than common ones, outside code, formulas and what figures say."""
-    text = re.sub(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|alt=\"[^\"]*\"", "", text, flags=re.DOTALL)
+    text = re.sub(r"```.*?```|``[^`]*``|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|alt=\"[^\"]*\"", "", text, flags=re.DOTALL)
     return [text[max(0, found.start() - 40):found.end() + 20] for pattern in UNWANTED.values()
             for found in re.finditer(pattern, text, re.IGNORECASE)]
 
 
-@pytest.mark.parametrize("file", PROSE, ids=lambda file: file.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("file", sorted(PROSE))
 def test_prose_uses_plain_words(file):
-    assert not unwanted(file.read_text(encoding="utf-8"))
+    assert not unwanted(PROSE[file])
 
 
 @pytest.mark.parametrize("text, count", [

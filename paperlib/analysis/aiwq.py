@@ -20,7 +20,7 @@ DRIFTS = {"mean_drift": "jumps of the running mean", "var_drift": "jumps of the 
 
 
 def norm_behind(run: Run) -> str:
-    """Name the batch norm behind the layer of largest AIWQ among those with one: features.4.conv.0.1 follows
+    """Name the batch norm after the layer of largest AIWQ among those with one: features.4.conv.0.1 follows
     features.4.conv.0.0.  InputError if the run keeps no statistics of batch norms."""
     norms = set(run.steps[run.steps.metric == MEAN].layer)
     for layer in run.instability.sort_values("aiwq", ascending=False, kind="stable").layer:
@@ -68,7 +68,7 @@ def by_kind(layers: pd.DataFrame) -> pd.DataFrame:
 
 
 def limits(layers: pd.DataFrame) -> dict[int, float]:
-    """Return {round: an AIWQ between that of the last layer it freezes and that of the first it does not}."""
+    """Return {round: an AIWQ between the last layer that it freezes and the first that it does not}."""
     found = {}
     for number in ROUNDS:
         frozen, trains = layers.aiwq[layers.frozen <= number], layers.aiwq[layers.frozen > number]
@@ -97,7 +97,7 @@ def restlessness(run: Run, metric: str) -> float:
     second half of the iterations.  ``metric``: "mean_drift" (in running standard deviations) or "var_drift" (of ln
     variance).
 
-    The first half is left out because there the statistics still move from those of the float weights to those of the
+    The first half is left out because there the statistics still move from the float weights' to the statistics of the
     rounded ones, which is one shift and no instability."""
     if run.absent:
         return math.nan
@@ -118,7 +118,7 @@ def by_bits(runs: Mapping[int, Sequence[Run]]) -> pd.DataFrame:
 
 
 def in_words(runs: Mapping[int, Sequence[Run]], bits: int) -> str:
-    """Say what stands behind the verdicts: which layers and kinds lead at ``bits`` bits, what the claim of growth would
+    """Say what the verdicts rest on: which layers and kinds lead at ``bits`` bits, what the claim of growth would
     say if the mean over layers were judged, and how many channels are constant at the fewest bits."""
     measured = pd.concat([run.instability for run in runs[bits]])
     by_layer, by_kind = (measured.groupby(what).aiwq for what in ("layer", "kind"))

@@ -22,7 +22,7 @@ BITS = ((32, 32), (8, 8), (5, 5), (4, 4), (3, 3))
 def total(costs: pd.DataFrame) -> tuple[float, float]:
     """Add up a :func:`paperlib.models.cost.table`: 10^9 bit operations for one image, 10^6 bytes of weights.
 
-    The operations are those of the table and w more for each weight of w bits, which is read once.
+    The operations are the table's, and w more for each weight of w bits, which is read once.
     """
     return (costs.bops + 8 * costs.weight_bytes).sum() / 1e9, costs.weight_bytes.sum() / 1e6
 

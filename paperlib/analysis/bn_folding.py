@@ -32,7 +32,7 @@ def ranges(net: nn.Module) -> pd.DataFrame:
     """Tabulate the weights of each convolution that ``models.fold`` changes, before and after; two rows a layer.
 
     Columns: layer; kind; weights ("batch norm kept" or "folded"); range (max|w|); relative (max|w| / median|w|: how
-    far a grid for all weights reaches beyond the usual one); channels (largest / median of the output channels' own
+    far a grid for all weights extends beyond the usual one); channels (largest / median of the output channels' own
     max|w|: what a single range costs the usual channel); zeroed (share of output channels whose own max|w| is under
     1/14 of the layer's, half a step of 15 levels over its range: with one range for all, these channels become 0).
     """

@@ -1,6 +1,6 @@
 """What comes out of h-swish, layer by layer, and what 4-bit grids make of it (PROFIT, supplement section 3).
 
-The functions of a run make tables of its networks, for ``run.find``; inputs are those of the first test batch.
+The functions of a run make tables of its networks, for ``run.find``; inputs are from the first test batch.
 """
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GRID_NAMES = {"from -3/8": "16 levels from -3/8 (DuQ's)", "from 0": "16 levels f
 def layers_behind(net: nn.Module) -> dict[str, str]:
     """Return {name: kind} of the layers whose input comes out of h-swish, in order of their first call.
 
-    The greatest known lower bound of such an input is -3/8: between h-swish and the layer there is nothing, an average
+    The largest known lower bound of such an input is -3/8: between h-swish and the layer there is nothing, an average
     pool or the product with squeeze-and-excite's gate.  Layers inside squeeze-and-excite, with 8 bits, are left out.
     """
     gates = gate_layers(net)
@@ -77,12 +77,12 @@ def hswish_levels(run: Run) -> pd.DataFrame:
 
 @named("hswish_layers")
 def hswish_layers(run: Run) -> pd.DataFrame:
-    """Tabulate what reaches each such layer of the last network and what its quantizer makes of it, one row each.
+    """Tabulate what enters each such layer of the last network and what its quantizer makes of it, one row each.
 
-    Columns: layer; kind; pads (whether the layer pads its input); reach (from -3/8 to the 99th percentile);
-    feature_maps (the largest reach of a channel divided by the smallest); below (share of values under 0); error (mean
-    squared error of quantization / variance of the input); residual (the same after the best scale and offset,
-    1 - correlation**2: DuQ is free to change the scale, and the batch norm behind the layer undoes it).
+    Columns: layer; kind; pads (whether the layer pads its input); ``reach`` (from -3/8 to the 99th percentile);
+    feature_maps (the largest of a channel's ``reach`` divided by the smallest); below (share of values under 0); error
+    (mean squared error of quantization / variance of the input); residual (the same after the best scale and offset,
+    1 - correlation**2: DuQ is free to change the scale, and the batch norm after the layer undoes it).
     """
     def look(name, layer, x):
         channels = percentile(x.transpose(0, 1).flatten(1), 99) - HARDSWISH_MIN
@@ -98,7 +98,7 @@ def hswish_layers(run: Run) -> pd.DataFrame:
 
 @named("hswish_grids")
 def hswish_grids(run: Run) -> pd.DataFrame:
-    """Fit even grids to the float network's own values, each with the step that has the least squared error.
+    """Fit even grids to the float network's own values, each with the step that has the smallest squared error.
 
     Columns: layer; grid (GRIDS); levels; below (levels under 0); used, used_below (those that values fall on); error as
     in :func:`hswish_layers`; error_below (the part of it that values under 0 cause).  What differs here is the grid

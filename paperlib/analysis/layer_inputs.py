@@ -1,4 +1,4 @@
-"""What reaches the layers of a network."""
+"""The inputs of a network's layers."""
 from __future__ import annotations
 
 import dataclasses

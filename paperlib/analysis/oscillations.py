@@ -30,7 +30,7 @@ def last_round(run: Run) -> str:
 
 @named("wrong_statistics")
 def wrong_statistics(run: Run) -> pd.DataFrame:
-    """Tabulate how far the running statistics of each batch norm behind a quantized layer are off: columns layer (the
+    """Tabulate how far the running statistics of each batch norm after a quantized layer are off: columns layer (the
     quantized one), kl (nats).
 
     KL(taken anew || running) of Gaussians, the mean over channels; taken anew over all training images, with the

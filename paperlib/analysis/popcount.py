@@ -151,7 +151,7 @@ def _shaped(layer: nn.Module, x: Tensor, whole: np.ndarray, scale: Tensor) -> Te
 def compare(net: nn.Module, x: Tensor) -> pd.DataFrame:
     """Every quantized layer of ``net`` for images ``x``, in evaluation mode: whether AND and popcount give its output.
 
-    Columns: layer; a_bits, w_bits; equal (the bitwise product is that of the integers, to the last one); difference
+    Columns: layer; a_bits, w_bits; equal (the bitwise product is the integers' own, to the last one); difference
     (the largest to the layer's own output, divided by the largest output); multiply_adds of these images, and words,
     how many word ANDs (each with a popcount) stand for them.
     """

@@ -19,8 +19,8 @@ def layers(net: nn.Module) -> dict[str, QuantConv2d | QuantLinear]:
 
 
 def rounded(net: nn.Module, bits: int, method: str = "mse") -> nn.Module:
-    """The float network with weights of ``bits`` bits by DuQ, each range calibrated by ``method``, usually that of
-    least squared error; activations stay float and nothing is trained."""
+    """The float network with weights of ``bits`` bits by DuQ, each range calibrated by ``method``, usually with the
+    smallest squared error; activations stay float and nothing is trained."""
     qnet = models.quantize(net, models.Scheme(w_bits=bits, a_bits=32, negative_padding=False))
     for layer in layers(qnet).values():
         layer.weight_quantizer.calibrate(layer.weight, method)
@@ -44,8 +44,8 @@ def convolutions(net: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
 
 @torch.no_grad()
 def with_weights(net: nn.Module, change: Callable[[Tensor], Tensor], names: Iterable[str] | None = None) -> nn.Module:
-    """A copy in which ``change(weight)`` takes the place of the weight in each of the :func:`convolutions`, or in those
-    of these ``names``."""
+    """A copy in which ``change(weight)`` takes the place of the weight in each of the :func:`convolutions`, or only
+    in these ``names``."""
     net = copy.deepcopy(net)
     for name in convolutions(net) if names is None else names:
         weight = net.get_submodule(name).weight

@@ -84,7 +84,7 @@ def interval_histograms(run: Run) -> pd.DataFrame:
     """Count the values that each quantizer of the last network sees, and the float network in the same layer.
 
     Columns network ("float", "quantized"), layer, role, left (edge of a bin), width, share (of the values; of
-    activations, of those above 0).  Weights from the least to the greatest, activations from 0 to their 99.9th
+    activations, above 0).  Weights from the smallest to the largest, activations from 0 to their 99.9th
     percentile; what lies beyond is left out.
     """
     rows, wanted = [], set()

@@ -1,4 +1,4 @@
-"""QIL, Table 1: what may be behind the losses at few bits, one thing changed at a time."""
+"""QIL, Table 1: what may cause the losses at few bits, one thing changed at a time."""
 from __future__ import annotations
 
 import math
@@ -16,8 +16,8 @@ def losses(found: Mapping[str, Mapping[tuple[int, int], Sequence[Run]]]) -> pd.D
     """Tabulate the runs {what is changed: {bits of (weights, activations): runs}}, a row for each quantized one.
 
     Columns changed, bits ("A2W2"), w_bits, a_bits, seed, width, epochs (after the float network's), accuracy
-    (validation, %, at the end), reference (that of the float network trained as long, same seed), loss (points by which
-    accuracy is below it), outcome ("", or why there is no loss, NaN: Run.outcome of one of the two).
+    (validation, %, at the end), reference (accuracy of the float network trained as long, same seed), loss (points by
+    which accuracy is below it), outcome ("", or why there is no loss, NaN: Run.outcome of one of the two).
     """
     rows = []
     for changed, cells in found.items():

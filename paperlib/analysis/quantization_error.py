@@ -24,7 +24,7 @@ def sample(x: Tensor, n: int = SAMPLE) -> Tensor:
 
 
 def set_max_level(q: Quantizer, top: float) -> Quantizer:
-    """``q`` with its greatest level at ``top``, changed in place; for even grids."""
+    """``q`` with its last level at ``top``, changed in place; for even grids."""
     return q.calibrate(torch.tensor([float(top)]), "max")
 
 
@@ -47,7 +47,7 @@ def error_parts(x: Tensor, q: Quantizer) -> tuple[float, float]:
 
 
 def scan(x: Tensor, q: Quantizer, tops: Iterable[float]) -> pd.DataFrame:
-    """The error of ``q`` on ``x`` for each greatest level: columns bits, range, rounding, clipping, error."""
+    """The error of ``q`` on ``x`` for each last level: columns bits, range, rounding, clipping, error."""
     rows = []
     for top in tops:
         rounding, clipping = error_parts(x, set_max_level(q, top))
@@ -57,7 +57,7 @@ def scan(x: Tensor, q: Quantizer, tops: Iterable[float]) -> pd.DataFrame:
 
 
 def best(scans: pd.DataFrame) -> pd.DataFrame:
-    """The row with the least error for each number of bits, bits as index."""
+    """The row with the smallest error for each number of bits, bits as index."""
     return scans.reset_index(drop=True).loc[lambda t: t.groupby("bits").error.idxmin()].set_index("bits")
 
 
@@ -78,7 +78,7 @@ def of_output(layer: nn.Module, x: Tensor, q: Quantizer, weight: Tensor | None =
 
 @torch.no_grad()
 def scan_output(layer: nn.Module, x: Tensor, q: Quantizer, tops: Iterable[float]) -> pd.DataFrame:
-    """:func:`of_output` for each greatest level of ``tops``: columns bits, range, error."""
+    """:func:`of_output` for each last level of ``tops``: columns bits, range, error."""
     rows = [(q.bits, float(top), of_output(layer, x, set_max_level(q, top)).item()) for top in tops]
     return pd.DataFrame(rows, columns=["bits", "range", "error"])
 

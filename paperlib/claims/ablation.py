@@ -24,7 +24,7 @@ def verdicts(found: Mapping[int, Rows], profile: str) -> list[Verdict]:
 
 
 def verdicts_on_photographs(found: Mapping[int, Rows], profile: str) -> list[Verdict]:
-    """Judge those of :func:`paperlib.claims.experiments.ablation_photographs`, also by the abstract's sentence on
+    """Judge the runs of :func:`paperlib.claims.experiments.ablation_photographs`, also by the abstract's sentence on
     4 bits; no float network was trained as long there."""
     close = accuracy.four_bits_stay_close("mobilenet_v2", found[4][WHOLE], ())
     return at_scale(profile, [*each_part_helps(found), close])
@@ -53,7 +53,7 @@ def each_part_helps(found: Mapping[int, Rows]) -> list[Verdict]:
     """Abstract: freezing cures what keeps networks of few bits from being accurate.
 
     Read as: "+ PROFIT" is above the row before it at each bit-width, at the end of training, of averaged weights, which
-    the paper evaluates.  That every other row of Table 3 is above the one before stands in none of the texts at hand:
+    the paper evaluates.  That every other row of Table 3 is above the one before is in none of the texts at hand:
     these are judged BEYOND them.  DuQ is compared with the best of PACT, QIL and LSQ, where they are.  Unless rows have
     equal epochs, the step to "+ progressive" changes the length of training as well.  ``difference`` is row minus row
     before, in points."""

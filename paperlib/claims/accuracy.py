@@ -48,9 +48,9 @@ def allowance() -> float:
 def four_bits_stay_close(model: str, four: Sequence[Run], longer: Sequence[Run]) -> Verdict:
     """Abstract: 4-bit v1, v2 and v3 are within 1.48 points of full precision.  The abstract speaks of ImageNet.
 
-    Read as: the accuracy of a float network that was trained as long (``longer``) minus that of 4 bits is at most 1.48
-    points, both of averaged weights.  Without such a network there is not enough evidence: here training goes on to
-    help whatever one does to the bits."""
+    Read as: the accuracy of a float network that was trained as long (``longer``) minus the accuracy of 4 bits is at
+    most 1.48 points, both of averaged weights.  Without such a network there is not enough evidence: here training
+    goes on to help whatever one does to the bits."""
     most = allowance()
     rows = [(f"{NAMES[model]}: float trained as long minus 4 bits (points)", (full, run),
              full.accuracy(averaged=True) - run.accuracy(averaged=True))

@@ -38,7 +38,7 @@ def norms_jump(runs: Mapping[int, Sequence[Run]]) -> Verdict:
     """Fig. 2: at few bits the statistics of batch norms jump more than with float weights.
 
     Read as: at each bit-width of at most 4, the typical jump per iteration (:func:`restlessness`) of running means, and
-    that of running variances, is larger than in float.  ``difference``: how much larger, in powers of ten."""
+    the jump of running variances, is larger than in float.  ``difference``: how much larger, in powers of ten."""
     few = sorted((bits for bits in runs if bits <= FEW_BITS), reverse=True)
     if FLOAT not in runs or not few:
         raise InputError(f"compare float weights (32) with some of at most {FEW_BITS} bits, got "

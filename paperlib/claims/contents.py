@@ -1,7 +1,7 @@
 """The notebooks: the parameters of each, the runs that it opens on, and the claims that these judge.
 
 From here `python -m paperlib prepare` and `record` know what to train, the scoreboard what to judge, and notebooks
-which values their parameters may have.  Defaults stand here as well as in the notebooks, so that an edited parameters
+which values their parameters may have.  Defaults are here as well as in the notebooks, so that an edited parameters
 cell is known for one (parameters.py).
 """
 from __future__ import annotations
@@ -136,7 +136,7 @@ def names() -> list[str]:
 
 
 def needed(profile: str, name: str | None = None, seeds: int = 0) -> Iterator[tuple[Recipe, tuple[Callable, ...]]]:
-    """Go through the recipes behind a notebook at its defaults, or behind all, each with the functions whose tables it
+    """Go through the recipes of a notebook at its defaults, or of all, each with the functions whose tables it
     makes of their runs (Run.find).
 
     InputError if the notebook has none of its own.

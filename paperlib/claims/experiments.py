@@ -1,4 +1,4 @@
-"""The runs behind each figure and table of the papers: a name for each line or cell, and a recipe for each seed."""
+"""The runs of each figure and table of the papers: a name for each line or cell, and a recipe for each seed."""
 from __future__ import annotations
 
 import dataclasses
@@ -280,7 +280,7 @@ def qil_intervals(profile: str, seeds: int = 0) -> Wanted:
 
 
 def qil_photographs() -> dict[str, Wanted]:
-    """QIL, Table 3, as far as two CPU cores reach: networks from random weights, few and small photographs of ten
+    """QIL, Table 3, as far as two CPU cores go: networks from random weights, few and small photographs of ten
     classes, a short schedule; recorded.  {network: {(bits, lambda): [run]}}, 5 bits first; each width starts from the
     one above it."""
     scales = {model: dataclasses.replace(FEW_PHOTOGRAPHS, float_lr=lr) for model, lr in FEW_PHOTOGRAPHS_LR.items()}

@@ -23,7 +23,7 @@ SEEDS = range(3)
 
 
 def tasks(**changes) -> list[Task]:
-    """List all runs, best first; seeds of one comparison stand together.  ``changes``: how they are computed
+    """List all runs, best first; seeds of one comparison are together.  ``changes``: how they are computed
     (selftest.Choice), with one thread of the CPU each, since several train side by side."""
     return [_computed(task, changes) for group in (_qil, _float_networks, _ladder, _orders) for task in group()]
 

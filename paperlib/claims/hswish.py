@@ -27,8 +27,8 @@ def hswish_outputs_differ(duq: Sequence[Run]) -> Verdict:
     """Supplement section 3: "the output distributions of h-swish function are highly different in terms of layer and
     feature map".
 
-    A distribution reaches from -3/8 to its 99th percentile.  "Highly different" is read as a factor of 2 between the
-    largest and the smallest reach: with one grid for both, the smaller one has half of the levels at most and loses a
+    A distribution is taken from -3/8 to its 99th percentile.  "Highly different" is read as a factor of 2 between the
+    largest and the smallest extent: with one grid for both, the smaller one has half of the levels at most and loses a
     bit.  Over layers, and over the feature maps of a layer (the median layer).  ``difference`` is log2 of the factor,
     the bits that are lost."""
     def factors(run):
@@ -44,9 +44,9 @@ def fixed_split_does_not_fit(duq: Sequence[Run]) -> Verdict:
     """Supplement section 3: LSQ, with "pre-defined number of negative and positive quantization levels", is "not
     appropriate to address these various shapes".
 
-    LSQ has two such numbers, none below 0 and half of all; here both grids and DuQ's, from -3/8 on, stand on the float
-    network's values with the step that has the least squared error, so that training has no part in it.  Not
-    appropriate: in the median layer the error of either is larger than that of DuQ's grid.  ``difference`` is log2 of
+    LSQ has two such numbers, none below 0 and half of all; here both grids and DuQ's, from -3/8 on, lie on the float
+    network's values with the step that has the smallest squared error, so that training has no part in it.  Not
+    appropriate: in the median layer the error of either is larger than of DuQ's grid.  ``difference`` is log2 of
     how many times larger."""
     grids = ("half below 0", "from 0")
 
@@ -62,7 +62,7 @@ def fixed_split_does_not_fit(duq: Sequence[Run]) -> Verdict:
 def pact_has_nothing_below_zero(pact: Sequence[Run]) -> Verdict:
     """PROFIT, Fig. 5 to 7: PACT cannot represent the negative values of h-swish.  True by construction: a control.
 
-    ``difference`` is the share of layers behind an h-swish that are reached by negative values and whose trained PACT
+    ``difference`` is the share of layers after an h-swish that get negative values and whose trained PACT
     grid has no negative level; it must be all of them."""
     def share(run):
         lowest = run.find(hswish_levels).groupby("layer")["level"].min()
@@ -78,8 +78,8 @@ def duq_learns_better_levels(duq: Sequence[Run], pact: Sequence[Run], lsq: Seque
     """Supplement section 3: DuQ with negative padding is "flexible enough to learn quantization levels through
     back-propagation" for these distributions, which the others are not.
 
-    Read as: in the median layer behind an h-swish, DuQ's trained levels leave a smaller part of their input's variance
-    unexplained than those of PACT and of LSQ do in their own networks (after the best scale and offset, which DuQ is
+    Read as: in the median layer after an h-swish, DuQ's trained levels leave a smaller part of their input's variance
+    unexplained than PACT's and LSQ's levels do in their own networks (after the best scale and offset, which DuQ is
     free to change and batch norm undoes).  ``difference`` is log2 of how many times smaller."""
     def times(duq, *others):
         mine = duq.find(hswish_layers).set_index("layer").residual
@@ -95,7 +95,7 @@ def duq_learns_better_levels(duq: Sequence[Run], pact: Sequence[Run], lsq: Seque
 def padding_uses_levels(duq: Sequence[Run], zeros: Sequence[Run]) -> Verdict:
     """Supplement section 2: "the negative padding helps DuQ to fully utilize the given quantization levels".
 
-    Read as: of the trained levels behind h-swish, mean over layers, more are used by at least one value than when the
+    Read as: of the trained levels after h-swish, mean over layers, more are used by at least one value than when the
     same network is trained with zeros as padding.  ``difference`` is the share of levels that are used, minus the
     share with zeros."""
     def used(run):

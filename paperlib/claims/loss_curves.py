@@ -18,7 +18,7 @@ CONTROLS = {"reverse": "smallest AIWQ first", "random": "random order"}
 
 
 def verdicts(found: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
-    """Judge the runs {order: runs} of :func:`paperlib.claims.experiments.loss_curves`, or those of 2-bit weights."""
+    """Judge the runs {order: runs} of :func:`paperlib.claims.experiments.loss_curves`, or the runs of 2-bit weights."""
     pair = found["aiwq"], found["none"]
     return at_scale(profile, [profit_lies_lower(*pair), profit_ends_lower(*pair), profit_calms(*pair),
                               aiwq_order_calms(found)])

@@ -35,8 +35,8 @@ def aiwq_predicts_better(runs: Sequence[Run]) -> Verdict:
     """AIWQ tells better than oscillation which batch norms have wrong statistics.
 
     Read as: over the layers before a batch norm, its rank correlation with the divergence of running statistics from
-    such as are taken anew is higher; ``difference`` is AIWQ's correlation minus that of the share of oscillating
-    weights."""
+    such as are taken anew is higher; ``difference`` is AIWQ's correlation minus the correlation of the share of
+    oscillating weights."""
     def look(run):
         layers = by_layer([run])
         return [rank_correlation(layers, "aiwq", "kl") - rank_correlation(layers, "oscillating", "kl")]

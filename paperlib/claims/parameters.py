@@ -77,7 +77,7 @@ def experiment() -> dict[str, Value]:
 
 
 def folder(profile: str) -> Path:
-    """Name the folder of this kernel's notebook's pictures; without a notebook, that of ``profile``."""
+    """Name the folder of this kernel's notebook's pictures; without a notebook, the folder of ``profile``."""
     return folder_of(_open[0], _values()) if _open else figures_dir(profiles.get(profile).name)
 
 

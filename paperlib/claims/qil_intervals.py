@@ -19,7 +19,7 @@ Found = Mapping[int, Sequence[Run]]     # bits of weights and activations -> run
 
 
 def verdicts(found: Found, profile: str) -> list[Verdict]:
-    """Judge the runs of :func:`paperlib.claims.experiments.qil_intervals`; Fig. 4 shows those of 4 bits."""
+    """Judge the runs of :func:`paperlib.claims.experiments.qil_intervals`; Fig. 4 shows the runs of 4 bits."""
     return at_scale(profile, [bounds_converge(found[4]), weight_pruning_rises(found), activations_pruned(found),
                               activation_pruning_is_similar(found)])
 
@@ -66,7 +66,7 @@ def weight_pruning_rises(found: Found) -> Verdict:
 
     Read as: it rises from 5 to 4 and from 4 to 3 bits, in the mean over layers, and by more than before training, since
     an interval that is set on the same weights prunes more at fewer bits without having learned anything.  The paper
-    shows one layer as an example; in how many of ours it rises, in the mean over seeds, stands beside each comparison.
+    shows one layer as an example; in how many of ours it rises, in the mean over seeds, is told beside each comparison.
     The two numbers are that layer's: shown, not demanded.  ``difference`` is fewer bits minus more, in points."""
     five, three = (published.value(paper_id=published.QIL, metric=f"weight pruning ratio {b} bit") for b in (5, 3))
     bits, rows = sorted(found, reverse=True), []
@@ -102,7 +102,7 @@ def activations_pruned(found: Found) -> Verdict:
 def activation_pruning_is_similar(found: Found) -> Verdict:
     """Section 4.1: the pruning ratio of activations is similar at all bit-widths.
 
-    Read as: between the greatest and the least are less than 10 points, in the mean over layers, for every seed.
+    Read as: between the largest and the smallest are less than 10 points, in the mean over layers, for every seed.
     ``difference`` is that spread, in points."""
     rows = []
     for runs in shared_seeds(*found.values()):

@@ -69,7 +69,7 @@ class Task:
 
 
 def tasks(profile: str = "recorded", names: Iterable[str] = (), seeds: int = 0) -> list[Task]:
-    """List the runs behind these items (default: all, those first whose claims need it most), each once: of an item the
+    """List the runs of these items (default: all, those first whose claims need it most), each once: of an item the
     first seed of all rows, then the second ..., since a claim is judged by several.
 
     The profile that ``recorded`` replays has its list, which is longer than what the profile itself trains.  ``seeds``:

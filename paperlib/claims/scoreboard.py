@@ -48,8 +48,8 @@ def _judge(name: str, shown: Shown, profile: str, seeds: int) -> list[Judged]:
 def table(judged: list[Judged]) -> pd.DataFrame:
     """Tabulate claims: kind (a paper's claim, a control, or beyond the texts); claim; where; paper (its number);
     comparison (the one that the verdict hangs on, of how many: comparisons), its effect, the 95 % interval from low to
-    high, n seeds and unit; ours (these in words); least and most (the region that the claim is about) and margin
-    (whose); verdict and reason (why there is not enough evidence); runs (their scale); notebook."""
+    high, n seeds and unit; ours (these in words); ``least`` and ``most`` (the region that the claim is about) and
+    margin (whose); verdict and reason (why there is not enough evidence); runs (their scale); notebook."""
     rows = []
     for one in judged:
         verdict, row = one.verdict, one.verdict.deciding()

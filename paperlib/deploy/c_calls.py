@@ -88,7 +88,7 @@ class Writer:
         return f"{kind} + {self.place[name]}"
 
     def hold(self, kind: str, name: str, shape: tuple[int, ...], instead: str | None = None) -> str:
-        """Give a result its place in memory, the first that is free, or that of another one; the expression for it."""
+        """Give a result its place in memory, the first that is free, or another one's; the expression for it."""
         busy, size, start = self.busy[kind], math.prod(shape), 0
         if instead is None:
             for begin, end in sorted(busy.values()):

@@ -35,8 +35,8 @@ def needed(text: str) -> list[str]:
 def packed(weight: np.ndarray, together: int) -> tuple[int, int, int, np.ndarray]:
     """(bits, times, lowest, words): weights (out, depth) as ``times`` * code + ``lowest``, codes in 16-bit words.
 
-    Words have 16 // bits codes along the depth; those of LANES channels, of ``together`` that belong together, lie side
-    by side.
+    Words have 16 // bits codes along the depth; the words of LANES channels, of ``together`` that belong together, lie
+    side by side.
     """
     lowest = int(weight.min())
     times = int(np.gcd.reduce(weight - lowest, None)) or 1
@@ -55,7 +55,7 @@ def factor(multiplier: np.ndarray, shift: np.ndarray, bias: np.ndarray) -> tuple
 
 
 def least(holds: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The least integers from low to high for which a condition holds that goes on holding; high where there are none.
+    """The smallest integers from low to high from which on a condition holds; high where there are none.
 
     By bisection; ``holds`` takes and gives arrays of the limits' shape.
     """
@@ -97,7 +97,7 @@ def _side_by_side(rows: np.ndarray, together: int) -> np.ndarray:
 
 
 def literal(number: int) -> str:
-    """A number of 32 bits in C, which has no literal for the least."""
+    """A number of 32 bits in C, which has no literal for the smallest."""
     return "INT32_MIN" if number == -2**31 else str(number)
 
 

@@ -20,7 +20,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def compare(net: nn.Module, batches: Batches, fraction: int = 20) -> pd.DataFrame:
-    """Compare the codes that reach each layer, over batches (images, labels) as the network takes them.
+    """Compare the codes that enter each layer, over batches (images, labels) as the network takes them.
 
     The measure is the fake-quantized network in float64, with the weights' codes as they were trained.  One row per
     layer (and identity quantizer), in their order:

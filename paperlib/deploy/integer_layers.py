@@ -21,7 +21,7 @@ from .packed_quantizer import StoredCodes
 
 @dataclass
 class IntegerLayer:
-    """A quantized layer, and the batch norm behind it, as integers and two real numbers per output channel.
+    """A quantized layer, and the batch norm after it, as integers and two real numbers per output channel.
 
     With ``x`` the integer codes of the input, padded with 0, and ``*`` the layer's convolution or product::
 
@@ -50,7 +50,7 @@ class IntegerLayer:
 
     @property
     def largest(self) -> int:
-        """The largest magnitude that a sum of products can reach: below 2**31, int32 holds it."""
+        """The largest magnitude that a sum of products can have: below 2**31, int32 holds it."""
         grid = self.layer.input_quantizer.grid
         return max(abs(grid.code_min), abs(grid.code_max)) * int(self.weight.long().abs().flatten(1).sum(1).max())
 

@@ -19,7 +19,7 @@ class IntegerNet(nn.Module):
     channel, which holds the steps of both grids and the batch norm.
 
     ``rescale="float"``: that factor and what lies between two layers (h-swish, residual additions, pooling,
-    squeeze-and-excite) are float64.  The codes are those of the fake-quantized network in float64.
+    squeeze-and-excite) are float64.  The codes are the same as in the fake-quantized network in float64.
 
     ``rescale="fixed"``: nothing is float.  A number between layers is a 32-bit integer, in units of 2**-``fraction``;
     the factor is a 31-bit integer and a shift; codes come from comparing with a table of thresholds, so that any
@@ -56,7 +56,7 @@ class IntegerNet(nn.Module):
         return self.program.run(images.double())
 
     def codes(self, images: Tensor) -> dict[str, Tensor]:
-        """Compute {integer layer, or quantizer of its own: the codes (int16) that reach it}, in the graph's order."""
+        """Compute {integer layer, or quantizer of its own: the codes (int16) that enter it}, in the graph's order."""
         found: dict[str, Tensor] = {}
         self.program.on_codes = lambda name, codes: found.update({name: codes})
         try:

@@ -58,7 +58,7 @@ def export(net: nn.Module, path: str | os.PathLike, *, input_size: int, fraction
 class Steps:
     """Goes through the graph and notes the steps; results are known by their names.
 
-    ``arrays``: NAME.thresholds and so on; ``coded``: {result that holds codes: (layer that it reaches, quantizer)}.
+    ``arrays``: NAME.thresholds and so on; ``coded``: {result that holds codes: (layer that it enters, quantizer)}.
     """
 
     def __init__(self, fixed: IntegerNet, input_size: int, channels: int = 3):

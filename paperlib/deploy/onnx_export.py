@@ -38,7 +38,7 @@ def to_onnx(net: nn.Module, path: str | PathLike, *, input_size: int | tuple[int
     opset 21 and no others; the same network gives the same bytes.  ``metadata_props`` hold the bits of each layer and
     which of them compute with integers.
 
-    ``carrier``: "int8" stores weights in 8 bits; "int4" those of up to 4 bits in 4, and a runtime widens them when it
+    ``carrier``: "int8" stores weights in 8 bits; "int4" weights of up to 4 bits in 4, and a runtime widens them when it
     loads the file.  Activations are carried by uint8, with 128 for code 0 where a quantizer has both signs.  InputError
     for an operation that has no counterpart here, for a network with other inputs or outputs than these, and for
     quantizers whose levels are not evenly spaced.  An image with a value that is not finite has NaN as its logits.

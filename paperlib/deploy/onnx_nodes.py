@@ -101,7 +101,7 @@ class Writer:
         return self.add("Add", x, self.constant(origin, np.float32)) if origin else x
 
     def next_quantizer(self, node: torch.fx.Node) -> tuple[Quantizer, int, int] | None:
-        """The input quantizer that alone takes what ``node`` gives, and the least and greatest code that reach it.
+        """The input quantizer that alone takes what ``node`` gives, and the lowest and the highest code that enter it.
 
         None unless only operations that never change the order of two values lie between.
         """
@@ -206,7 +206,7 @@ class Writer:
         return self.add("DequantizeLinear", self.constant(codes, dtype), scale, axis=0)
 
     def real(self, node: torch.fx.Node, layer: nn.Module, pad: float) -> tuple[str, Tensor]:
-        """Weight and bias of a layer of which input or weight is float, with the batch norm behind it."""
+        """Weight and bias of a layer of which input or weight is float, with the batch norm after it."""
         weight = layer.quantized_weight() if hasattr(layer, "quantized_weight") else layer.weight
         gain, shift = norm_terms(self.modules.get(self.norms.get(node.target)), len(weight))
         weight = weight * gain.reshape(-1, *[1] * (weight.dim() - 1))

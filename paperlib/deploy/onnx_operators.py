@@ -20,7 +20,7 @@ KNOWN = {*CLIPS, *_PLAIN, *SAME, *_RESHAPES, "hardsigmoid", "silu", "max_pool2d"
 
 
 def clip_of(found: Operation | None) -> tuple[float, float] | None:
-    """The (least, greatest) number that an operation which clips to numbers gives; None for other operations."""
+    """The (smallest, largest) number that an operation which clips to numbers gives; None for other operations."""
     if found is None or found.limits is None:
         return None
     low, high = found.limits

@@ -10,7 +10,7 @@ from .integer_layers import IntegerLayer
 
 @torch.no_grad()
 def requantize(layer: IntegerLayer, quantizer: Quantizer, low: int, top: int) -> tuple | None:
-    """Find (weight, room, bias, scale) with which integers give every code of ``quantizer`` behind ``layer``, or None.
+    """Find (weight, room, bias, scale) with which integers give every code of ``quantizer`` after ``layer``, or None.
 
     QLinearConv rounds scale * (sum + bias) with an integer bias, which training knows nothing of.  But only the sums at
     which the code changes matter, weights of few bits leave room in 8 bits to be multiplied, which makes the bias's

@@ -19,22 +19,22 @@ Header: ``build``, the arguments of ``models.build`` for the float network, or n
   ``input`` and ``weight``: their quantizers, or null where they are float.
 - ``blocks``: blocks that quantize their input before branch and identity part: ``name`` and ``quantizer``.
 - a quantizer: ``method``, ``bits``, ``signed``, ``floor``, ``shape`` (of its range: [] or [channels, 1, ...]),
-  ``codes`` (the least and the greatest), ``options`` (the method's own).  Its parameters are parts of the layer.
+  ``codes`` (the lowest and the highest), ``options`` (the method's own).  Its parameters are parts of the layer.
 - ``parts``: lists of seven: layer and part, which together are the name in the state dict; kind, "codes" or numpy's
   name of a number; bits of one number; shape; offset from the start of the payload, and length, in bytes.
 
-Numbers of a part are in C order.  A part of n-bit codes is a string of bits: code number i, less the least code, has
+Numbers of a part are in C order.  A part of n-bit codes is a string of bits: code number i, less the lowest code, has
 the bits i*n to i*n + n - 1, the lowest first; bit b of the string is bit b % 8 (1 << b % 8) of byte b // 8; the last
 byte is filled up with zeros.  With numpy::
 
     bits = np.unpackbits(part, count=size * n, bitorder="little").reshape(size, n)
-    code = np.packbits(bits, axis=1, bitorder="little")[:, 0].reshape(shape).astype(int) + least
+    code = np.packbits(bits, axis=1, bitorder="little")[:, 0].reshape(shape).astype(int) + lowest
 
-What a weight's code k, with K the greatest code, stands for in float32 (parameters are parts "weight_quantizer.c")::
+What a weight's code k, with K the highest code, stands for in float32 (parameters are parts "weight_quantizer.c")::
 
     duq         k * (log(1 + exp(c)) / K)
     lsq, lsq+   k * max(s, 1e-8)
-    sawb        k * (clip / K); if the least code is 0, (k - K/2) * (2 clip / K)
+    sawb        k * (clip / K); if the lowest code is 0, (k - K/2) * (2 clip / K)
     dorefa      (k - K/2) * (2 scale / K)
     qil         k * (M / K), M = max(c + d - d/K, 1e-6); M = 1 if normalized or of version "cvpr"
     twn         k * alpha

@@ -160,8 +160,8 @@ class FixedProgram(FloatProgram):
 
 
 def thresholds(quantizer: Quantizer, fraction: int) -> Tensor:
-    """For each code but the least: the least integer n whose real number n * 2**-fraction gets that code or a higher
-    one, int64, by bisection; 2**31 where none does."""
+    """For each code but the lowest: the smallest integer n whose real number n * 2**-fraction gets that code or a
+    higher one, int64, by bisection; 2**31 where none does."""
     wanted = torch.arange(quantizer.grid.code_min + 1, quantizer.grid.code_max + 1)
     low, high = torch.full_like(wanted, -LIMIT), torch.full_like(wanted, LIMIT)
     while (low < high).any():

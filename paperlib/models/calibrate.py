@@ -205,7 +205,7 @@ def calibrate(net: nn.Module, data, method: str | None = None, *, only_new: bool
     The network runs in evaluation mode.  Each layer sees inputs that the layers before it have quantized: with several
     batches, by ranges from the first.  Where a method changes the size of what it quantizes
     (``Quantizer.disturbs_norms``) batch norms normalize each batch by itself, as in training, and keep the statistics
-    of all: those of the float network hold no more.  Layers that are called in training mode alone are reached in a
+    of all: the float network's hold no more.  Layers that are called in training mode alone are seen in a
     second pass; a warning lists those that are not called at all.
 
     InputError, with the network as it was, for data that don't fit or are not finite.

@@ -16,8 +16,8 @@ class Inputs:
     """``data`` as positional arguments of ``net``, batch by batch, on its device.
 
     A tensor or an array is one batch; anything else gives batches, as a DataLoader does.  A batch that is a tuple or
-    a list has inputs first and labels behind them: the network gets as many entries as its forward asks for, so of
-    (x, y) it gets x.  One such batch may stand by itself, (x1, x2) for a network with two inputs, (x, y) where y has
+    a list has inputs first and labels after them: the network gets as many entries as its forward asks for, so of
+    (x, y) it gets x.  One such batch may come by itself, (x1, x2) for a network with two inputs, (x, y) where y has
     whole numbers or another number of dimensions; tensors like each other are batches of a network with one input.
     Arrays of floating-point numbers take the network's dtype.
 

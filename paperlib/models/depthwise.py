@@ -45,7 +45,7 @@ def in_c(conv: nn.Conv2d, x: Tensor) -> bool:
 
 
 def weight_gradient(conv: nn.Conv2d, grad: Tensor, x: Tensor) -> Tensor:
-    """Compute it, (C, 1, K, K), from ``grad``, that of the output, where :func:`in_c` says so."""
+    """Compute it, (C, 1, K, K), from ``grad``, the gradient of the output, where :func:`in_c` says so."""
     grad = grad.contiguous(memory_format=torch.channels_last)
     layer = _Layer(*x.shape, *grad.shape[2:], conv.kernel_size[0], conv.stride[0], conv.padding[0])
     by_weight = x.new_empty(conv.weight.shape)

@@ -15,7 +15,7 @@ def fold(net: nn.Module) -> nn.Module:
     computes in evaluation mode what it did before (PROFIT, supplement, equation 2).  A range that a weight quantizer
     had does not fit the new weight: the quantizer is dropped, and ``models.quantize`` gives another (equation 3).
 
-    A batch norm that cannot be folded stays: one that is called twice or behind a convolution that is, one that keeps
+    A batch norm that cannot be folded stays: one that is called twice or after a convolution that is, one that keeps
     no running statistics, one whose convolution's output has other uses, one with hooks, or whose convolution has them,
     as these would see other values.
     """

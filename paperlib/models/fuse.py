@@ -18,7 +18,7 @@ def fuse(net: nn.Module) -> nn.Module:
     Every convolution whose input quantizer has an evenly spaced grid recomputes in the backward pass what it doesn't
     keep; a batch norm and an activation that feed such a convolution and nothing else become part of it.  Names of
     parameters and buffers stay as they are, so state dicts fit both forms.  :func:`unfuse` gives the plain form back.
-    Calibrate before.  Values and gradients are those of the plain network up to rounding, which can move a number that
+    Calibrate before.  Values and gradients are the plain network's up to rounding, which can move a number that
     lies on the edge between two codes.
     """
     net = unfuse(net)

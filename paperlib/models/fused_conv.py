@@ -2,7 +2,7 @@
 
 In a plain network each of the four keeps a tensor for its backward pass and writes its result to fresh memory, which on
 a CPU costs more than the arithmetic.  Here one autograd function does all four.  Between forward and backward it holds
-on to its input alone; its intermediate results live in scratch memory that all layers share.  Values are those of the
+on to its input alone; its intermediate results live in scratch memory that all layers share.  Values equal those in the
 plain modules (to rounding: see tests/models/test_fused_conv.py), and so are running statistics and gradients.
 
 ``models.fuse`` puts it into a network.  It is made for CPUs; on a GPU, torch.compile of the plain network does as much.
@@ -58,7 +58,7 @@ class Gradients(NamedTuple):
 
     With W the quantized weight, K the grid's steps, s = out_scale / K, code the input of the convolution, g the
     gradient of t, which is ``n * K / in_scale`` of the activation n before it is clipped and rounded to codes, and dW
-    and db those of the convolution's weight ``W * s`` and of its bias::
+    and db the gradients of the convolution's weight ``W * s`` and of its bias::
 
         z, bn_weight, bn_bias       batch norm's own formulas, of g inside the clip
         in_scale    -sum(g * t) / in_scale, over what is not clipped by the grid; by PACT's rule sum(g) / s over what

@@ -167,7 +167,7 @@ def is_plain(layer: nn.Module | None) -> bool:
 
 
 def replace(net: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put ``new`` wherever ``old`` stands: one module may have several names."""
+    """Put ``new`` wherever ``old`` is: one module may have several names."""
     for name, module in list(net.named_modules(remove_duplicate=False)):
         if module is old:
             net.set_submodule(name, new)

@@ -1,4 +1,4 @@
-"""Layers that quantize their own input and weight, and pad with the least value that their input can take."""
+"""Layers that quantize their own input and weight, and pad with the smallest value that their input can take."""
 from __future__ import annotations
 
 import copy

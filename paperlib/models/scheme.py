@@ -29,7 +29,7 @@ class Scheme:
 
     ``per_channel``: whether each output channel of a weight has its own range (None: what the method's authors do);
     ``weight_options`` and ``activation_options`` go to the quantizers, e.g. ``{"levels": 15}`` to SAWB, or
-    ``{"range_method": "mse"}``: at each new bit-width data set the range by the least squared error.
+    ``{"range_method": "mse"}``: at each new bit-width data set the range by the smallest squared error.
     """
 
     weight: Name = "duq"
@@ -58,7 +58,7 @@ class Scheme:
                 _check(role, method, options, quantizers.BITS if bits == FLOAT else [bits])
 
     def input_bits(self, kind: str) -> int:
-        """Bits of what reaches a layer of this kind ("first", "se", "identity", any other)."""
+        """Bits of the input of a layer of this kind ("first", "se", "identity", any other)."""
         special = {"first": self.first_input_bits, "se": self.se_bits, "identity": self.identity_bits}
         return FLOAT if self.a_bits == FLOAT else special.get(kind, self.a_bits)
 

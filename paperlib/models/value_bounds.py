@@ -1,4 +1,4 @@
-"""Which values can reach a layer?  Interval arithmetic over the network's graph.
+"""Which values can a layer get?  Interval arithmetic over the network's graph.
 
 A quantizer must know whether its input has both signs, starts at 0 (ReLU) or at -3/8 (h-swish), or at the minimum of
 another activation that has one: SiLU, GELU, Mish, ELU, CELU and SELU.  Instead of asking
@@ -118,7 +118,7 @@ _RULES: dict[str, Callable[..., Bounds]] = {
 
 
 class Floors(NamedTuple):
-    """Greatest known lower bounds of inputs, by name; ``-inf`` means that the input has both signs."""
+    """Largest known lower bounds of inputs, by name; ``-inf`` means that the input has both signs."""
 
     layers: dict[str, float]        # each Conv2d and Linear, in order of their first call
     blocks: dict[str, float]        # each module whose own forward adds its first argument to another tensor

@@ -31,7 +31,7 @@ class VGG7(nn.Module):
 def vgg7(*, num_classes: int, width: float, input_size: int, **options) -> VGG7:
     """Build 2x128C3 - MP2 - 2x256C3 - MP2 - 2x512C3 - MP2 - 1024FC - softmax (Jung et al. 2018, section 4.2).
 
-    The paper doesn't say where batch norm stands.  Here batch norm and ReLU follow each convolution and the layer of
+    The paper doesn't say where batch norm is.  Here batch norm and ReLU follow each convolution and the layer of
     1024 units, none of which has a bias; the softmax is the loss's.  Weights start as torch's layers start them.
 
     Input (N, 3, input_size, input_size), output (N, num_classes) logits.  InputError beyond 64 pixels, where the first

@@ -18,7 +18,7 @@ MARKERS = {"MobileNet-v1": "o", "MobileNet-v2": "s", "MobileNet-v3-Large": "^"}
 def draw(table: pd.DataFrame, *, allowance: float, footnote: str) -> Figure:
     """Draw PROFIT's Table 1: a panel for each network, accuracy by precision.
 
-    Lines are means over seeds, labelled with their values; points are single seeds.  The grey band reaches from the
+    Lines are means over seeds, labelled with their values; points are single seeds.  The grey band extends from the
     mean of "Full" down by ``allowance`` points.  ``table``: :func:`paperlib.analysis.accuracy.accuracies`.
     """
     shown, networks = precisions(table), [name for name in NAMES.values() if name in set(table.network)]

@@ -21,7 +21,7 @@ CELLS = {(False, False): (BLUE, "o"), (True, False): (ORANGE, "s"), (False, True
 
 def draw_ranges(tables: Mapping[str, pd.DataFrame], *, footnote: str) -> Figure:
     """Draw a dot for each layer: its weights' range with batch norm kept (across) and folded (up), over the scale of
-    the layer's usual weight and over that of its usual channel.
+    the layer's usual weight and over the scale of its usual channel.
 
     ``tables``: {network: :func:`paperlib.analysis.bn_folding.ranges`}.
     """

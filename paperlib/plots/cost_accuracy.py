@@ -17,9 +17,9 @@ SHORT = {"PROFIT": "", "whitepaper QAT (Krishnamoorthi)": "\nwhitepaper", "8-bit
 def draw(points: pd.DataFrame, *, footnote: str) -> Figure:
     """Draw PROFIT's supplement Fig. 4: the paper's points above, ours below, each with axes of its own.
 
-    ``points``: those of :func:`paperlib.claims.paper_tables.cost_points` and :func:`paperlib.analysis.accuracy.points`
-    under each other.  Left against bit operations, right against the size of the weights; labels are bits of
-    (activations, weights).  Hollow: unverified.
+    ``points``: the tables of :func:`paperlib.claims.paper_tables.cost_points` and
+    :func:`paperlib.analysis.accuracy.points` under each other.  Left against bit operations,
+    right against the size of the weights; labels are bits of (activations, weights).  Hollow: unverified.
     """
     with mpl.rc_context(STYLE):
         figure = plt.figure(figsize=(11, 10))

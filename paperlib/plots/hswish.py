@@ -1,4 +1,4 @@
-"""PROFIT, supplement Fig. 3: histograms behind h-swish with 4-bit levels, and what the levels cost."""
+"""PROFIT, supplement Fig. 3: histograms after h-swish with 4-bit levels, and what the levels cost."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ MARKS = [(ORANGE, "o"), (BLUE, "s"), (GREEN, "^"), (PURPLE, "D")]
 
 
 def draw_histograms(histograms: pd.DataFrame, levels: pd.DataFrame, layers: pd.DataFrame, *, footnote: str) -> Figure:
-    """Draw PROFIT's supplement Fig. 3: a panel for each layer behind an h-swish, with the trained levels of its input.
+    """Draw PROFIT's supplement Fig. 3: a panel for each layer after an h-swish, with the trained levels of its input.
 
     Tables of :mod:`paperlib.analysis.hswish`, of one run.  Grey: share of values in each bin, log axis.  Ticks above:
     the levels where values are rounded to them.  Dots: the levels that the layer computes with.

@@ -84,7 +84,7 @@ def draw_descents(scan: pd.DataFrame, paths: Mapping[str, Sequence[tuple[float, 
 
 
 def draw_crossings(weights: Tensor, codes: Tensor) -> Figure:
-    """Draw weights that cross thresholds: left those of :func:`typical`, right the share of all codes that change in
+    """Draw weights that cross thresholds: left the ones of :func:`typical`, right the share of all codes that change in
     each step.  ``weights``, ``codes``: :func:`paperlib.analysis.learned_ranges.follow_weights`."""
     changes = (codes[1:] != codes[:-1]).numpy()
     with mpl.rc_context(STYLE):

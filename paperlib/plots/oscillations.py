@@ -19,7 +19,7 @@ TREATED = {AS_TRAINED: (ORANGE, "o"), AGAIN: (BLUE, "D"), LAST_STAGE: (GREY, "s"
 
 
 def draw_layers(layers: pd.DataFrame, *, footnote: str) -> Figure:
-    """Draw a dot for each layer: AIWQ over oscillating weights, and how wrong the statistics of the batch norm behind
+    """Draw a dot for each layer: AIWQ over oscillating weights, and how wrong the statistics of the batch norm after
     it are over either; log axes (from 0.01 % up), medians over seeds.
 
     ``layers``: :func:`paperlib.analysis.oscillations.by_layer`.

@@ -44,7 +44,7 @@ def draw_extension(history: pd.DataFrame, *, bits: int, classes: int, footnote: 
     """Draw beyond the paper's figure: validation loss by epoch of up to four methods, a panel for each stage.
 
     ``history`` as for :func:`draw`, in the order PACT, DuQ, LSQ, QIL; ``classes``: their number, for a line at
-    the loss of guessing where the curves reach so far.
+    the loss of guessing where the curves come so high.
     """
     curves, methods = _losses(history).query("split == 'val'"), list(dict.fromkeys(history.method))
     guess, n = math.log(classes), len(methods)

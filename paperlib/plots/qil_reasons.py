@@ -1,4 +1,4 @@
-"""QIL, Table 1: what may be behind the losses at few bits, one thing changed at a time."""
+"""QIL, Table 1: what may cause the losses at few bits, one thing changed at a time."""
 from __future__ import annotations
 
 import textwrap

@@ -27,7 +27,7 @@ class Quantizer(Stateful):
     weight at hand, in :meth:`update_range_from_weight`.
 
     ``role``: "weight" or "activation".  ``bits``: one of the method's bit-widths.  ``signed``: whether the grid has
-    both signs; weights always do.  ``floor``: the least value that an unsigned input can take (0 after ReLU, -3/8
+    both signs; weights always do.  ``floor``: the smallest value that an unsigned input can take (0 after ReLU, -3/8
     after h-swish).  ``shape``: the shape of the range parameters: () for one range per tensor; (C, 1, 1, 1) for one
     per output channel of a convolution's weight, (C, 1) of a linear one's.  ``range_method``: one of
     ``calibration.METHODS``, by which data set the range unless :meth:`calibrate` is told another (None: as the method's
@@ -101,7 +101,7 @@ class Quantizer(Stateful):
         return F.values_(code.clone(), self.float32_affine(), self.grid)
 
     def surrogate(self, x: Tensor) -> Tensor:
-        """Compute a function of ``x`` and the parameters whose gradient stands in for that of the staircase."""
+        """Compute a function of ``x`` and the parameters whose gradient takes the place of the staircase's."""
         raise NotImplementedError
 
     def stand_in(self, x: Tensor, y: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class Quantizer(Stateful):
         return F.straight_through(y, self.surrogate(x))
 
     def set_span(self, span: Tensor) -> None:
-        """Set the parameters so that the grid reaches ``span`` (of the quantizer's ``shape``) beyond its offset."""
+        """Set the parameters so that the grid extends ``span`` (of the quantizer's ``shape``) beyond its offset."""
         raise NotImplementedError
 
     def update_range_from_weight(self, x: Tensor) -> None:

@@ -6,7 +6,7 @@ calls them by name::
 
     max         fraction * max                                  (fraction=1; DuQ's weights: 0.9)
     percentile  nearest rank from above, over positive values   (percent=99)
-    mse         the span whose grid has the least squared error
+    mse         the span whose grid has the smallest squared error
     lsq         2 E|x| / sqrt(Q) per step, Q the highest code   (Esser et al., LSQ, ICLR 2020)
     sawb        c1 sqrt(E[x^2]) + c2 E|x|                       (Choi et al., PACT-SAWB, 2019)
 """

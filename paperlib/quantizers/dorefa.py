@@ -19,10 +19,10 @@ class DoReFa(Quantizer):
         1 bit        y = sign(w) * E|w|
         activations  y = Q(clip(x, 0, 1))
 
-    *Gradient*: rounding passes it on; dy/dw is that of v, the maximum included, or 1 at 1 bit; dy/dx = 1 strictly
+    *Gradient*: rounding passes it on; dy/dw is dv/dw, the maximum included, or 1 at 1 bit; dy/dx = 1 strictly
     between 0 and 1, else 0.
 
-    *Initialisation*: none; the range of the weights follows them, that of the activations is fixed.
+    *Initialisation*: none; the range of the weights follows them, the range of the activations is fixed.
 
     *Reference*: Zhou et al., DoReFa-Net, 2016 (arXiv 1606.06160).
 

@@ -44,9 +44,9 @@ class Kernels(NamedTuple):
 
     codes(z, chain, out): codes of z, written to ``out``.
 
-    backward(grad, z, chain, mean, invstd, moving): turns ``grad``, that of t, into that of z, and gives
+    backward(grad, z, chain, mean, invstd, moving): converts ``grad``, dL/dt, to dL/dz in place, and gives
     sum(grad of n * xhat) and sum(grad of n) for each channel, sum(grad * t) and sum(grad) over all that is not clipped.
-    ``moving``: mean and invstd are those of z itself.
+    ``moving``: mean and invstd are z's own.
     """
 
     moments: Callable[..., tuple]

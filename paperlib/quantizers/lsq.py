@@ -28,7 +28,7 @@ class LSQ(Quantizer):
     *Reference*: Esser et al., Learned step size quantization, ICLR 2020 (arXiv 1902.08153).
 
     *Differences*: none known in the method.  ``floor`` is beyond it and ignored: what h-swish puts below 0 becomes 0
-    and has no part in the mean (LSQ+ is the cure).  s is kept from reaching 0.
+    and has no part in the mean (LSQ+ is the cure).  s is kept above 0.
 
     >>> q = LSQ(role="weight", bits=2).calibrate(torch.linspace(-1, 1, 101))
     >>> (q.levels() / q.s).tolist()
@@ -76,7 +76,7 @@ class LSQPlus(LSQ):
 
     *Gradient*: with respect to x and s as in LSQ; dy/dbeta = 0 inside the clip, 1 outside, times 1/sqrt(N Qp).
 
-    *Initialisation*: beta is the floor of the input, or the least value of the data where the input has both signs;
+    *Initialisation*: beta is the floor of the input, or the smallest value of the data where the input has both signs;
     s minimises the squared error.
 
     *Reference*: Bhalgat et al., LSQ+, CVPR workshops 2020 (arXiv 2004.09576).

@@ -31,7 +31,7 @@ class QIL(Quantizer):
     -0.5 c/d**2 x + (0.5 c**2/d**2 - 0.5/q + 0.5) sign(x) for d, outside sign(x) and (1 - 1/q) sign(x);
     activations inside -0.5/d for c and 0.5 (c - x)/d**2 for d, outside 0.
 
-    *Initialisation*: c = d = half of the range whose evenly spaced levels have the least squared error: the interval
+    *Initialisation*: c = d = half of the range whose evenly spaced levels have the smallest squared error: the interval
     begins at 0.  (The paper names no starting values; with c = d = max|w|/2 two bits would prune most weights.)
 
     *Reference*: Jung et al., arXiv 1808.05779v1, equations 1 to 13; for the other version Jung et al., CVPR 2019.
@@ -40,7 +40,7 @@ class QIL(Quantizer):
     floating point decides; the misprints in eq. 7 (d alpha/dc is 0.5/d) and eq. 13 (the x is missing) are mended.
     Section 4.1 found "a simple normalization" of the weights helpful and does not say which: ``normalized`` is our
     reading. ``floor`` is beyond the method and ignored; signed activations, which the paper has not, are treated as
-    weights with M = 1. d and M are kept from reaching 0.
+    weights with M = 1. d and M are kept above 0.
 
     >>> q = QIL(role="weight", bits=3).calibrate(torch.linspace(-1, 1, 101))
     >>> len(q.levels())
@@ -80,7 +80,7 @@ class QIL(Quantizer):
         return u
 
     def top(self) -> Tensor:
-        """M, the greatest level."""
+        """M, the last level."""
         return torch.ones_like(self.d) if self.shrink is None else at_least(self.c + self.d * self.shrink, 1e-6)
 
     def affine(self) -> Affine | None:

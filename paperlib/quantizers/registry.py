@@ -22,7 +22,7 @@ def names(role: str | None = None) -> list[str]:
 
 
 def find(name: str, role: str) -> type:
-    """Return the class behind a name.  InputError for unknown names and roles."""
+    """Return the class of a name.  InputError for unknown names and roles."""
     if not isinstance(name, str) or name not in _METHODS:
         raise InputError(f"unknown quantizer {name!r}: choose from {', '.join(names())}")
     if role not in list(_METHODS[name]):

@@ -84,7 +84,7 @@ class TTQ(_Ternary):
     *Reference*: Zhu et al., Trained ternary quantization, ICLR 2017 (arXiv 1612.01064).
 
     *Differences*: the paper prints dL/dWn without the minus sign that -Wn brings.  Starting values are our choice.  Wp
-    and Wn are kept from reaching 0.
+    and Wn are kept above 0.
 
     >>> q = TTQ(role="weight", bits=2).calibrate(torch.tensor([-1.0, -0.02, 0.2, 0.6]))
     >>> [round(v, 4) for v in q.levels().tolist()]

@@ -21,8 +21,8 @@ class Profile:
     Epochs: ``float_epochs`` of the float network, ``stage_epochs`` of a stage in which something is quantized at once,
     ``step_epochs`` of each bit-width on PROFIT's way down, ``round_epochs`` of its rounds of freezing, ``bn_epochs`` of
     stages in which batch norms and quantizers alone train (0: there are none), ``sample_epochs`` of the one that
-    measures AIWQ.  ``lr`` is the learning rate of all but the first, which has ``float_lr``, ``quantizer_lr`` that of
-    quantizers relative to ``lr`` (``norms_quantizer_lr`` in stages of batch norms and quantizers alone, where it is
+    measures AIWQ.  ``lr`` is the learning rate of all but the first, which has ``float_lr``, ``quantizer_lr`` the rate
+    of quantizers relative to ``lr`` (``norms_quantizer_lr`` in stages of batch norms and quantizers alone, where it is
     another); ``warmup_epochs`` begin each.  ``equal_epochs``: rows of a table that are compared train equally long.
     ``activation_ranges``: how the ranges of activations begin at each bit-width, a method of ``quantizers.calibration``
     (None: as each method's authors do, and as training at the bit-width before left them).

@@ -60,7 +60,7 @@ def constant(run: Run) -> list[str]:
 
 def failures(run: Run) -> list[str]:
     """Why a training has failed, in words: quantizers that had :func:`collapsed`, unless they are few
-    (:func:`constant`); or a last network whose validation accuracy is that of guessing, within its noise."""
+    (:func:`constant`); or a last network whose validation accuracy is no better than guessing, within its noise."""
     h = run.history
     if h.empty:
         return []

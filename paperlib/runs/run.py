@@ -53,7 +53,7 @@ class Run:
 
     @classmethod
     def unrecorded(cls, recipe: Recipe) -> Run:
-        """Make what stands in the place of a recorded run that is not there yet."""
+        """Make what takes the place of a recorded run that is not there yet."""
         return cls(recipe, outcomes.unrecorded(recipe), pd.DataFrame(columns=["layer"]),
                    pd.DataFrame(columns=["layer", "aiwq"], dtype=float), key="", seconds=0.0, environment={})
 

@@ -45,7 +45,7 @@ COLUMNS = ["way", "loss", "difference", "agrees", "ready_s", "images_per_s", "ra
 @dataclass
 class Choice:
     """What the self-test settled on: ``changes`` of a recipe, ``workers`` trainings side by side, and the images per
-    second of the tiny network that all of them reach together."""
+    second of the tiny network that all of them process together."""
 
     changes: dict
     workers: int
@@ -105,7 +105,7 @@ def run(*, device: str = "cuda", seconds: float = 60.0, period: float | None = N
     Returns a table with a row for each way (loss: mean over the training steps; difference: to the CPU's; agrees: it
     is within TOLERANCE; images_per_s: of one training alone; ratio: of that to a float network's; fault: why there is
     no number), and the choice: the fastest way that agrees, or plain float32, and as many trainings side by side, up
-    to ``most``, as reach most images per second in all.  No way's failure ends it.
+    to ``most``, as process most images per second in all.  No way's failure ends it.
     """
     start, period = time.monotonic(), period or seconds / 30
     until = start + seconds

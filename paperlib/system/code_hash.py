@@ -31,7 +31,7 @@ def read(folder: Path) -> dict[str, bytes]:
 
 def numerics(sources: Mapping[str, bytes]) -> str:
     """A hash over all that decides numbers, :func:`closure`: rewording and moving cost no retraining, since comments,
-    docstrings, import lines, what errors say and where a definition stands do not count."""
+    docstrings, import lines, what errors say and where a definition is do not count."""
     found = closure(sources)
     for node in (node for tree in found.values() for node in ast.walk(tree)):
         if isinstance(node, ast.Raise):
@@ -45,7 +45,7 @@ def whole(sources: Mapping[str, bytes]) -> str:
 
 
 def closure(sources: Mapping[str, bytes]) -> dict[str, ast.Module]:
-    """{path: syntax tree} of BUILDER and all that it imports, as deep as it goes and wherever the import stands, with
+    """{path: syntax tree} of BUILDER and all that it imports, as deep as it goes and wherever the import is, with
     the C sources of their names; without ASIDE and what is imported for type hints alone."""
     found: dict[str, ast.Module] = {}
     queue = [BUILDER]

@@ -34,7 +34,7 @@ def environment() -> dict[str, str]:
 
 
 def named_folder(variable, default) -> Path:
-    """The folder named by an environment variable, or that of `default()` where it is unset or empty.
+    """The folder named by an environment variable, or `default()` where it is unset or empty.
 
     InputError for the home of nobody, and where the system does not let us look.
     """

@@ -29,7 +29,7 @@ def library_version() -> str:
 
 
 def demand_unchanged(version: Callable[[Mapping[str, bytes]], str]) -> None:
-    """InputError if ``version`` (``code_hash.numerics`` or ``whole``) of the files is not that of the code in use here
+    """InputError if ``version`` (``code_hash.numerics`` or ``whole``) of the files differs from the code in use here
     any more: what it makes would pass for the work of other code."""
     now = code_hash.read(LIBRARY)
     if now != IMPORTED and version(now) != version(IMPORTED):

@@ -15,7 +15,7 @@ ALIVE = 1e-3        # the least share of values that a gradient must reach
 def collapsed(net: nn.Module, images: Tensor) -> list[str]:
     """Name the quantizers that have collapsed, "<layer> weight" or "<layer> activation", in the order of their use.
 
-    Such a quantizer makes one single value, or NaN, of all that reaches it from ``images`` (N, C, H, W), or passes a
+    Such a quantizer makes one single value, or NaN, of all that it gets from ``images`` (N, C, H, W), or passes a
     gradient to less than a thousandth of it, zeros (ReLU's) aside.  One whose input is itself constant is not to blame
     and not named.  ``net`` stays as it is.
     """

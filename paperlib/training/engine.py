@@ -83,7 +83,7 @@ class Trainer:
     "quantizer" has the parameters of :func:`quantizer_parameters`, if the phase tracks them; "collapsed" names, after
     the last epoch, the quantizers that have collapsed (collapse.py), each with the value 1.
     Epoch 0 is the network before any step.  ``seed`` and the epoch's number, counted from ``first_epoch``, fix dropout
-    and the order of the data, so that an epoch does not depend on how the ones before it were reached.
+    and the order of the data, so that an epoch does not depend on how the ones before it came about.
 
     ``frozen``: names of the layers that phase.freeze is about.  ``oscillations``: the state of the tracker of the phase
     before.  ``precision``: "float32", or "bfloat16" for autocast.  ``compiled``: with torch.compile, True or one of its

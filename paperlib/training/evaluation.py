@@ -16,7 +16,7 @@ class ImageBatches(Protocol):
     """What training and evaluation need of a data set's batches (data/cifar10_batches.py, data/imagenet_batches.py).
 
     ``epoch(i, start)`` yields (x, y), this process's share of each batch, from batch ``start`` on.  ``batch_size`` and
-    ``n_images`` are those of all processes together.  The first ``unseen`` images are new to a pretrained network;
+    ``n_images`` count all processes together.  The first ``unseen`` images are new to a pretrained network;
     ``class_subset`` lists the classes that the data is limited to (None: all).
     """
 

@@ -24,7 +24,7 @@ class Finished(Protocol):
 
 
 def frozen_in(phase: Phase, net: nn.Module, before: Sequence[Finished], seed: int) -> list[str]:
-    """Choose the layers of ``net`` that stand still in ``phase``, by what the phases ``before`` it have measured."""
+    """Choose the layers of ``net`` that rest in ``phase``, by what the phases ``before`` it have measured."""
     if phase.freeze is None:
         return []
     measured = next((b.instability for b in before if b.phase.name == phase.freeze.measured_in), None)

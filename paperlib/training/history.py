@@ -5,7 +5,7 @@ HISTORY_COLUMNS = ["phase", "epoch", "step", "split", "metric", "value"]     # a
 
 
 def check_history(rows: list, epochs: int, *, whole: bool = True) -> None:
-    """Raise ValueError unless ``rows`` (epoch, step, split, metric, value) are those of so many epochs, in their order.
+    """Raise ValueError unless ``rows`` (epoch, step, split, metric, value) fit so many epochs, in their order.
 
     ``whole``: of all that the phase has, with the evaluation of the averaged weights at the end.
     """

@@ -65,7 +65,7 @@ class OscillationTracker:
 
     @torch.no_grad()
     def dampen(self, done: float) -> None:
-        """Add the gradient of the dampening loss to that of each weight."""
+        """Add the gradient of the dampening loss to the gradient of each weight."""
         strength = self.settings.dampening * (1 - math.cos(math.pi * done)) / 2
         if not strength:
             return

@@ -18,11 +18,11 @@ TORCHVISION, SHIPPED = "torchvision/", "pretrained/"
 
 @dataclass(frozen=True)
 class Freeze:
-    """Which layers' weights and biases stand still during a phase, to the bit.
+    """Which layers' weights and biases rest during a phase, to the bit.
 
     ``share`` of all quantized layers: those first in ``order``, which is "aiwq" (largest first, PROFIT), "reverse" or
     "random", by what the earlier phase ``measured_in`` measured; 1.0 needs no order.  ``layers`` are frozen by name, in
-    addition.  ``norms`` and ``quantizers`` say whether the batch norm behind a frozen layer and the layer's two
+    addition.  ``norms`` and ``quantizers`` say whether the batch norm after a frozen layer and the layer's two
     quantizers go on training; in the paper both do.  A batch norm that does not train keeps its statistics as well.
     """
 
@@ -71,8 +71,8 @@ class Phase:
 
     Learning rate: from 0.1 to 1 of ``lr`` in ``warmup_epochs`` (may be fractional), then a cosine to 1e-3 of it;
     with ``milestones`` instead to a tenth at each of these epochs. ``per_epoch``: it changes once an epoch, as in
-    PROFIT's code, not every step. ``quantizer_lr`` is that of the quantizers' parameters relative to ``lr``,
-    ``linear_lr`` that of fully connected layers.
+    PROFIT's code, not every step. ``quantizer_lr`` is the rate of the quantizers' parameters relative to ``lr``,
+    ``linear_lr`` the rate of fully connected layers.
 
     ``averaging_epochs`` is the horizon of both moving averages, the weights' EMA and batch norm's statistics, in
     epochs.  PROFIT's constants, EMA 0.9997 and BN momentum 3e-4 at 5 005 steps an epoch, are two thirds of an epoch
@@ -85,7 +85,7 @@ class Phase:
     softmax, or "mse" of the logits.
 
     ``freeze``: what does not train.  ``measure``: AIWQ is measured along the way; ``every_step`` keeps its history.
-    ``oscillations``: those of single weights are counted, and stopped if it says so; what the phase just before counted
+    ``oscillations``: single weights' are counted, and stopped if it says so; what the phase just before counted
     goes on, if the levels are the same.
     ``track``: the quantizers' parameters are kept after each epoch, as rows of the history with split "quantizer".
     """

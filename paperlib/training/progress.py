@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 class Progress:
     """A bar per run (``key`` tells runs apart, ``run`` is the title), fed by calls with what ``Trainer.run`` reports
-    and where in the run its phase stands.
+    and where in the run its phase is.
 
     Shows the phase and epoch, running loss and accuracy, images per second, elapsed and remaining time; the clocks go
     on while there is nothing else to tell.  ``total``: of how many epochs in all a first bar tells the share done; the

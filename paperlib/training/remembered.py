@@ -18,7 +18,7 @@ from . import checkpoint
 
 class Remembered(nn.Module):
     """``net``, whose outputs are kept in ``folder``, a file for each input, named by the SHA-256 of its numbers, in a
-    folder named by that of the weights.
+    folder named by the SHA-256 of the weights.
 
     Outputs are those in evaluation mode.  What is remembered is the same to the bit; a damaged file is
     computed anew, and where none can be written, none is.  On a GPU every output is computed.

@@ -1,6 +1,4 @@
 """The sentence above a figure says what its table says, and turns round with it."""
-import json
-
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
@@ -25,8 +23,6 @@ from paperlib.plots import (
     scoreboard,
 )
 from paperlib.plots.style import finish
-from paperlib.runs.outcomes import NOT_RECORDED
-from paperlib.system.paths import ROOT
 
 ALT = "A figure without anything in it that could be seen."
 
@@ -186,9 +182,3 @@ def test_methods_in_the_order_of_their_losses():
     ends = pd.DataFrame({"phase": "weights", "method": ["PACT", "LSQ", "QIL"], "val loss": [1.2, 1.1, float("nan")]})
     assert pact_vs_duq._order(ends) == "The validation losses end at LSQ 1.100, PACT 1.200"
     assert pact_vs_duq._order(ends[1:]) == ""
-
-
-@pytest.mark.parametrize("file", sorted((ROOT / "figures" / "recorded").glob("*.json")), ids=lambda file: file.stem)
-def test_every_recorded_figure_has_a_takeaway(file):
-    facts = json.loads(file.read_text(encoding="utf-8"))
-    assert len(facts["takeaway"].split()) > 5 or NOT_RECORDED in facts["alt"]

@@ -1,4 +1,4 @@
-"""Lesson 5: sums, factors and bytes of integers.  The numbers are those of the recorded 4-bit MobileNet-v3."""
+"""Lesson 5: sums, factors and bytes of integers.  The numbers are from the recorded 4-bit MobileNet-v3."""
 from __future__ import annotations
 
 import functools

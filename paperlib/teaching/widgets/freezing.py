@@ -26,7 +26,7 @@ def freezing(run: Run) -> Image:
     Left, a bar for each layer, coloured by kind, hollow where the weight is frozen.  Right, over the number of frozen
     layers: the sum of AIWQ over the layers that still train, and their share of the weights.  PROFIT freezes none,
     a third and two thirds of the layers in its three rounds, largest AIWQ first (order aiwq); the other orders are
-    those of :class:`paperlib.training.phases.Freeze`, random with the run's seed.  InputError if the run has no AIWQ.
+    as in :class:`paperlib.training.phases.Freeze`, random with the run's seed.  InputError if the run has no AIWQ.
     """
     layers = measured(run)
     count, names = len(layers), list(layers.layer)

@@ -30,7 +30,7 @@ def histogram(net: nn.Module, images: Tensor) -> Image:
     Lines mark where values are rounded to, dots the levels that the layer computes with, which differ where DuQ's
     second scale or QIL's output do.  The numbers (:class:`paperlib.teaching.widgets.levels.Fit`): levels that are
     used, the share of values beyond the outermost ones, the squared error relative to the squared values, and the same
-    "rescaled" by the best factor, since a batch norm behind the layer undoes a factor.  A packed network, as recorded
+    "rescaled" by the best factor, since a batch norm after the layer undoes a factor.  A packed network, as recorded
     runs bring it along, holds no weights but levels: how they were rounded cannot be seen there.
 
     ``net``: quantized and calibrated or trained; it stays as it is.  InputError if it isn't.

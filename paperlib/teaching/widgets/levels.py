@@ -15,7 +15,7 @@ from ...quantizers.qil import QIL
 
 
 def inputs(net: nn.Module, images: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
-    """Sample what reaches these layers with ``images`` (N, C, H, W); ``net`` is then in evaluation mode.
+    """Sample the inputs of these layers with ``images`` (N, C, H, W); ``net`` is then in evaluation mode.
 
     InputError if it cannot take them."""
     try:

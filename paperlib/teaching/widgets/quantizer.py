@@ -30,7 +30,7 @@ FACTORS = [round(0.2 + 0.1 * i, 1) for i in range(24)]
 def quantizer(net: nn.Module, images: Tensor) -> Image:
     """Show a quantizer on real values; the knobs are the values, the method, its bits and its range.
 
-    Values: the weight, and the input with ``images`` (N, C, H, W), of one layer of each kind, of those behind an
+    Values: the weight, and the input with ``images`` (N, C, H, W), of one layer of each kind, after an
     h-swish where there are any.  The range is a multiple of the one that the method's own calibration finds for these
     values.  Left, the values, the staircase and its levels; middle, the slope that training uses in its place; right,
     over the range, the squared error as a share of the squared values: from rounding, and from clipping what lies
