@@ -7,7 +7,7 @@ PROFILES := smoke laptop pretrained photographs cifar10 imagenette imagenet reco
 ITEMS    := $(sort $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/profit_*.ipynb notebooks/qil_*.ipynb notebooks/beyond_*.ipynb notebooks/deploy_*.ipynb notebooks/scoreboard.ipynb)))
 # what figures are made from, besides their notebooks; a folder changes when something in it comes or goes
 LIBRARY  := $(shell find paperlib \( -name exercises -o -name '.*' \) -prune -o \( -name '*.py' -o -name '*.c' \) -print)
-SHIPPED  := $(shell find data/recorded data/published.csv data/cifar10-subset -name '.*' -prune -o -print 2>/dev/null)
+SHIPPED  := $(shell find data/recorded data/confirmations data/published.csv data/cifar10-subset -name '.*' -prune -o -print 2>/dev/null)
 # a list of the files that a figure consists of, written when all of them are there; other PARAMS have lists of their own
 MADE     := figures/.made/$(PROFILE)$(if $(PARAMS)$(PAPERLIB_FIGURES),-$(firstword $(shell printf '%s\n' '$(PARAMS)' '$(PAPERLIB_FIGURES)' | cksum)))
 READY    := .venv/.ready

@@ -23,6 +23,7 @@ COMMANDS = {
     "train": ("runs", "train a recipe; also under torchrun, for several processes or machines"),
     "prepare": ("claims", "train all that the figures need, whatever they share once, on all cores"),
     "record": ("claims", "train what data/recorded/ should hold, and keep it there (for authors)"),
+    "confirm": ("claims", "train further seeds of the runs that a claim rests on, and write down what they say"),
     "bundle": ("runs", "pack what a machine without a network needs to train: library, data, weights"),
     "unbundle": ("runs", "put the data of unpacked volumes into their places"),
     "collect": ("runs", "file what `record --deliver` brought back in data/recorded/"),

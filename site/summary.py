@@ -55,6 +55,21 @@ def cost(claims: pd.DataFrame, runs: pd.DataFrame) -> str:
             f"and the longest {runs.minutes.max():.0f}, on {', '.join(sorted(set(runs.machine)))} processors.")
 
 
+def seeds(claims: pd.DataFrame, runs: pd.DataFrame) -> str:
+    """Count the seeds and processors of the claims that rest on training, and tell what confirmations say."""
+    trained = claims[claims.machines != ""]
+    counts = (trained.seeds + trained.further).value_counts().sort_index()
+    processors = trained.machines.str.split("; ").explode().value_counts()
+    added = trained[trained.further > 0]
+    told = "\n".join(f"* [{row.claim}](notebooks/{row.notebook}.ipynb): {row.together} ({row.unit})"
+                     for row in added.itertuples())
+    by_seeds = "; ".join(f"{count} with {n}" for n, count in counts.items())
+    by_processor = "; ".join(f"{name} ({count})" for name, count in processors.items())
+    return (f"{len(trained)} claims have runs, by seeds that all of their comparisons have: {by_seeds}. Processors: "
+            f"{by_processor}. Confirmations from other machines, which are shown beside the verdicts and do not enter "
+            f"them, add {added.further.sum()} seeds to {len(added)} claims{':' if told else '.'}\n\n{told}").strip()
+
+
 def _listed(claims: pd.DataFrame) -> str:
     return "\n".join(f"* [{row.claim}](notebooks/{row.notebook}.ipynb) ({row.where}): {row.ours} ({row.unit})"
                      for row in claims.itertuples()) or "* none"
@@ -66,4 +81,5 @@ def inserted() -> dict[str, Callable[[], str]]:
         table = pd.read_csv(SCOREBOARD, keep_default_na=False)
         return part(table[table.kind == CLAIM], recorded.index())
 
-    return {f"summary: {part.__name__}": lambda part=part: filled(part) for part in (scope, results, easy, hard, cost)}
+    return {f"summary: {part.__name__}": lambda part=part: filled(part)
+            for part in (scope, results, seeds, easy, hard, cost)}

@@ -1,4 +1,5 @@
 """What tests share.  Figures that tests and notebooks under test draw go to a folder of their own."""
+import dataclasses
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from kernels import fork_kernels
 
 from paperlib import __main__ as commandline
 from paperlib.claims import CONTRADICTED, SUPPORTED, scoreboard
+from paperlib.recipes import weights_alone
 from paperlib.system.paths import ROOT
 
 os.environ["PAPERLIB_FIGURES"] = tempfile.mkdtemp(prefix="paperlib-figures-")
@@ -86,6 +88,13 @@ def site(tmp_path_factory):
             done = subprocess.run([sys.executable, ROOT / "site" / "build.py", folder], capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
     return folder
+
+
+def short(bits, seed=0):
+    """A recipe of two short phases."""
+    recipe = weights_alone(bits, profile="smoke", seed=seed)
+    phases = [dataclasses.replace(phase, epochs=1) for phase in recipe.phases]
+    return dataclasses.replace(recipe, train_images=100, test_images=100, phases=phases)
 
 
 def whole_history(recipe, accuracy: float) -> pd.DataFrame:

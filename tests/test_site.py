@@ -170,13 +170,19 @@ def test_the_summary_counts_what_the_tables_hold(monkeypatch):
         [("A", "PROFIT, Fig. 1", "supported", ""), ("B", "PROFIT, Fig. 2", "not enough evidence", "one seed"),
          ("C", "QIL, Fig. 1", "contradicted", ""), ("D", "QIL, Fig. 1", "not enough evidence", "the premise: one seed"),
          ("E", "QIL, Fig. 2", "not enough evidence", "one seed"), ("F", "QIL, Fig. 2", "not enough evidence", "x")],
-        columns=["claim", "where", "verdict", "reason"]).assign(notebook="n", ours="+1", unit="points")
+        columns=["claim", "where", "verdict", "reason"]).assign(
+            notebook="n", ours="+1", unit="points", seeds=[3, 1, 3, 0, 0, 1], further=[2, 0, 0, 0, 0, 0],
+            together="+2: supported", machines=["M; N", "M", "M", "", "", "M"])
     runs = pd.DataFrame({"label": ["a"] * 3 + ["b"], "seed": [0, 1, 2, 0], "minutes": [30.0, 60, 60, 90],
                          "machine": "M", "network": "vgg7", "width": 0.5, "data": "cifar10", "train_images": 1000})
     assert re.match("6 claims from 4 places.*vgg7 × 0.5.*1,000 for training, in 4", summary.scope(claims, runs))
     assert summary.results(claims, runs).splitlines()[2:] == ["| PROFIT | 2 | 1 | 0 | 1 |", "| QIL | 4 | 0 | 1 | 3 |"]
     assert "[A]" in summary.easy(claims, runs) and "[C]" not in summary.easy(claims, runs)
     assert "4 claims are open, by reason or missing run: one seed: 3; other reasons: 1." in summary.hard(claims, runs)
+    told = summary.seeds(claims, runs)
+    assert told.startswith("4 claims have runs") and ": 2 with 1; 1 with 3; 1 with 5. Processors: M (4); N (1)." in told
+    assert "add 2 seeds to 1 claims:" in told and told.endswith("\n* [A](notebooks/n.ipynb): +2: supported (points)")
+    assert summary.seeds(claims[1:], runs).endswith("add 0 seeds to 0 claims.")
     assert "4 recorded runs, 1 of 2 settings" in summary.cost(claims, runs) and "4 hours" in summary.cost(claims, runs)
 
 

@@ -14,7 +14,7 @@ from ..recipes.command_line import add_profile, number
 from ..runs import bundle, selftest
 from ..runs.commands import add_workers
 from ..system import kinds
-from . import contents, gpu_experiments, recording
+from . import confirming, contents, gpu_experiments, recording, scoreboard
 
 
 def figure_command(options: ArgumentParser) -> Callable:
@@ -97,4 +97,27 @@ def record_command(options: ArgumentParser) -> Callable:
             kept = {"kept": bundle.Deliveries(Path(args.deliver)).add} if args.deliver else {}
             recording.work(tasks, minutes=left, workers=workers, again=args.again, rates=rates, **kept)
         print(recording.status(tasks).to_string())
+    return work
+
+
+def confirm_command(options: ArgumentParser) -> Callable:
+    options.add_argument("claim", nargs="?", help="its id, as the scoreboard shows it (default: list all)")
+    options.add_argument("--list", action="store_true", help="list the claims that can be confirmed, with seeds and "
+                         "effect so far, and the minutes that a further seed takes here")
+    options.add_argument("--minutes", type=number(kinds.Above), default=20.0, metavar="M",
+                         help="stop then; the same command goes on from there (default: %(default)g)")
+    options.add_argument("--seeds", type=number(kinds.Positive), default=confirming.MOST, metavar="N",
+                         help="at most so many, even where there is time for more (default: %(default)s)")
+    add_workers(options)
+
+    def work(args):
+        judged = scoreboard.judge("recorded")
+        if args.list or args.claim is None:
+            for row in confirming.listing(judged).itertuples():
+                effect = f": {row.effect} ({row.unit})" if row.effect else ""
+                print(f"{row.id}: {row.claim}\n    {row.seeds} seeds{effect}; {row.minutes} min for a further one")
+            return
+        one = confirming.find(args.claim, judged)
+        confirming.confirm(one, confirming.rates_here(judged), minutes=args.minutes, most=args.seeds,
+                           workers=args.workers)
     return work

@@ -170,14 +170,15 @@ def _possible(tasks: Sequence[Task], say: Callable[[str], None]) -> Iterator[Tas
         r = task.recipe
         data = r.data, r.train_images, r.test_images, r.batch_size, r.input_size
         if data not in refused:
-            refused[data] = _refusal(r)
+            refused[data] = refusal(r)
         if refused[data]:
             say(f"left out: {r.label}, {r.model}: {refused[data]}")
         else:
             yield task
 
 
-def _refusal(recipe: Recipe) -> str:
+def refusal(recipe: Recipe) -> str:
+    """Say why the data of a recipe cannot be had here; "" if they can."""
     if resolve(recipe) != recipe:
         return "all of CIFAR-10 is not here: `make data` gets it"
     try:

@@ -51,7 +51,7 @@ class Verdict:
     bounds these are, PAPERS or OURS; "" where the sign alone counts.  ``unit`` of the differences.  ``printed``: the
     number that the paper prints, "" if none.  ``kind``: CLAIM, CONTROL or BEYOND.  ``counted``: nothing was trained and
     nothing drawn, so that a single number is exact.  ``premise``: what must be supported for the claim to apply.
-    ``needs``: what is missing where there are no comparisons.
+    ``needs``: what is missing where there are no comparisons.  ``runs``: those that are compared, each once.
     """
 
     claim: str
@@ -67,6 +67,7 @@ class Verdict:
     premise: Verdict | None = None
     needs: str = NOT_RECORDED
     testable: bool = True
+    runs: tuple[Run, ...] = ()
 
     @classmethod
     def of(cls, claim: str, where: str, rows: Sequence[tuple], *, above: float = -math.inf, below: float = math.inf,
@@ -79,7 +80,8 @@ class Verdict:
         table["seed"] = [group[0].recipe.seed if group else seed for group, seed in zip(groups, table.seed)]
         table["outcome"] = [_outcome(group, of_failure) for group in groups]
         table["difference"] = table.difference.where(table.outcome == "").round(DIGITS)
-        return cls(claim, where, table, above, below, **settings)
+        compared = tuple(dict.fromkeys(run for group in groups for run in group))
+        return cls(claim, where, table, above, below, runs=compared, **settings)
 
     def table(self) -> pd.DataFrame:
         """Tabulate the comparisons: mean; s.d. (empty for one seed); low and high, the bounds of the 95 % interval;
@@ -132,10 +134,7 @@ class Verdict:
         row = self.deciding()
         if row is None:
             return ""
-        if self.counted:
-            return f"{row['mean']:+.3g}"
-        interval = f" [{row.low:+.3g}, {row.high:+.3g}]" if pd.notna(row.low) else ""
-        return f"{row['mean']:+.3g}{interval}, n = {row.n}"
+        return f"{row['mean']:+.3g}" if self.counted else effect(row)
 
     def _intervals(self, confidence: float) -> pd.DataFrame:
         """The comparisons with intervals of this confidence; without spread, or with failed seeds, there is none."""
@@ -187,6 +186,14 @@ def listed(verdicts: Sequence[Verdict]) -> str:
                          for row in comparisons([verdict]).itertuples()) or "no comparison"
 
     return "\n\n".join(f"{i}. **{v.claim}**: {in_words(v)} ({told(v)})" for i, v in enumerate(verdicts, 1))
+
+
+def effect(row: pd.Series) -> str:
+    """Write a row of :meth:`Verdict.table`: effect, its interval if there is one, and n."""
+    if pd.isna(row["mean"]):
+        return "no effect"
+    interval = f" [{row.low:+.3g}, {row.high:+.3g}]" if pd.notna(row.low) else ""
+    return f"{row['mean']:+.3g}{interval}, n = {row.n}"
 
 
 def in_words(verdict: Verdict) -> str:

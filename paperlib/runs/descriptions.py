@@ -36,7 +36,7 @@ def read(file: Path, cure: str, *, needed: tuple[str, ...] = ()) -> Description:
     ``cure``."""
     try:
         with paths.opened(file) as opened:
-            info = json.loads(opened.read().decode("utf-8"), object_pairs_hook=_once)
+            info = json.loads(opened.read().decode("utf-8"), object_pairs_hook=once)
         if not isinstance(info, dict) or not isinstance(info.get("recipe"), dict):
             raise InputError("it holds no recipe")
         info = {field.name: info[field.name] for field in fields(Description) if field.name in info}
@@ -53,7 +53,7 @@ def read(file: Path, cure: str, *, needed: tuple[str, ...] = ()) -> Description:
     return told
 
 
-def _once(pairs: list[tuple]) -> dict:
+def once(pairs: list[tuple]) -> dict:
     """A dict of these, which JSON would make of the last of each name."""
     found, names = dict(pairs), [name for name, _ in pairs]
     if len(found) < len(names):

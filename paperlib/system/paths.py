@@ -74,6 +74,11 @@ def recorded_dir() -> Path:
     return shipped(ROOT / "data") / "recorded"
 
 
+def confirmations_dir() -> Path:
+    """Folder of what other machines found, which comes with the repository; nothing moves it."""
+    return shipped(ROOT / "data") / "confirmations"
+
+
 def pretrained_dir() -> Path:
     """Folder of the float networks that come with the repository; nothing moves it."""
     return shipped(ROOT / "data") / "pretrained"

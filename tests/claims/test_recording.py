@@ -5,11 +5,12 @@ import time
 
 import pandas as pd
 import pytest
+from conftest import short
 
 from paperlib import runs
 from paperlib.claims import contents, recording
 from paperlib.errors import InputError
-from paperlib.recipes import Recipe, weights_alone
+from paperlib.recipes import Recipe
 from paperlib.runs import obtaining, parallel, tables
 from paperlib.system import paths
 
@@ -27,13 +28,6 @@ def own_shelf_and_store(tmp_path, monkeypatch):
 @tables.named("test_listed_sizes")
 def sizes(run):
     return pd.DataFrame({"size": [run.recipe.seed]})
-
-
-def short(bits, seed=0):
-    """A recipe of two short phases."""
-    recipe = weights_alone(bits, profile=SMOKE, seed=seed)
-    phases = [dataclasses.replace(phase, epochs=1) for phase in recipe.phases]
-    return dataclasses.replace(recipe, train_images=100, test_images=100, phases=phases)
 
 
 @pytest.fixture

@@ -43,10 +43,11 @@ def test_rows_say_what_verdicts_say():
 
 
 def test_the_page_links_each_claim_to_its_notebook_and_keeps_controls_apart():
-    lines = scoreboard.page(scoreboard.table(judged(verdict([-1, 2]), verdict([-1], kind="control")))).splitlines()
-    assert lines[2] == ("| [A ends lower than B](profit_fig2_4_aiwq.ipynb) | Fig. 9 | 12.86 | "
+    found = judged(verdict([-1, 2]), verdict([-1], kind="control"))
+    lines = scoreboard.page(scoreboard.table(found)).splitlines()
+    assert lines[2] == (f"| [A ends lower than B](profit_fig2_4_aiwq.ipynb) `{found[0].id}` | Fig. 9 | 12.86 | "
                         "+0.5 [-18.6, +19.6], n = 2 | nats |  | **not enough evidence** (the interval is too wide) | "
-                        "made up |")
+                        "0 | 0 | made up |")
     assert lines[4].startswith("**Controls") and "(one seed)" in lines[-1]
 
 
@@ -70,7 +71,7 @@ def claim_functions():
     """(name, function) of all functions in paperlib/claims/ that return a verdict or several."""
     for module in pkgutil.iter_modules(claims.__path__):
         found = import_module(f"paperlib.claims.{module.name}")
-        if module.name not in ("contents", "scoreboard", "untested", "verdict"):
+        if module.name not in ("confirmations", "contents", "scoreboard", "untested", "verdict"):
             yield from ((name, f) for name, f in inspect.getmembers(found, inspect.isfunction)
                         if f.__module__ == found.__name__ and not name.startswith("_")
                         and "Verdict" in str(inspect.signature(f).return_annotation))

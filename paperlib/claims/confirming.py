@@ -1,0 +1,193 @@
+"""Further seeds of the runs that a claim rests on, trained on this machine: how long they take, and what they say."""
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from .. import runs
+from ..data.imagenet import PICTURES
+from ..errors import InputError
+from ..recipes import Recipe
+from ..runs import parallel, selftest
+from ..runs.loading import resolve
+from ..runs.phase_store import StoredPhase
+from ..runs.rates import Rates, kind
+from ..system.paths import runs_dir
+from ..system.provenance import code_version
+from . import confirmations, recording
+from .confirmations import Confirmation, Machine
+from .experiments import Wanted
+from .scoreboard import Judged
+from .verdict import FAILED, Verdict, effect, in_words
+
+MOST = 10       # seeds in one file
+GUESS = selftest.KIND, 500.0        # images per second, where nothing is known
+
+
+def find(claim: str, judged: Sequence[Judged]) -> Judged:
+    """Find the claim of this id.  InputError if there is none, which names those that are near or have all of these
+    words, or if it rests on no training."""
+    by_id = {one.id: one for one in judged}
+    if claim not in by_id:
+        words = claim.lower().split()
+        near = [one.id for one in judged if words and all(word in one.verdict.claim.lower() for word in words)]
+        near = dict.fromkeys(near[:5] + difflib.get_close_matches(claim, by_id, 3))
+        told = "; ".join(f"{name} ({by_id[name].verdict.claim})" for name in near)
+        raise InputError(f"no claim {claim!r}: {f'do you mean {told}? ' * bool(near)}"
+                         "`python -m paperlib confirm` lists them all")
+    if not confirmable(by_id[claim]):
+        raise InputError(f"{claim} rests on no training whose seed could change: there is nothing to confirm")
+    return by_id[claim]
+
+
+def confirmable(one: Judged) -> bool:
+    """Whether further seeds could say more of a claim."""
+    return bool(one.verdict.runs) and not one.verdict.counted
+
+
+def listing(judged: Sequence[Judged]) -> pd.DataFrame:
+    """Tabulate the claims that can be confirmed: id; seeds; effect, its interval and unit; minutes that a further seed
+    takes here; claim."""
+    rates = rates_here(judged)
+    return pd.DataFrame([
+        {"id": one.id, "seeds": len(one.seeds) + len(one.further), "effect": one.together.summary(),
+         "unit": one.verdict.unit, "minutes": math.ceil(seconds(trainings(one, _next(one, 1)), rates, 1) / 60),
+         "claim": f"{one.verdict.claim} ({one.scale})"} for one in judged if confirmable(one)])
+
+
+def rates_here(judged: Sequence[Judged]) -> Rates:
+    """Learn how long trainings take from all that the store has; where it has nothing, from the recorded runs of these
+    claims, which were trained elsewhere."""
+    rates = Rates(GUESS)
+    for file in runs_dir().glob("*/final.pt"):
+        try:
+            rates.learn(StoredPhase.at(file.parent.name))
+        except InputError:      # damaged: `python -m paperlib runs` names it
+            continue
+    if not rates.learned:
+        for run in {run.key: run for one in judged for run in one.runs if not run.absent}.values():
+            epochs = sum(phase.epochs for phase in run.recipe.phases)
+            rates.learned[kind(run.recipe, run.recipe.phases[-1])].append(run.seconds / (epochs * _images(run.recipe)))
+    return rates
+
+
+def trainings(one: Judged, seeds: Sequence[int]) -> list[Recipe]:
+    """List the recipes that a claim rests on, for these seeds."""
+    return [dataclasses.replace(recipe, seed=seed, recorded=False) for seed in seeds
+            for recipe in confirmations.recipes(one.verdict).values()]
+
+
+def seconds(recipes: Sequence[Recipe], rates: Rates, workers: int) -> float:
+    """Estimate how long it takes to train what the store lacks of these recipes, whatever they share once."""
+    missing = [{stored.key: rates.seconds(recipe, stored.phase, _images(recipe)) for stored in StoredPhase.chain(recipe)
+                if not stored.done} for recipe in map(resolve, recipes)]
+    shared = {key: needed for chain in missing for key, needed in chain.items()}
+    return max(sum(shared.values()) / workers, *(sum(chain.values()) for chain in missing))
+
+
+def confirm(one: Judged, rates: Rates, *, minutes: float = 20.0, most: int = MOST, workers: int | None = None,
+            say: Callable[[str], None] = print) -> Path | None:
+    """Train as many further seeds as ``minutes`` have room for, at ``most`` so many, tell what they change, and write
+    them to data/confirmations/.  None if not even one was finished in time.
+
+    What ends before that, by the clock, by Ctrl-C or by SIGTERM, keeps each step that was trained; the same call goes
+    on from there.  InputError if the data are not here, or if one seed would take longer.
+    """
+    until, chosen = time.monotonic() + 60 * minutes, []
+    for recipe in trainings(one, [0]):
+        if reason := recording.refusal(recipe):
+            raise InputError(f"{one.id} rests on {recipe.label}, {recipe.model}: {reason}")
+    workers = workers or parallel.at_a_time(trainings(one, [0]))
+    for seed in _next(one, most):
+        needed = seconds(trainings(one, [*chosen, seed]), rates, workers)
+        if needed > 60 * minutes:
+            break
+        chosen.append(seed)
+    if not chosen:
+        raise InputError(f"a further seed of {one.id} takes about {math.ceil(needed / 60)} minutes here: give it "
+                         f"--minutes {math.ceil(needed / 60 * 1.2)}, or choose a shorter one from `python -m paperlib "
+                         "confirm`")
+    say(f"{one.verdict.claim} ({one.scale}), in {one.verdict.unit}\n"
+        f"training {_seeds(chosen)} of {len(confirmations.recipes(one.verdict))} runs, about "
+        f"{math.ceil(seconds(trainings(one, chosen), rates, workers) / 60)} min")
+    try:
+        runs.prepare(trainings(one, chosen), workers=workers, until=until)
+    except TimeoutError:
+        if time.monotonic() < until:
+            raise
+        say(f"{minutes:g} minutes are over; the same command goes on from here")
+    whole = list(itertools.takewhile(lambda seed: all(stored.done for stored in _stored(one, [seed])), chosen))
+    if not whole:
+        return None
+    new = measured(one, whole)
+    after = dataclasses.replace(one, confirmed=(*one.confirmed, new))
+    say(told(one, after, new))
+    file = new.write()
+    say(f"written to {file}: CONTRIBUTING.md says how to send it")
+    return file
+
+
+def measured(one: Judged, seeds: Sequence[int]) -> Confirmation:
+    """Judge trained seeds, each by itself, and make a confirmation of what they say."""
+    judged = [_judged(one, seed) for seed in seeds]
+    rows = pd.concat([verdict.differences for verdict in judged])
+    differences = {comparison: {str(row.seed): None if pd.isna(row.difference) else row.difference
+                                for row in group.itertuples()}
+                   for comparison, group in rows.groupby("comparison", sort=False)}
+    hours = sum(stored.info.seconds for stored in _stored(one, seeds)) / 3600
+    return Confirmation(one.id, f"{one.verdict.claim} ({one.scale})", tuple(confirmations.recipes(one.verdict)),
+                        code_version(), Machine.of(judged[0].runs[0].environment), round(hours, 4), differences)
+
+
+def told(before: Judged, after: Judged, new: Confirmation) -> str:
+    """Write effect and interval of each comparison, without and with the new seeds, what these say, and the verdicts
+    that this makes."""
+    rows = [one.together.table().set_index("comparison") for one in (before, after)]
+    lines = []
+    for comparison, by_seed in new.differences.items():
+        seeds = ", ".join(f"seed {seed}: {FAILED if value is None else format(value, '+.3g')}"
+                          for seed, value in by_seed.items())
+        lines.append(f"{comparison}\n  before: {effect(rows[0].loc[comparison])}\n  after:  "
+                     f"{effect(rows[1].loc[comparison])}\n  of these {seeds}")
+    words = [in_words(one.together) for one in (before, after)]
+    return "\n".join([*lines, f"verdict before: {words[0]}", f"verdict after:  {words[1]}"])
+
+
+def _judged(one: Judged, seed: int) -> Verdict:
+    """The claim, judged by this seed alone: its own runs from the store, others as they were recorded, if they were."""
+    own = set(confirmations.recipes(one.verdict))
+
+    def of_this_seed(recipe: Recipe) -> Recipe:
+        return dataclasses.replace(recipe, seed=seed, recorded=confirmations.recipe_hash(recipe) not in own)
+
+    def one_each(wanted: Wanted) -> Wanted:
+        return {name: one_each(group) if isinstance(group, Mapping) else [of_this_seed(group[0])]
+                for name, group in wanted.items()}
+
+    found = runs.obtain_each(one_each(one.shown.recipes("recorded", 1)))
+    return next(verdict for verdict in one.shown.verdicts(found, "recorded") if verdict.claim == one.verdict.claim)
+
+
+def _stored(one: Judged, seeds: Sequence[int]) -> list[StoredPhase]:
+    """All phases of the claim's runs of these seeds, each once."""
+    chains = map(StoredPhase.chain, map(resolve, trainings(one, seeds)))
+    return list({stored.key: stored for chain in chains for stored in chain}.values())
+
+
+def _next(one: Judged, count: int) -> list[int]:
+    return list(itertools.islice(confirmations.further(one.together.differences), count))
+
+
+def _images(recipe: Recipe) -> int:
+    return recipe.train_images or PICTURES["train"]
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
