@@ -23,6 +23,7 @@ def build(out: Path) -> int:
         source = Path(work) / "source"
         pages.write(source)
         return sphinx(["-b", "html", "-W", "--keep-going", "-q", "-c", str(HERE), "-d", str(Path(work) / "doctrees"),
+                       "-D", f"html_extra_path={source / 'extra'}",
                        str(source), str(out)])
 
 

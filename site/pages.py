@@ -11,6 +11,7 @@ import api
 import badges
 import differences
 import gallery
+import in_the_browser
 import live
 import neighbours
 import pictures
@@ -20,7 +21,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "LICENSE-text.md", "notebooks/teaching/README.md",
              "notebooks/teaching/project/README.md")
-INSTEAD = {"figures/README.md": "gallery.md"}       # what the site has in place of a file
+# what the site has in place of a file
+INSTEAD = {"figures/README.md": "gallery.md", "site/in_the_browser.md": "in_the_browser.md"}
 # in the order of the sidebar: a notebook stands in the first section whose pattern fits its name
 SECTIONS = {
     "Start": r"00_.*",
@@ -53,7 +55,7 @@ def write(source: Path) -> None:
                 "gallery": lambda: gallery.page(source, {n.name: n.title for group in by_section(notebooks).values()
                                                          for n in group}),
                 "differences": differences.of_docstrings, "neighbours": neighbours.markdown}
-    inserted |= summary.inserted()
+    inserted |= summary.inserted() | in_the_browser.inserted(source / "extra" / "networks")
     inserted |= {f"picture: {name}": lambda name=name: pictures.figure(source, name) for name in pictures.NAMES}
     inserted |= {f"live: {name}": lambda name=name: live.figure(source, name) for name in live.NAMES}
     for page in sorted(HERE.glob("*.md")):
@@ -169,7 +171,7 @@ def contents(notebooks: list[Notebook]) -> str:
     """The sidebar's tables of contents."""
     trees = {section: [f"notebooks/{n.name}" for n in group] for section, group in by_section(notebooks).items()}
     trees["Lessons"] += [name.removesuffix(".md") for name in DOCUMENTS if "/" in name]
-    last = {"Reference": ["reproducibility", "gallery", "glossary", "differences", "api/index"],
+    last = {"Reference": ["reproducibility", "in_the_browser", "gallery", "glossary", "differences", "api/index"],
             "The repository": [name.removesuffix(".md") for name in DOCUMENTS if "/" not in name]}
     return "\n\n".join("\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```"])
                        for caption, pages in {**trees, **last}.items())

@@ -1,6 +1,7 @@
 """In a real browser: the site from a folder without a network, and the first notebook in a running JupyterLab."""
 import math
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -12,8 +13,9 @@ import urllib.request
 import nbformat
 import pytest
 import torch
+from PIL import Image
 
-from paperlib import models, quantizers
+from paperlib import deploy, models, quantizers
 from paperlib.analysis import one_weight, quantization_error
 from paperlib.claims import notebooks
 from paperlib.models import cost
@@ -25,11 +27,12 @@ from paperlib.training.phases import Freeze
 
 sys.path.insert(0, str(ROOT / "site"))
 import browsers  # noqa: E402
+import in_the_browser  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
-LOOKED_AT = ("index", "gallery", "glossary", "differences", "README", "api/index", "api/quantizers", "api/plots",
-             "notebooks/00_start_here", "notebooks/scoreboard", "notebooks/quantizer_sheet",
+LOOKED_AT = ("index", "in_the_browser", "gallery", "glossary", "differences", "README", "api/index", "api/quantizers",
+             "api/plots", "notebooks/00_start_here", "notebooks/scoreboard", "notebooks/quantizer_sheet",
              "notebooks/profit_fig2_4_aiwq", "notebooks/profit_supp_s5_bn_folding", "notebooks/qil_fig1_3_quantizer")
 START, MOVES = "00_start_here", "a_grid_that_moves"
 # what reaches beyond the window, unless a box around it scrolls by itself
@@ -198,6 +201,65 @@ def test_the_bits_of_lesson_5_cost_what_the_library_counts(wide):
         table = table[table.kind.isin(kinds)]
         assert told == pytest.approx({"bops": table.bops.sum(), "bytes": table.weight_bytes.sum()}, abs=1)
     assert len(kinds) == 6 and not wide.complaints and not wide.requests
+
+
+RUN = """async ([name, image]) => {
+    const seen = [], logits = (await inTheBrowser.ready[name])(image, seen);
+    return { logits, seen: seen.map(s => [s.layer, s.height, s.width, s.channels, Array.from(s.codes)]) };
+}"""
+
+
+def test_networks_answer_in_the_browser_as_integer_networks_do(wide):
+    page, pictures = wide.open("in_the_browser"), in_the_browser.pictures()
+    for name, (text, build) in in_the_browser.NETWORKS.items():
+        page.locator(f"[value={name}]").check()
+        page.wait_for_selector(f"[data-shown={name}]")
+        chosen = pictures[::4] if name.startswith("trained") else pictures[3:4]
+        bytes_ = torch.stack([torch.frombuffer(bytearray(pixels), dtype=torch.uint8) for _, pixels in chosen])
+        images = torch.stack([table[channel.long()] for table, channel in zip(
+            deploy.cifar10_pixels(), bytes_.view(-1, 32, 32, 3).permute(3, 0, 1, 2))], 1)
+        fixed = deploy.IntegerNet(build(), "fixed")
+        logits, wanted = fixed(images), fixed.codes(images)
+        for i, image in enumerate(bytes_):
+            answer = page.evaluate(RUN, [name, image.tolist()])
+            assert answer["logits"] == logits[i].tolist() and [seen[0] for seen in answer["seen"]] == list(wanted)
+            for layer, *shape, codes in answer["seen"]:
+                assert torch.equal(torch.tensor(codes).view(shape).permute(2, 0, 1).flatten(),
+                                   wanted[layer][i].flatten()), (name, chosen[i][0], layer)
+    assert len(wanted) == 64 and not wide.complaints and not wide.requests
+
+
+def test_a_picture_of_ones_own_is_answered_and_its_codes_are_shown(wide, tmp_path):
+    page, (name, pixels) = wide.open("in_the_browser"), in_the_browser.pictures()[5]
+
+    def choose(picture):
+        page.get_by_role("button", name=f"test picture: {picture}").click()
+        page.locator(f"[aria-label='test picture: {picture}'][aria-pressed=true]").wait_for()
+
+    def shown():
+        return [page.locator(".in-the-browser table").inner_text(), page.locator(".codes-told").inner_text(),
+                page.locator(".codes canvas").evaluate("canvas => canvas.toDataURL()")]
+
+    page.locator("[data-shown]").wait_for()
+    choose(name)
+    assert re.search(r", which is right|, but it is: ", page.locator(".told").inner_text())
+    page.locator(".layer input").press("End")
+    taken = shown()
+    page.locator(".layer input").press("Home")
+    assert shown()[0] == taken[0] and shown()[1:] != taken[1:] and "32 × 32" in shown()[1]
+    page.locator(".layer input").press("End")
+    choose("ship")
+    assert shown() != taken
+    Image.frombytes("RGB", (32, 32), pixels).save(tmp_path / "mine.png")
+    page.locator("input[type=file]").set_input_files(tmp_path / "mine.png")
+    page.wait_for_function("!document.querySelector('[aria-pressed=true]')")
+    assert shown() == taken and not re.search("is right|it is", page.locator(".told").inner_text())
+    page.locator(".told", has_text="ms for a picture").wait_for()
+    (tmp_path / "mine.png").write_text("no picture")
+    page.locator("input[type=file]").set_input_files([])
+    page.locator("input[type=file]").set_input_files(tmp_path / "mine.png")
+    page.locator(".told", has_text="the browser cannot read mine.png as a picture").wait_for()
+    assert not wide.complaints and not wide.requests
 
 
 def test_answers_are_folded_until_asked_for(wide):

@@ -5,14 +5,13 @@ Between a layer and the next layer's codes, a chain of clips and h-swish disappe
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 
 import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
-from .c_tables import LANES, PIXELS, Jumps, factor, jumps, literal, packed, reaches, wrapped
+from .c_tables import LANES, PIXELS, Jumps, Table, factor, jumps, packed, reaches
 from .npz_program import Steps
 from .programs import LIMIT
 
@@ -25,14 +24,18 @@ class Writer:
 
     ``shape``: (height, width, channels), vectors as a map of one place.  ``place``: where the result begins in
     ``codes`` or ``numbers``.  ``pixels``: as :func:`paperlib.deploy.to_c` takes them.
+
+    ``tables`` and ``calls`` are the result; a call is (function, argument, ...).  An argument is a number, a pair of
+    them, or a name: of a table, with & where it is a struct, NULL, image, or "codes + 7", a place in memory.  Calls of
+    "see" have a layer's name before the codes.
     """
 
     def __init__(self, steps: Steps, pixels: Tensor):
         self.source, self.one = steps, 1 << steps.program.fraction
         self.steps = {step["name"]: step for step in steps.steps}
-        self.tables: list[str] = []
-        self.calls: list[str] = []
-        self.table_bytes = self.kernel = self.patches = 0
+        self.tables: list[Table] = []
+        self.calls: list[tuple[str, ...]] = []
+        self.kernel = self.patches = 0
         self.size = {"codes": 0, "numbers": 0}
         self.shape = {"codes": (*steps.size[1:], steps.size[0])}
         self.place: dict[str, int] = {}
@@ -43,7 +46,7 @@ class Writer:
         for step in steps.steps:
             if step["op"] == "codes":
                 self.absorb(step)
-        self.table("int16_t", "pixel_codes", first, f"[CHANNELS][{first.shape[1]}]")
+        self.table("int16_t", "pixel_codes", first.ravel())
 
     # -- which steps become one ------------------------------------------------------------------------------------
     def absorb(self, codes: dict) -> None:
@@ -74,13 +77,10 @@ class Writer:
         return {key.removeprefix(f"{step['name']}."): array.astype(np.int64)
                 for key, array in self.source.arrays.items() if key.startswith(f"{step['name']}.")}
 
-    # -- the text --------------------------------------------------------------------------------------------------
-    def table(self, kind: str, name: str, values: np.ndarray, shape: str = "[]") -> str:
-        self.table_bytes += values.size * int(re.search(r"\d+", kind)[0]) // 8
-        rows = values.reshape(-1, values.shape[-1])
-        numbers = [", ".join(map(literal, row.tolist())) for row in rows]
-        text = numbers[0] if len(rows) == 1 else "{" + "}, {".join(numbers) + "}"
-        self.tables.append(wrapped(f"static const {kind} {name}{shape} = {{{text}}};"))
+    # -- tables and places -----------------------------------------------------------------------------------------
+    def table(self, kind: str, name: str, values: np.ndarray | list) -> str:
+        array = isinstance(values, np.ndarray)
+        self.tables.append(Table(kind, name, values.astype(kind.removesuffix("_t")) if array else values))
         return name
 
     def at(self, name: str) -> str:
@@ -104,7 +104,8 @@ class Writer:
 
     def write(self) -> None:
         """Note tables and calls of all steps."""
-        self.hold("codes", "codes", self.shape["codes"])
+        shape = self.shape["codes"]
+        self.call("look_up", math.prod(shape), shape[2], "pixel_codes", "image", self.hold("codes", "codes", shape))
         self.seen("codes")
         self.left = self.uses.copy()
         last = self.source.steps[-1]["name"]
@@ -119,7 +120,7 @@ class Writer:
                 self.release(x)
         if self.shape[last][:2] != (1, 1):
             raise InputError("the network gives a map, and a C program a vector of logits: pool or flatten at the end")
-        self.calls.append(f"memcpy(logits, {self.at(last)}, sizeof *logits * CLASSES);")
+        self.result = last
 
     def release(self, name: str) -> None:
         """Free the place of a result after its last use."""
@@ -133,11 +134,10 @@ class Writer:
         return next((x for x in names if self.left[x] == 1 and x in self.busy["numbers"]), None)
 
     def seen(self, name: str) -> None:
-        shape = ", ".join(map(str, self.shape[name]))
-        self.calls.append(f'if (see)\n        see("{self.source.coded[name][0]}", {self.at(name)}, {shape});')
+        self.call("see", self.source.coded[name][0], self.at(name), *self.shape[name])
 
-    def call(self, function: str, *arguments) -> None:
-        self.calls.append(f"{function}({', '.join(map(str, arguments))});")
+    def call(self, function: str, *arguments: int | tuple[int, int] | str) -> None:
+        self.calls.append((function, *arguments))
 
     # -- a method for each op of the steps -------------------------------------------------------------------------
     def convolve(self, step: dict, x: str) -> None:
@@ -175,10 +175,9 @@ class Writer:
                                   constant_values=1)) for kind, key, values in (
                 ("int32_t", "multiplier", multiplier), ("int32_t", "bias", bias), ("uint8_t", "shift", shift))]
             tables.append("NULL")
-        pairs = [f"{{{a}, {b}}}" for a, b in (stride, padding, dilation)]
-        fields = [height, width, channels, *places, out, groups, *kernel, *pairs, bits, times, lowest, safe,
-                  int(bias.shape[1] > 1), *tables]
-        self.tables.append(wrapped(f"static const Layer layer_{number} = {{{', '.join(map(str, fields))}}};"))
+        self.table("Layer", f"layer_{number}", [
+            height, width, channels, *places, out, groups, *kernel, stride, padding, dilation, bits, times, lowest,
+            safe, int(bias.shape[1] > 1), *tables])
         self.kernel, self.patches = max(self.kernel, LANES * depth), max(self.patches, PIXELS * depth)
         ends = ["NULL", self.at(x), "NULL", "NULL"]
         if result:
@@ -207,9 +206,8 @@ class Writer:
 
     def stairs(self, found: Jumps, number: str, bare: bool = False) -> str:
         at = "NULL" if bare or not found.at.size else self.table("int32_t", f"at_{number}", found.at)
-        self.tables.append(f"static const Stairs stairs_{number} = {{{found.start}, {found.falls}, "
-                           f"{found.at.size - found.falls}, {at}}};")
-        return f"&stairs_{number}"
+        fields = [found.start, found.falls, found.at.size - found.falls, at]
+        return "&" + self.table("Stairs", f"stairs_{number}", fields)
 
     def codes(self, step: dict, x: str) -> None:
         name, shape, source = step["name"], self.shape[x], self.at(x)
@@ -227,11 +225,11 @@ class Writer:
 
     def clip(self, step: dict, x: str) -> None:
         ends = ((step["low"], -LIMIT), (step["high"], LIMIT - 1))
-        self.each(step, x, *(literal(default if end is None else end) for end, default in ends))
+        self.each(step, x, *(default if end is None else end for end, default in ends))
 
     def numbers(self, step: dict, x: str) -> None:
         multiplier, shift, bias = (int(array[0]) for array in factor(**self.arrays(step)))
-        self.each(step, x, literal(multiplier), shift, literal(bias),
+        self.each(step, x, multiplier, shift, bias,
                   function="rescale_codes" if self.at(x).startswith("codes") else "rescale")
 
     def add(self, step: dict, x: str, y: str) -> None:
@@ -260,8 +258,7 @@ class Writer:
         height, width, channels = self.shape[x]
         window, stride, padding = (step[key] for key in ("kernel", "stride", "padding"))
         out = [(size + 2 * p - k) // s + 1 for size, p, k, s in zip((height, width), padding, window, stride)]
-        pairs = [f"(const int[]){{{a}, {b}}}" for a, b in ((height, width), out, window, stride, padding)]
-        self.call("max_pool", pairs[0], channels, *pairs[1:], self.at(x),
+        self.call("max_pool", (height, width), channels, *map(tuple, (out, window, stride, padding)), self.at(x),
                   self.hold("numbers", step["name"], (*out, channels)))
 
     def flatten(self, step: dict, x: str) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..data import cifar10_batches, image_arrays, imagenet_batches
 from ..system.paths import atomic
 from .c_calls import Writer
-from .c_tables import LANES, MAIN, needed
+from .c_tables import LANES, MAIN, literal, needed
 from .integer_net import IntegerNet
 from .npz_program import Steps
 
@@ -82,14 +83,25 @@ def imagenet_pixels() -> Tensor:
 
 def _text(writer: Writer, file: str) -> str:
     height, width, channels = writer.shape["codes"]
-    classes = writer.shape[writer.source.steps[-1]["name"]][2]
+    classes = writer.shape[writer.result][2]
     codes = writer.size["codes"] + LANES          # the last vector of a map may reach beyond it
+    tables = sum(table.values.nbytes for table in writer.tables if isinstance(table.values, np.ndarray))
     head = HEAD.format(
         name=file, inputs=height * width * channels, classes=classes, one=writer.one, height=height, width=width,
-        channels=channels, fraction=writer.source.program.fraction, tables=writer.table_bytes, codes=codes,
+        channels=channels, fraction=writer.source.program.fraction, tables=tables, codes=codes,
         memory=4 * writer.size["numbers"] + 2 * (codes + writer.kernel + writer.patches),
         numbers=writer.size["numbers"], kernel=writer.kernel, patches=writer.patches)
-    body = "\n    ".join(["for (int i = 0; i < HEIGHT * WIDTH * CHANNELS; i++)\n"
-                          "        codes[i] = pixel_codes[i % CHANNELS][image[i]];", *writer.calls])
+    body = "\n    ".join([*(_call(*call) for call in writer.calls),
+                          f"memcpy(logits, {writer.at(writer.result)}, sizeof *logits * CLASSES);"])
     signature = "void net(const uint8_t *image, int32_t *logits, See *see)"
-    return "\n\n".join([head, *needed(body), *writer.tables, f"{signature};\n{signature}\n{{\n    {body}\n}}", MAIN])
+    return "\n\n".join([head, *needed(body), *map(str, writer.tables), f"{signature};\n{signature}\n{{\n    {body}\n}}",
+                        MAIN])
+
+
+def _call(function: str, *arguments: int | tuple[int, int] | str) -> str:
+    if function == "see":
+        name, *rest = arguments
+        return f'if (see)\n        see("{name}", {", ".join(map(str, rest))});'
+    words = (literal(a) if isinstance(a, int) else f"(const int[]){{{a[0]}, {a[1]}}}" if isinstance(a, tuple) else a
+             for a in arguments)
+    return f"{function}({', '.join(words)});"

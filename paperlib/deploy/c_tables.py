@@ -14,6 +14,25 @@ BLOCKS, MAIN = _SOURCE.strip().split("\n\n")[1:], f"#ifndef NET_LIBRARY{_MAIN}"
 LANES, PIXELS = map(int, re.search(r"LANES = (\d+), PIXELS = (\d+)", _SOURCE).groups())
 
 
+class Table(NamedTuple):
+    """A constant of the C program: an array, or a struct of network.c (Layer or Stairs).
+
+    ``values``: an array of integers of the type ``kind``, or the struct's fields: numbers, pairs of them, and names of
+    arrays or NULL.
+    """
+
+    kind: str
+    name: str
+    values: np.ndarray | list
+
+    def __str__(self) -> str:
+        array = isinstance(self.values, np.ndarray)
+        values = map(literal, self.values.tolist()) if array else (
+            f"{{{value[0]}, {value[1]}}}" if isinstance(value, tuple) else str(value) for value in self.values)
+        text = f"static const {self.kind} {self.name}{'[]' * array} = {{{', '.join(values)}}};"
+        return textwrap.fill(text, 120, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+
+
 class Jumps(NamedTuple):
     """How numbers become codes: ``start``, then 1 less at each of the first ``falls`` of ``at``, 1 more at the rest."""
 
@@ -99,8 +118,3 @@ def _side_by_side(rows: np.ndarray, together: int) -> np.ndarray:
 def literal(number: int) -> str:
     """A number of 32 bits in C, which has no literal for the smallest."""
     return "INT32_MIN" if number == -2**31 else str(number)
-
-
-def wrapped(text: str) -> str:
-    """In lines of a page's width."""
-    return textwrap.fill(text, 120, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)

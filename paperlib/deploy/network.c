@@ -60,6 +60,13 @@ static inline int32_t narrow(int64_t x)
     return (int32_t)clipped(x, INT32_MIN, INT32_MAX);
 }
 
+// The codes of an image's bytes, from a table of 256 for each channel.
+static void look_up(int n, int channels, const int16_t *table, const uint8_t *image, int16_t *code)
+{
+    for (int i = 0; i < n; i++)
+        code[i] = table[i % channels * 256 + image[i]];
+}
+
 // The codes of LANES numbers.
 static inline void stairs(const Stairs *s, const int32_t *restrict x, int32_t *restrict code)
 {
