@@ -37,7 +37,7 @@ SECTIONS = {
 }
 LINK = re.compile(r"""(?<=\]\()(?![a-z]+:|#)[^)\s]+(?=\))|(?<=<img src=")(?!\w+:)[^"]+""")
 BADGES = re.compile(r"<!-- badges -->.*?<!-- end of badges -->", re.DOTALL)     # pictures from elsewhere
-LANGUAGES = {".py": "python", ".c": "c", ".md": "markdown", ".yml": "yaml", ".toml": "toml",
+LANGUAGES = {".py": "python", ".c": "c", ".md": "markdown", ".yml": "yaml", ".toml": "toml", ".cff": "yaml",
              ".json": "json", "Makefile": "make"}
 
 

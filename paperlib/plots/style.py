@@ -30,7 +30,7 @@ from ..system.paths import ROOT, atomic, plain_name
 # Okabe and Ito's colours, told apart by colour-blind readers
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 GREY = "#666666"
-LETTERS = 8.5   # of a takeaway, in an inch
+LETTERS = 9.5   # of a takeaway, in an inch
 MOST = 3        # runs that a caption names, of those that are missing or failed
 SPLITS = {"val": "validation", "train": "training"}
 STYLE = {
@@ -95,7 +95,9 @@ def finish(figure: Figure, alt: str, footnote: str = "", takeaway: str = "") -> 
     """
     if footnote:
         figure.supxlabel(footnote, fontsize=10, color=GREY)
-    shown = textwrap.fill(takeaway, int(LETTERS * figure.get_figwidth()))
+    shown = takeaway
+    if len(takeaway) > LETTERS * figure.get_figwidth():     # two lines, about as long as each other
+        shown = textwrap.fill(takeaway, len(takeaway) // 2 + 8)
     if takeaway and figure.legends:     # the layout has room for one of them above all panels
         figure.legends[0].set_title(shown, prop={"weight": "bold", "size": 13})
     elif takeaway:

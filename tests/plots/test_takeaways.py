@@ -1,4 +1,6 @@
 """The sentence above a figure says what its table says, and turns round with it."""
+import json
+
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
@@ -23,6 +25,8 @@ from paperlib.plots import (
     scoreboard,
 )
 from paperlib.plots.style import finish
+from paperlib.runs.outcomes import NOT_RECORDED
+from paperlib.system.paths import ROOT
 
 ALT = "A figure without anything in it that could be seen."
 
@@ -34,6 +38,8 @@ def test_a_takeaway_is_above_the_panels_and_above_their_legend():
     figure.legend(loc="outside upper center")
     finish(figure, ALT, takeaway="Another")
     assert figure.legends[0].get_title().get_text() == "Another"
+    finish(figure, ALT, takeaway=9 * "long words ")
+    assert [len(line) for line in figure.legends[0].get_title().get_text().splitlines()] == [54, 43]
     plt.close(figure)
 
 
@@ -182,3 +188,9 @@ def test_methods_in_the_order_of_their_losses():
     ends = pd.DataFrame({"phase": "weights", "method": ["PACT", "LSQ", "QIL"], "val loss": [1.2, 1.1, float("nan")]})
     assert pact_vs_duq._order(ends) == "The validation losses end at LSQ 1.100, PACT 1.200"
     assert pact_vs_duq._order(ends[1:]) == ""
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "figures" / "recorded").glob("*.json")), ids=lambda file: file.stem)
+def test_every_recorded_figure_has_a_takeaway(file):
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    assert len(facts["takeaway"].split()) > 5 or NOT_RECORDED in facts["alt"]
