@@ -172,7 +172,7 @@ def seeds(differences: pd.DataFrame) -> list[int]:
 
 
 def together(verdict: Verdict, confirmed: Sequence[Confirmation]) -> Verdict:
-    """Judge the claim by the recorded seeds and those of its confirmations, as the top of this file says."""
+    """Judge the claim by the recorded seeds and the seeds of its confirmations, as the top of this file says."""
     if not confirmed:
         return verdict
     absent = verdict.differences.outcome == NOT_RECORDED
