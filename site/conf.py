@@ -43,7 +43,7 @@ html_domain_indices = False
 html_show_search_summary = False        # the search would read other pages, which browsers forbid in files
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0072B2", "color-brand-content": "#0072B2",
-                            "color-brand-visited": "#8A4B75", "pictures": "1"},
+                            "color-brand-visited": "#8A4B75", "pictures": "none"},
     "dark_css_variables": {"color-brand-primary": "#7CC3EE", "color-brand-content": "#7CC3EE",
-                           "color-brand-visited": "#D9A3C1", "pictures": "0.88"},
+                           "color-brand-visited": "#D9A3C1", "pictures": "invert(0.91) hue-rotate(180deg)"},
 }

@@ -11,6 +11,7 @@ from paperlib.system.paths import ROOT
 
 sys.path.insert(0, str(ROOT / "site"))
 import badges  # noqa: E402
+import pages  # noqa: E402
 
 from paperlib.claims import notebooks
 
@@ -91,6 +92,16 @@ def test_the_cell_for_colab_fetches_the_companion_there_and_does_nothing_elsewhe
     assert done == ["git clone --quiet --depth 1 https://github.com/a/b /content/b",
                     "%pip install --quiet --editable /content/b", "%cd -q /content/b/notebooks"]
     assert "/content/b" in sys.path and cell.metadata.tags == [notebooks.COLAB, "remove-cell"]
+
+
+@pytest.mark.parametrize("repository", ["a/b", None])
+def test_pages_of_notebooks_open_elsewhere_once_there_is_an_address(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(badges, "address", lambda: repository)
+    (tmp_path / "notebooks").mkdir()
+    pages.Notebook(notebooks.path("scoreboard")).write(tmp_path, pages.Files(tmp_path))
+    title = nbformat.read(tmp_path / "notebooks/scoreboard.ipynb", 4).cells[0].source
+    assert all((f"({target})" in title) == (repository is not None)
+               for target in badges.places("a/b", "notebooks/scoreboard.ipynb").values())
 
 
 def test_the_readme_has_a_place_for_them():
