@@ -111,7 +111,7 @@ $(ITEMS:%=$(MADE)/%): $(MADE)/%: notebooks/%.ipynb $(LIBRARY) $(SHIPPED) | $(REA
 # pytest writes these files (tests/conftest.py); what is out of date is only collected here
 $(LONG:%=$(PASSED)/%): $(PASSED)/%: % $(LIBRARY) $(wildcard paperlib/teaching/exercises/*.py) $(SHIPPED) requirements.lock
 	$(eval DUE += $*)
-$(SITE:%=$(PASSED)/%): $(wildcard *.md notebooks/*.ipynb site/* figures/recorded/* paperlib/teaching/moving/*)
+$(SITE:%=$(PASSED)/%): $(wildcard *.md notebooks/*.ipynb site/* site/static/* figures/recorded/* paperlib/teaching/moving/*)
 
 # what has lost a file since is made again
 $(shell for made in $(MADE)/*; do while read -r file; do [ -e "$$file" ] || echo "$$made"; done < "$$made"; done 2>/dev/null): FORCE
