@@ -92,6 +92,17 @@ def by_channels_alike(run: Run) -> pd.Series:
     return table.trimmed if "trimmed" in table else table.aiwq[table.dead == 0]
 
 
+def first_third_without_extremes(run: Run) -> float:
+    """Count how many of the layers that PROFIT freezes in its second round (%) it would freeze as well if it went by
+    the trimmed mean over channels; NaN for runs recorded before that was measured."""
+    table = run.instability
+    if "trimmed" not in table:
+        return math.nan
+    first = Freeze(ROUNDS[2], "aiwq", measured_in="weights")
+    chosen, trimmed = (set(choose(first, list(table.layer), t)) for t in (table, table.assign(aiwq=table.trimmed)))
+    return 100 * len(chosen & trimmed) / len(chosen)
+
+
 def restlessness(run: Run, metric: str) -> float:
     """Measure how far batch-norm statistics go in one iteration: the median over batch norms of the mean over the
     second half of the iterations.  ``metric``: "mean_drift" (in running standard deviations) or "var_drift" (of ln
@@ -109,12 +120,14 @@ def restlessness(run: Run, metric: str) -> float:
 
 def by_bits(runs: Mapping[int, Sequence[Run]]) -> pd.DataFrame:
     """Tabulate by bit-width, mean over seeds, what the claims look at: median, mean and maximum over layers of AIWQ
-    (nats), the jumps of batch-norm statistics, and the validation accuracy (%)."""
+    (nats), the jumps of batch-norm statistics, and the validation accuracy (%); where it was measured, the share that
+    :func:`first_third_without_extremes` gives."""
     rows = [{"bits": bits, "AIWQ, median layer": typical(run), "mean layer": run.instability.aiwq.mean(),
              "largest": run.instability.aiwq.max(), **{text: restlessness(run, m) for m, text in DRIFTS.items()},
-             "validation accuracy (%)": run.accuracy("weights")}
+             "validation accuracy (%)": run.accuracy("weights"),
+             "same third without extreme channels (%)": first_third_without_extremes(run)}
             for bits, group in runs.items() for run in group]
-    return pd.DataFrame(rows).groupby("bits", sort=False).mean().reset_index()
+    return pd.DataFrame(rows).groupby("bits", sort=False).mean().dropna(axis=1, how="all").reset_index()
 
 
 def in_words(runs: Mapping[int, Sequence[Run]], bits: int) -> str:
@@ -131,23 +144,15 @@ def in_words(runs: Mapping[int, Sequence[Run]], bits: int) -> str:
             f"{', '.join(kinds)}. Judged by the mean over layers, AIWQ grows at "
             f"{(means[1:] > means[:-1]).sum()} of {len(means) - 1} steps to fewer bits, and at {name(low)} that mean "
             f"is {_beside(means[-1], median, '.2g')}; {dead:.0f} channels are constant there at the end, and so are "
-            f"left out.{_few_channels(runs[bits])}")
+            f"left out.{_without_extremes(runs[bits])}")
 
 
-def _few_channels(runs: Sequence[Run]) -> str:
-    """Say how many of the layers that PROFIT freezes first it would freeze as well if no few channels of a layer had a
-    say; "" for runs recorded before that was measured."""
-    if any("trimmed" not in run.instability for run in runs):
-        return ""
-    first, same = Freeze(ROUNDS[2], "aiwq", measured_in="weights"), []
-    for run in runs:
-        table = run.instability
-        by_mean, by_trimmed = (set(choose(first, list(table.layer), t)) for t in (
-            table, table.assign(aiwq=table.trimmed)))
-        same.append(len(by_mean & by_trimmed) / len(by_mean))
-    return (f" Ranked without the tenth of each layer's channels that have the largest divergence and the tenth that "
-            f"have the smallest, {100 * np.mean(same):.0f} % of the layers that PROFIT freezes in its second round are "
-            f"the same ones, where chance would give {100 * ROUNDS[2]:.0f} %.")
+def _without_extremes(runs: Sequence[Run]) -> str:
+    share = np.mean([first_third_without_extremes(run) for run in runs])
+    return "" if math.isnan(share) else (
+        " Ranked without the tenth of each layer's channels that have the largest divergence and the tenth that have "
+        f"the smallest, {share:.0f} % of the layers that PROFIT freezes in its second round are the same ones, where "
+        f"chance would give {100 * ROUNDS[2]:.0f} %.")
 
 
 def _beside(value: float, median: float, form: str) -> str:
