@@ -121,22 +121,39 @@ def markdown() -> dict[str, str]:
     return found
 
 
-PROSE = docstrings() | markdown()
+PAGES = markdown()
+PROSE = docstrings() | PAGES
 UNWANTED = {"reach": r"\breach(?:es|ed|ing)?\b", "behind": r"\bbehind\b", "that of": r"\b(?:that|those) of\b",
             "stand": r"\b(?:stands?|stood|standing)\b(?! for\b)",      # a code may stand for a number
             "least, greatest": r"(?<!at )\b(?:least|greatest)\b"}
 
+# on pages, "what" in the place of a noun: after a preposition, or as the beginning of a sentence that asks nothing
+NO_NOUN = {"what": r"\b(?:of|by|for|from|than|with|on|to|at|minus|within|into|in) what\b"
+                   r"|(?:(?<=[.:] )|(?<=^)|(?<=^\* ))(?-i:What) (?!follows)[^?\n]*?[.:;](?=\s|$)"}
 
-def unwanted(text: str) -> list[str]:
+
+def unwanted(text: str, patterns: dict[str, str] = UNWANTED) -> list[str]:
     """Words of the house that say it less plainly than common ones, outside code, formulas and what figures say."""
     text = re.sub(r"```.*?```|``[^`]*``|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|alt=\"[^\"]*\"", "", text, flags=re.DOTALL)
-    return [text[max(0, found.start() - 40):found.end() + 20] for pattern in UNWANTED.values()
-            for found in re.finditer(pattern, text, re.IGNORECASE)]
+    return [text[max(0, found.start() - 40):found.end() + 20] for pattern in patterns.values()
+            for found in re.finditer(pattern, text, re.IGNORECASE | re.MULTILINE)]
 
 
 @pytest.mark.parametrize("file", sorted(PROSE))
 def test_prose_uses_plain_words(file):
     assert not unwanted(PROSE[file])
+
+
+@pytest.mark.parametrize("file", sorted(PAGES))
+def test_pages_name_things_instead_of_saying_what(file):
+    assert not unwanted(PAGES[file], NO_NOUN)
+
+
+@pytest.mark.parametrize("text, count", [
+    ("It is half of what it was.", 1), ("What counts is the range.", 1), ("* What is lost: a bit.", 1),
+    ("What counts? It says what counts.", 0), ("## What it shows", 0)])
+def test_a_what_without_a_noun_is_found(text, count):
+    assert len(unwanted(text, NO_NOUN)) == count
 
 
 @pytest.mark.parametrize("text, count", [
