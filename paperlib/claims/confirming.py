@@ -100,25 +100,23 @@ def confirm(one: Judged, rates: Rates, *, minutes: float = 20.0, most: int = MOS
     What ends before that, by the clock, by Ctrl-C or by SIGTERM, keeps each step that was trained; the same call goes
     on from there.  InputError if the data are not here, or if one seed would take longer.
     """
-    until, chosen = time.monotonic() + 60 * minutes, []
-    for recipe in trainings(one, [0]):
+    until, several, needed = time.monotonic() + 60 * minutes, _next(one, most), [0.0]
+    workers = workers or parallel.at_a_time(trainings(one, several))
+    while len(needed) <= len(several) and needed[-1] <= minutes:
+        needed.append(seconds(trainings(one, several[:len(needed)]), rates, workers) / 60)
+    chosen = [seed for seed, total in zip(several, needed[1:]) if total <= minutes]
+    if not chosen:
+        raise InputError(f"a further seed of {one.id} takes about {math.ceil(needed[1])} minutes here: give it "
+                         f"--minutes {math.ceil(1.2 * needed[1])}, or choose a shorter one from `python -m paperlib "
+                         "confirm`")
+    wanted = trainings(one, chosen)
+    for recipe in wanted:
         if reason := recording.refusal(recipe):
             raise InputError(f"{one.id} rests on {recipe.label}, {recipe.model}: {reason}")
-    workers = workers or parallel.at_a_time(trainings(one, [0]))
-    for seed in _next(one, most):
-        needed = seconds(trainings(one, [*chosen, seed]), rates, workers)
-        if needed > 60 * minutes:
-            break
-        chosen.append(seed)
-    if not chosen:
-        raise InputError(f"a further seed of {one.id} takes about {math.ceil(needed / 60)} minutes here: give it "
-                         f"--minutes {math.ceil(needed / 60 * 1.2)}, or choose a shorter one from `python -m paperlib "
-                         "confirm`")
-    say(f"{one.verdict.claim} ({one.scale}), in {one.verdict.unit}\n"
-        f"training {_seeds(chosen)} of {len(confirmations.recipes(one.verdict))} runs, about "
-        f"{math.ceil(seconds(trainings(one, chosen), rates, workers) / 60)} min")
+    say(f"{one.verdict.claim} ({one.scale}), in {one.verdict.unit}\n{len(wanted)} runs, seeds "
+        f"{', '.join(map(str, chosen))}: about {math.ceil(needed[len(chosen)])} min")
     try:
-        runs.prepare(trainings(one, chosen), workers=workers, until=until)
+        runs.prepare(wanted, workers=workers, until=until)
     except TimeoutError:
         if time.monotonic() < until:
             raise
@@ -187,7 +185,3 @@ def _next(one: Judged, count: int) -> list[int]:
 
 def _images(recipe: Recipe) -> int:
     return recipe.train_images or PICTURES["train"]
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
