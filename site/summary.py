@@ -63,11 +63,14 @@ def seeds(claims: pd.DataFrame, runs: pd.DataFrame) -> str:
     added = trained[trained.further > 0]
     told = "\n".join(f"* [{row.claim}](notebooks/{row.notebook}.ipynb): {row.together} ({row.unit})"
                      for row in added.itertuples())
-    by_seeds = "; ".join(f"{count} with {n}" for n, count in counts.items())
-    by_processor = "; ".join(f"{name} ({count})" for name, count in processors.items())
-    return (f"{len(trained)} claims have runs, by seeds that all of their comparisons have: {by_seeds}. Processors: "
-            f"{by_processor}. Confirmations from other machines, which are shown beside the verdicts and do not enter "
-            f"them, add {added.further.sum()} seeds to {len(added)} claims{':' if told else '.'}\n\n{told}").strip()
+    by_seeds = "; ".join(f"{n} in {count}" for n, count in counts.items())
+    by_processor = "; ".join(f"{name} in {count}" for name, count in processors.items())
+    text = (f"{len(trained)} claims have runs. Seeds that all comparisons of a claim have: {by_seeds} claims. Processors: "
+            f"{by_processor} claims. ")
+    if added.empty:
+        return text + "There are no confirmations from other machines yet."
+    return text + (f"Confirmations from other machines add {added.further.sum()} seeds, in {len(added)} of these claims; "
+                   f"they are shown beside the verdicts and do not enter them:\n\n{told}")
 
 
 def _listed(claims: pd.DataFrame) -> str:

@@ -37,7 +37,7 @@ class Judged:
         """What the claim is called in a word: the file that judges it, and a hash of its words and of its runs'."""
         file = self.shown.verdicts.__module__ if self.shown else untested.__name__
         told = f"{self.verdict.claim}\n{self.shown.what if self.shown else ''}"
-        return f"{file.rpartition('.')[2]}-{hashlib.sha256(told.encode()).hexdigest()[:4]}"
+        return f"{file.rpartition('.')[2]}_{hashlib.sha256(told.encode()).hexdigest()[:4]}"
 
     @functools.cached_property
     def together(self) -> Verdict:
@@ -115,15 +115,21 @@ def page(table: pd.DataFrame) -> str:
     lines = []
     for kind, rows in table.groupby("kind", sort=False):
         lines += [] if kind == CLAIM else ["", f"**{HEADINGS[kind]}**", ""]
-        lines += ["| claim | where | paper | ours | unit | margin | verdict | seeds | machines | runs |",
-                  "|" + 10 * "---|"]
+        lines += ["| claim | where | paper | ours | unit | margin | verdict | runs |", "|" + 8 * "---|"]
         lines += [f"| [{row.claim}]({row.notebook}.ipynb) `{row.id}` | {row.where} | {row.paper} | {row.ours} | "
                   f"{row.unit if row.ours else ''} | {row.margin} | **{row.verdict}**"
                   f"{f' ({row.reason})' if row.reason else ''}"
-                  f"{f'; with confirmations {row.together}' if row.further else ''} | "
-                  f"{row.seeds}{f' + {row.further}' if row.further else ''} | "
-                  f"{len(row.machines.split('; ')) if row.machines else 0} | {row.runs} |" for row in rows.itertuples()]
+                  f"{f'; with confirmations {row.together}' if row.further else ''} | {row.runs}{_trained(row)} |"
+                  for row in rows.itertuples()]
     return "\n".join(lines)
+
+
+def _trained(row) -> str:
+    """Write how many seeds, and on how many machines; "" where nothing was trained."""
+    if not row.machines:
+        return ""
+    seeds, machines = f"{row.seeds}{f' + {row.further}' if row.further else ''}", len(row.machines.split("; "))
+    return f"; {seeds} seed{'s' * (seeds != '1')}, {machines} machine{'s' * (machines > 1)}"
 
 
 HEADINGS = {"control": "Controls: what must hold for a claim to mean something, or holds by construction",

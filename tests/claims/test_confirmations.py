@@ -94,7 +94,7 @@ def test_from_the_list_to_the_scoreboard_with_an_interruption(claim, paperlib, m
     assert (row.n, row.seeds, row.further) == (2, 2, 1) and "n = 3: " in row.together
     assert row.machines == "; ".join(sorted({"another CPU", told.machine.gpu or told.machine.cpu}))
     line = scoreboard.page(scoreboard.table([claim()])).splitlines()[-1]
-    assert f"; with confirmations {row.together} | 2 + 1 | 2 |" in line and f"`{one.id}`" in line
+    assert f"; with confirmations {row.together} | recorded: tiny; 2 + 1 seeds, 2 machines |" in line and f"`{one.id}`" in line
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_trained(claim):
@@ -132,7 +132,7 @@ def test_what_is_written_is_read_back(claim):
 
 
 @pytest.mark.parametrize("change, cause", [
-    ({"claim": "tiny-0000"}, "no claim 'tiny-0000'"), ({"recipes": ["0" * 16]}, "other recipes"),
+    ({"claim": "tiny_0000"}, "no claim 'tiny_0000'"), ({"recipes": ["0" * 16]}, "other recipes"),
     ({"hours": -1}, "hours"), ({"hours": 1e9}, "more than 10000 hours"), ({"code": 3}, "code"),
     ({"machine": {"cpu": "x"}}, "machine"), ({"hostname": "mine"}, "hostname is unknown"),
     ({"differences": {}}, "at least one"),
@@ -200,7 +200,7 @@ def test_what_was_not_recorded_is_filled_in(claim):
 
 def test_each_claim_has_an_id_and_confirmations_of_the_repository_hold(recorded):
     claims = {one.id: one.verdict for one in recorded}
-    assert len(claims) == len(recorded) > 50 and all(re.fullmatch(r"[a-z_]+-[0-9a-f]{4}", name) for name in claims)
+    assert len(claims) == len(recorded) > 50 and all(re.fullmatch(r"[a-z_]+_[0-9a-f]{4}", name) for name in claims)
     for file in paths.confirmations_dir().glob("*.json"):
         assert confirmations.read(file, claims).differences
 
