@@ -65,12 +65,12 @@ def seeds(claims: pd.DataFrame, runs: pd.DataFrame) -> str:
                      for row in added.itertuples())
     by_seeds = "; ".join(f"{n} in {count}" for n, count in counts.items())
     by_processor = "; ".join(f"{name} in {count}" for name, count in processors.items())
-    text = (f"{len(trained)} claims have runs. Seeds that all comparisons of a claim have: {by_seeds} claims. Processors: "
-            f"{by_processor} claims. ")
+    text = (f"{len(trained)} claims have runs. Seeds that all comparisons of a claim have: {by_seeds} claims. "
+            f"Processors: {by_processor} claims. ")
     if added.empty:
         return text + "There are no confirmations from other machines yet."
-    return text + (f"Confirmations from other machines add {added.further.sum()} seeds, in {len(added)} of these claims; "
-                   f"they are shown beside the verdicts and do not enter them:\n\n{told}")
+    return text + (f"Confirmations from other machines add {added.further.sum()} seeds, in {len(added)} of these "
+                   f"claims; they are shown beside the verdicts and do not enter them:\n\n{told}")
 
 
 def _listed(claims: pd.DataFrame) -> str:

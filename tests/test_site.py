@@ -181,7 +181,7 @@ def test_the_summary_counts_what_the_tables_hold(monkeypatch):
     assert "4 claims are open, by reason or missing run: one seed: 3; other reasons: 1." in summary.hard(claims, runs)
     told = summary.seeds(claims, runs)
     assert told.startswith("4 claims have runs") and "have: 1 in 2; 3 in 1; 5 in 1 claims." in told
-    assert "Processors: M in 4; N in 1 claims." in told and "add 2 seeds, in 1 of these claims" in told
+    assert "Processors: M in 4; N in 1 claims." in told and "add 2 seeds, in 1 of these claims; they" in told
     assert told.endswith("\n* [A](notebooks/n.ipynb): +2: supported (points)")
     assert summary.seeds(claims[1:], runs).endswith("no confirmations from other machines yet.")
     assert "4 recorded runs, 1 of 2 settings" in summary.cost(claims, runs) and "4 hours" in summary.cost(claims, runs)
