@@ -39,7 +39,9 @@ def draw_one_weight(stairs: pd.DataFrame, jumps: pd.DataFrame) -> Figure:
         told = "; ".join(f"{bits} bits, {row.levels:.0f} levels: from {row.before:.3g} to {row.after:.3g}"
                          for bits, row in jumps.iterrows())
         return finish(figure, "Staircases of a quantized weight over the weight, a panel for each bit-width, with an "
-                      f"arrow up the step at 0.5. One small update takes the quantized weight there: {told}.")
+                      f"arrow up the step at 0.5. One small update takes the quantized weight there: {told}.",
+                      takeaway="One small update moves the level by " + ", ".join(
+                          f"{row.after - row.before:.2g} at {bits} bits" for bits, row in jumps.iterrows()))
 
 
 def draw_steps(steps: pd.DataFrame, norm: str, *, footnote: str) -> Figure:

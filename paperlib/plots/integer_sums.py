@@ -78,7 +78,9 @@ def draw_bits(table: pd.DataFrame) -> Figure:
         found = {label: bits(table[column]) for column, (label, *_) in BOUNDS.items()}
         told = "; ".join(f"{label}: {b.min()} to {b.max()} bits, {_above(table, b)}" for label, b in found.items())
         return finish(figure, f"Three markers for each of {len(table)} layers, by kind: the bits that a sum of "
-                      f"products takes, with a line at {LIMIT} bits. {told}.")
+                      f"products takes, with a line at {LIMIT} bits. {told}.",
+                      takeaway=f"Of {len(table)} layers, more than {LIMIT} bits are needed in " + "; ".join(
+                          f"{(needed > LIMIT).sum()} for {label}" for label, needed in found.items()))
 
 
 def _above(table: pd.DataFrame, needed: pd.Series) -> str:

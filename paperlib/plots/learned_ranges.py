@@ -56,7 +56,8 @@ def draw_pulls(table: pd.DataFrame, equilibrium: float) -> Figure:
             ax.axvline(least, color=GREEN, linewidth=1.4, linestyle=":")
         return finish(figure, "Above, gradients over the range, below, the error: the part from inside is positive "
                       "and grows, the part from outside is negative and goes to 0. Vertical lines mark where their "
-                      f"sum goes through 0, at {equilibrium:.3f}, and where the error is smallest, at {least:.3f}.")
+                      f"sum goes through 0, at {equilibrium:.3f}, and where the error is smallest, at {least:.3f}.",
+                      takeaway=f"The pulls balance at {equilibrium:.3f}, and the error is smallest at {least:.3f}")
 
 
 def draw_descents(scan: pd.DataFrame, paths: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
@@ -74,13 +75,16 @@ def draw_descents(scan: pd.DataFrame, paths: Mapping[str, Sequence[tuple[float, 
             right.plot(errors, line, color=colour)
         left.set(xlabel="last level of the grid", ylabel="error of the output (log)", yscale="log")
         right.set(xlabel="updates")
-        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
         every = [error for path in paths.values() for _, error in path]
         left.set_ylim(min(scan.error.min(), *every) / 1.4, 1.3 * max(every))
         told = "; ".join(f"{name}: from {path[0][1]:.3f} to {path[-1][1]:.3f}" for name, path in paths.items())
         return finish(figure, "Left, error of the output over the range, a valley, with dots where the ranges went; "
                       "right, the error over the updates, falling towards the smallest of the scan "
-                      f"({scan.error.min():.3f}). {told}.")
+                      f"({scan.error.min():.3f}). {told}.",
+                      takeaway="A learned range ends at an error of " + " and ".join(
+                          f"{path[-1][1]:.3f} {name}" for name, path in paths.items())
+                      + f"; the smallest is {scan.error.min():.3f}")
 
 
 def draw_crossings(weights: Tensor, codes: Tensor) -> Figure:
@@ -106,7 +110,9 @@ def draw_crossings(weights: Tensor, codes: Tensor) -> Figure:
         return finish(figure, f"Left, weights over {len(changes)} steps, each with its quantized value: one hangs at "
                       f"a threshold while its quantized value jumps to and fro, {changes.sum(0).max()} times; others "
                       f"cross once, or never. Right, the share of codes that change in a step, from {share[0]:.1f} to "
-                      f"{share[-1]:.1f} percent.")
+                      f"{share[-1]:.1f} percent.",
+                      takeaway=f"{share[0]:.1f} % of the codes change in the first update, {share[-1]:.1f} % in the "
+                      "last")
 
 
 def typical(codes: Tensor) -> dict[str, int]:

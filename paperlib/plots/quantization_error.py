@@ -67,7 +67,9 @@ def draw_rounding(ratios: pd.DataFrame) -> Figure:
         low, high = ratios.index.min(), ratios.index.max()
         told = "; ".join(f"{name} {column[low]:.2f} and {column[high]:.2f}" for name, column in ratios.items())
         return finish(figure, "Curves over the number of bits, one for each tensor, of the rounding error divided by "
-                      f"a twelfth of the squared step, and a line at 1. At {low} and at {high} bits: {told}.")
+                      f"a twelfth of the squared step, and a line at 1. At {low} and at {high} bits: {told}.",
+                      takeaway=f"At {high} bits the rounding error is " + " and ".join(
+                          f"{column[high]:.2f} × step²/12 ({name})" for name, column in ratios.items()))
 
 
 def draw_ranges(scans: pd.DataFrame, shown: int = 3) -> Figure:
