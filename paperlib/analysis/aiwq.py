@@ -85,19 +85,12 @@ def typical(run: Run) -> float:
     return run.instability.aiwq.median()
 
 
-def by_channels_alike(run: Run) -> pd.Series:
-    """Take the AIWQ of each layer (nats) that no single channel decides: with the trimmed mean over channels; of runs
-    recorded before that was measured, the AIWQ of the layers without a constant channel."""
-    table = run.instability
-    return table.trimmed if "trimmed" in table else table.aiwq[table.dead == 0]
-
-
 def first_third_without_extremes(run: Run) -> float:
     """Count how many of the layers that PROFIT freezes in its second round (%) it would freeze as well if it went by
-    the trimmed mean over channels; NaN for runs recorded before that was measured."""
-    table = run.instability
-    if "trimmed" not in table:
+    the trimmed mean over channels."""
+    if run.absent:
         return math.nan
+    table = run.instability
     first = Freeze(ROUNDS[2], "aiwq", measured_in="weights")
     chosen, trimmed = (set(choose(first, list(table.layer), t)) for t in (table, table.assign(aiwq=table.trimmed)))
     return 100 * len(chosen & trimmed) / len(chosen)
@@ -120,14 +113,14 @@ def restlessness(run: Run, metric: str) -> float:
 
 def by_bits(runs: Mapping[int, Sequence[Run]]) -> pd.DataFrame:
     """Tabulate by bit-width, mean over seeds, what the claims look at: median, mean and maximum over layers of AIWQ
-    (nats), the jumps of batch-norm statistics, and the validation accuracy (%); where it was measured, the share that
-    :func:`first_third_without_extremes` gives."""
+    (nats), the jumps of batch-norm statistics, the validation accuracy (%), and :func:`first_third_without_extremes`
+    (%)."""
     rows = [{"bits": bits, "AIWQ, median layer": typical(run), "mean layer": run.instability.aiwq.mean(),
              "largest": run.instability.aiwq.max(), **{text: restlessness(run, m) for m, text in DRIFTS.items()},
              "validation accuracy (%)": run.accuracy("weights"),
              "same third without extreme channels (%)": first_third_without_extremes(run)}
             for bits, group in runs.items() for run in group]
-    return pd.DataFrame(rows).groupby("bits", sort=False).mean().dropna(axis=1, how="all").reset_index()
+    return pd.DataFrame(rows).groupby("bits", sort=False).mean().reset_index()
 
 
 def in_words(runs: Mapping[int, Sequence[Run]], bits: int) -> str:
@@ -144,15 +137,10 @@ def in_words(runs: Mapping[int, Sequence[Run]], bits: int) -> str:
             f"{', '.join(kinds)}. Judged by the mean over layers, AIWQ grows at "
             f"{(means[1:] > means[:-1]).sum()} of {len(means) - 1} steps to fewer bits, and at {name(low)} that mean "
             f"is {_beside(means[-1], median, '.2g')}; {dead:.0f} channels are constant there at the end, and so are "
-            f"left out.{_without_extremes(runs[bits])}")
-
-
-def _without_extremes(runs: Sequence[Run]) -> str:
-    share = np.mean([first_third_without_extremes(run) for run in runs])
-    return "" if math.isnan(share) else (
-        " Ranked without the tenth of each layer's channels that have the largest divergence and the tenth that have "
-        f"the smallest, {share:.0f} % of the layers that PROFIT freezes in its second round are the same ones, where "
-        f"chance would give {100 * ROUNDS[2]:.0f} %.")
+            "left out. Ranked without the tenth of each layer's channels that have the largest divergence and the "
+            f"tenth that have the smallest, {np.mean([first_third_without_extremes(run) for run in runs[bits]]):.0f} % "
+            "of the layers that PROFIT freezes in its second round are the same ones, where chance would give "
+            f"{100 * ROUNDS[2]:.0f} %.")
 
 
 def _beside(value: float, median: float, form: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ..analysis.aiwq import DRIFTS, by_channels_alike, name, restlessness, typical
+from ..analysis.aiwq import DRIFTS, name, restlessness, typical
 from ..errors import InputError
 from ..models.scheme import FLOAT
 from ..runs import Run
@@ -52,13 +52,13 @@ def norms_jump(runs: Mapping[int, Sequence[Run]]) -> Verdict:
 def aiwq_is_uneven(runs: Sequence[Run]) -> Verdict:
     """Fig. 4: AIWQ is very uneven over layers.
 
-    Read as: the largest is at least ten times the median, each with the trimmed mean over channels
-    (:func:`by_channels_alike`).  Trimmed, since a divergence has no bound where a channel is nearly constant: one such
-    channel holds 99.997 % of the sum over the ImageNet-trained MobileNet-v2.  ``difference``: the largest over the
+    Read as: the largest is at least ten times the median, each with the trimmed mean over channels.  Trimmed, since a
+    divergence has no bound where a channel is nearly constant: one such channel held 99.997 % of the sum over the
+    ImageNet-trained MobileNet-v2.  ``difference``: the largest over the
     median, in powers of ten; 1 is the limit."""
     rows = []
     for run, in same_seeds(runs):
-        layers = by_channels_alike(run) if not run.absent else pd.Series([math.nan])
+        layers = pd.Series(math.nan) if run.absent else run.instability.trimmed
         rows.append(("largest over median layer", run, _decades(layers.max(), layers.median())))
     return Verdict.of("AIWQ is very uneven over layers: the largest is at least ten times the median",
                       "PROFIT, Fig. 4", rows, above=1, margin=OURS, unit=DECADES)

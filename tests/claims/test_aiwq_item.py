@@ -26,7 +26,7 @@ def run(bits, aiwq=(1.0, 2.0, 3.0), drift=0.1, seed=0, dead=2, **changes):
     """A run with the AIWQ of each layer, and eight iterations in which every norm moves by ``drift`` in the second
     half and does the opposite, a lot or nothing, in the first.  ``changes``: another drift of one metric."""
     table = pd.DataFrame([(*layer, value) for layer, value in zip(LAYERS, aiwq)], columns=["layer", "kind", "aiwq"])
-    table["dead"] = dead
+    table["dead"], table["trimmed"] = dead, table.aiwq
     rows = [(i, layer, "aiwq", value * i) for i in range(2, 9) for (layer, _), value in zip(LAYERS, aiwq)]
     for i in range(1, 9):
         for k, norm in enumerate(NORMS):
@@ -125,11 +125,6 @@ def test_uneven_is_ten_times_the_median(largest, verdict):
     assert found.differences.difference[0] == pytest.approx(math.log10(largest))
 
 
-def test_a_layer_with_a_dead_channel_stands_apart():
-    one = run(4, (5.0, 1.0, 1e6), dead=[0, 0, 1])
-    assert aiwq_is_uneven([one]).differences.difference.tolist() == pytest.approx([math.log10(5 / 3)])
-
-
 def test_a_channel_that_is_nearly_dead_decides_nothing():
     one = run(4, (5.0, 1.0, 1e6), dead=[0, 0, 0])
     one.instability["trimmed"] = [5.0, 1.0, 0.1]
@@ -140,7 +135,7 @@ def test_table_by_bits_is_the_mean_over_seeds():
     table = by_bits({32: [run(32)], 2: [run(2, (1, 2, 6), 0.3), run(2, (1, 4, 7), 0.5, seed=1)]})
     assert table.bits.tolist() == [32, 2]
     row = table.iloc[1]
-    assert row.tolist() == pytest.approx([2, 3.0, 3.5, 6.5, 0.4, 0.4, 60.0])
+    assert row.tolist() == pytest.approx([2, 3.0, 3.5, 6.5, 0.4, 0.4, 60.0, 100.0])
 
 
 # -- the pictures -------------------------------------------------------------------------------------------------
@@ -238,10 +233,8 @@ def test_words_say_what_the_tables_say():
     assert "largest AIWQ is that of `features.1.conv.1`, 7 times the median" in text
     assert "are project, depthwise, first." in text
     assert "grows at 1 of 2 steps" in text and "at 2 bits that mean is 4.4 times the median; 6 channels" in text
-    assert "Ranked without" not in text and not by_bits(found).columns.str.contains("extreme").any()    # not measured
+    assert "100 % of the layers that PROFIT freezes in its second round are the same" in text
     for group in found.values():
         group[0].instability["trimmed"] = [21.0, 3.0, 1.0]
-    assert "0 % of the layers that PROFIT freezes in its second round are the same" in in_words(found, 4)
+    assert " 0 % of the layers that PROFIT freezes in its second round are the same" in in_words(found, 4)
     assert by_bits(found)["same third without extreme channels (%)"].tolist() == [0.0] * 3
-    found[4][0].instability["trimmed"] = [1.0, 3.0, 5.0]
-    assert "100 % of the layers that PROFIT freezes in its second round are the same" in in_words(found, 4)
