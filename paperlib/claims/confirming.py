@@ -113,8 +113,8 @@ def confirm(one: Judged, rates: Rates, *, minutes: float = 20.0, most: int = MOS
     for recipe in wanted:
         if reason := recording.refusal(recipe):
             raise InputError(f"{one.id} rests on {recipe.label}, {recipe.model}: {reason}")
-    say(f"{one.verdict.claim} ({one.scale}), in {one.verdict.unit}\n{len(wanted)} runs, seeds "
-        f"{', '.join(map(str, chosen))}: about {math.ceil(needed[len(chosen)])} min")
+    say(f"{one.verdict.claim} ({one.scale}), in {one.verdict.unit}\nfurther seeds: "
+        f"{', '.join(map(str, chosen))}; runs: {len(wanted)}; about {math.ceil(needed[len(chosen)])} min")
     try:
         runs.prepare(wanted, workers=workers, until=until)
     except TimeoutError:
@@ -153,7 +153,7 @@ def told(before: Judged, after: Judged, new: Confirmation) -> str:
         seeds = ", ".join(f"seed {seed}: {FAILED if value is None else format(value, '+.3g')}"
                           for seed, value in by_seed.items())
         lines.append(f"{comparison}\n  before: {effect(rows[0].loc[comparison])}\n  after:  "
-                     f"{effect(rows[1].loc[comparison])}\n  of these {seeds}")
+                     f"{effect(rows[1].loc[comparison])}\n  new:    {seeds}")
     words = [in_words(one.together) for one in (before, after)]
     return "\n".join([*lines, f"verdict before: {words[0]}", f"verdict after:  {words[1]}"])
 

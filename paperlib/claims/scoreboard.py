@@ -17,7 +17,7 @@ from . import confirmations, untested
 from .confirmations import Confirmation
 from .contents import NOTEBOOKS, Shown
 from .experiments import flat
-from .verdict import CLAIM, Verdict, in_words
+from .verdict import CLAIM, Verdict, effect, in_words
 
 
 @dataclass(frozen=True)
@@ -96,17 +96,24 @@ def table(judged: list[Judged]) -> pd.DataFrame:
     rows = []
     for one in judged:
         verdict, row = one.verdict, one.verdict.deciding()
-        effect = {} if row is None else {"comparison": row.comparison, "effect": row["mean"], "low": row.low,
-                                         "high": row.high, "n": row.n}
+        hangs_on = {} if row is None else {"comparison": row.comparison, "effect": row["mean"], "low": row.low,
+                                           "high": row.high, "n": row.n}
         rows.append({"kind": verdict.kind, "claim": verdict.claim, "where": verdict.where, "paper": verdict.printed,
                      "comparison": "", "comparisons": verdict.differences.comparison.nunique(), "effect": None,
                      "low": None, "high": None, "n": 0, "unit": verdict.unit, "ours": verdict.summary(),
                      "least": verdict.least, "most": verdict.most, "margin": verdict.margin, "verdict": verdict.verdict,
                      "reason": verdict.reason, "words": in_words(verdict), "runs": one.scale, "notebook": one.notebook,
                      "id": one.id, "seeds": len(one.seeds), "further": len(one.further),
-                     "together": f"{one.together.summary()}: {in_words(one.together)}" if one.further else "",
-                     "machines": "; ".join(one.machines), **effect})
+                     "together": _together(one, row) if one.further else "",
+                     "machines": "; ".join(one.machines), **hangs_on})
     return pd.DataFrame(rows).astype({name: float for name in ("effect", "low", "high")})
+
+
+def _together(one: Judged, row: pd.Series | None) -> str:
+    """Write what all seeds say of the comparison in ``row``, and the verdict that they would make."""
+    told = one.together.table().set_index("comparison")
+    ours = one.together.summary() if row is None else effect(told.loc[row.comparison])
+    return f"{ours}: {in_words(one.together)}"
 
 
 def page(table: pd.DataFrame) -> str:

@@ -190,6 +190,18 @@ def test_a_failed_seed_of_any_machine_speaks_for_nothing(claim):
     assert after.together.table().says.tolist() == ["open"]
 
 
+def test_all_seeds_are_shown_for_the_comparison_that_the_verdict_hangs_on(claim):
+    """Even where another one decides with them."""
+    rows = [(name, seed, value) for name, values in {"A": (1, 1.1), "B": (2, 2.1)}.items()
+            for seed, value in enumerate(values)]
+    one = dataclasses.replace(claim(), verdict=Verdict.of("Both are above 0", "Fig. 0", rows, above=0))
+    told = confirmation(one, differences={"A": {"2": 1.2}, "B": {"2": -9.0}})
+    after = dataclasses.replace(one, confirmed=(told,))
+    assert after.verdict.deciding().comparison == "A" and after.together.deciding().comparison == "B"
+    assert scoreboard._together(after, after.verdict.deciding()).startswith("+1.1 [")
+    assert scoreboard._together(after, None).startswith("-1.63 [")
+
+
 def test_what_was_not_recorded_is_filled_in(claim):
     one = claim()
     one.verdict.differences.loc[0, ["difference", "outcome"]] = float("nan"), NOT_RECORDED
