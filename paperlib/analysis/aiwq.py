@@ -48,15 +48,16 @@ def steps(runs: Mapping[int, Run], norm: str) -> pd.DataFrame:
 
 
 def by_layer(runs: Sequence[Run]) -> pd.DataFrame:
-    """Tabulate Fig. 4, a row for each layer in the network's order: layer; kind; aiwq (nats), mean over the runs'
-    seeds; frozen, the PROFIT round from which on the layer would no longer train (2, 3, or 4: with all others)."""
-    all_seeds = pd.concat([run.instability for run in runs]).groupby("layer").aiwq.mean()
-    table = runs[0].instability[["layer", "kind"]].assign(frozen=4)
-    table["aiwq"] = table.layer.map(all_seeds)
+    """Tabulate Fig. 4, a row for each layer in the network's order: layer; kind; aiwq and trimmed (nats), means over
+    the runs' seeds, trimmed NaN where it was not measured; frozen, the PROFIT round from which on the layer would no
+    longer train (2, 3, or 4: with all others)."""
+    measured = pd.concat([run.instability for run in runs]).reindex(columns=["layer", "aiwq", "trimmed"])
+    all_seeds = measured.groupby("layer").mean()
+    table = runs[0].instability[["layer", "kind"]].assign(frozen=4).join(all_seeds, on="layer")
     for number, share in sorted(ROUNDS.items(), reverse=True):
         chosen = choose(Freeze(share, "aiwq", measured_in="weights"), list(table.layer), table)
         table.loc[table.layer.isin(chosen), "frozen"] = number
-    return table[["layer", "kind", "aiwq", "frozen"]]
+    return table[["layer", "kind", "aiwq", "trimmed", "frozen"]]
 
 
 def by_kind(layers: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, YELLOW, finish
 
 LINES = {32: (GREY, ":"), 8: (SKY, (0, (4, 1, 1, 1, 1, 1))), 5: (GREEN, "-."), 4: (BLUE, "--"),
          3: (YELLOW, (0, (5, 1))), 2: (ORANGE, "-")}
+TRIMMED = "without extreme channels"       # of each layer
 KINDS = {"first": ("black", "*"), "conv": ("black", "o"), "depthwise": (ORANGE, "D"), "expand": (BLUE, "^"),
          "project": (SKY, "v"), "se": (GREEN, "s"), "linear": (PURPLE, "o")}
 
@@ -94,8 +95,9 @@ def _growth(ends: pd.Series) -> str:
 
 
 def draw_layers(tables: Mapping[str, pd.DataFrame], *, footnote: str) -> Figure:
-    """Draw PROFIT's Fig. 4: AIWQ of each layer, a panel for each title and table; coloured by kind, with the limits
-    above which PROFIT's rounds 2 and 3 freeze.  Tables: :func:`paperlib.analysis.aiwq.by_layer`."""
+    """Draw PROFIT's Fig. 4: AIWQ of each layer, a panel for each title and table; coloured by kind, hollow without the
+    extreme channels, with the limits above which PROFIT's rounds 2 and 3 freeze.  Tables:
+    :func:`paperlib.analysis.aiwq.by_layer`."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(len(tables), 1, figsize=(10, 1.3 + 2.5 * len(tables)), squeeze=False)
         for ax, (title, table) in zip(axes[:, 0], tables.items()):
@@ -103,6 +105,10 @@ def draw_layers(tables: Mapping[str, pd.DataFrame], *, footnote: str) -> Figure:
             for kind, rows in table.groupby("kind"):
                 color, marker = KINDS[kind]
                 ax.plot(rows.index, rows.aiwq, marker, color=color, markersize=10 if marker == "*" else 7, label=kind)
+                ax.plot(rows.index, rows.trimmed, marker, color="none", markeredgecolor=color, alpha=0.7,
+                        markersize=7 if marker == "*" else 5)
+            if table.trimmed.notna().any():
+                ax.plot([], [], "o", color="none", markeredgecolor=GREY, markersize=5, label=TRIMMED)
             for number, limit in limits(table).items():
                 ax.axhline(limit, color="black", linewidth=1.4, linestyle="--" if number == 2 else ":",
                            label=f"above: frozen in round {number}")
@@ -111,16 +117,18 @@ def draw_layers(tables: Mapping[str, pd.DataFrame], *, footnote: str) -> Figure:
         entries = {text: handle for ax in axes[:, 0] for handle, text in zip(*ax.get_legend_handles_labels())}
         order = [kind for kind in KINDS if kind in entries] + [text for text in entries if text not in KINDS]
         figure.legend([entries[text] for text in order], order, loc="outside upper center", ncols=4)
-        told = []
+        told, trimmed = [], all(table.trimmed.notna().any() for table in tables.values())
         for title, table in tables.items():
             top, first = table.loc[table.aiwq.idxmax()], table[table.frozen == 2].kind.value_counts()
-            told.append(f"{title}: the largest is {top.layer} ({top.kind}) with {top.aiwq:.2g}, the median "
-                        f"{table.aiwq.median():.2g}, and round 2 would freeze "
+            told.append(f"{title}: the largest is {top.layer} ({top.kind}) with {top.aiwq:.2g}"
+                        + (f", or {top.trimmed:.2g} {TRIMMED}" if trimmed else "") +
+                        f", the median {table.aiwq.median():.2g}, and round 2 would freeze "
                         + ", ".join(f"{count} {kind}" for kind, count in first.items()))
         return finish(figure, "AIWQ in nats on a log axis for each layer in the network's order, coloured by kind, "
                       f"with two horizontal lines above which PROFIT freezes. {'; '.join(told)}.", footnote,
-                      "Half of all AIWQ is in " + " and in ".join(
-                          f"{_half(table.aiwq)} of {len(table)}" for table in tables.values()) + " layers")
+                      f"Half of all AIWQ{f', {TRIMMED},' if trimmed else ''} is in " + " and in ".join(
+                          f"{_half(table.trimmed if trimmed else table.aiwq)} of {len(table)}"
+                          for table in tables.values()) + " layers")
 
 
 def _half(aiwq: pd.Series) -> int:

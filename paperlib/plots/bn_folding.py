@@ -83,6 +83,7 @@ def draw_accuracy(accuracy: pd.DataFrame, *, footnote: str) -> Figure:
                 places = [widths.index(bits) + 0.12 * (i - 1.5) for bits in by_bits.groups]
                 label = f"{FOLDED if folded else KEPT}, per {'channel' if channel else 'tensor'}"
                 spread = np.stack([by_bits.mean() - by_bits.min(), by_bits.max() - by_bits.mean()])
+                spread = spread.clip(min=0)     # the mean of equal values is not always that value
                 ax.errorbar(places, by_bits.mean(), spread, color=colour, marker=marker, linestyle="", markersize=10,
                             label=label, capsize=3)
             ax.set(title=title, xlabel="bits of the weights", ylim=(bottom, top), xlim=(-0.5, len(widths) - 0.5))

@@ -220,8 +220,8 @@ def test_alternative_texts_name_the_values():
     text = plots.aiwq.draw_steps(steps, NORMS[0], footnote="made up").alt
     assert "AIWQ ends at float 10, 2 bits 25;" in text and f"the running variance of {NORMS[0]}" in text
     text = plots.aiwq.draw_layers({"ours": layers()}, footnote="made up").alt
-    assert ("ours: the largest is features.1.conv.0.0 (depthwise) with 8, the median 3, and round 2 would freeze "
-            "1 depthwise, 1 expand") in text
+    assert ("ours: the largest is features.1.conv.0.0 (depthwise) with 8, or 8 without extreme channels, the median 3, "
+            "and round 2 would freeze 1 depthwise, 1 expand") in text
     text = plots.aiwq.draw_one_weight(one_weight.staircases((4, 2)), one_weight.one_weight((8, 4, 2))).alt
     plt.close("all")
     assert "4 bits, 15 levels: from 0.429 to 0.571; 2 bits, 3 levels: from 0 to 1." in text and "8 bits" not in text
