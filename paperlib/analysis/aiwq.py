@@ -127,9 +127,8 @@ def by_bits(runs: Mapping[int, Sequence[Run]]) -> pd.DataFrame:
 def in_words(runs: Mapping[int, Sequence[Run]], bits: int) -> str:
     """Say what the verdicts rest on: which layers and kinds lead at ``bits`` bits, what the claim of growth would
     say if the mean over layers were judged, and how many channels are constant at the fewest bits."""
-    measured = pd.concat([run.instability for run in runs[bits]])
-    by_layer, by_kind = (measured.groupby(what).aiwq for what in ("layer", "kind"))
-    layers, kinds = by_layer.mean(), by_kind.median().sort_values(ascending=False).index
+    pictured = by_layer(runs[bits])
+    layers, kinds = pictured.set_index("layer").aiwq, by_kind(pictured).kind
     table = by_bits(runs).sort_values("bits", ascending=False)
     means, median, low = table["mean layer"].to_numpy(), table["AIWQ, median layer"].iloc[-1], table.bits.iloc[-1]
     dead = np.mean([run.instability.dead.sum() for run in runs[low]])
