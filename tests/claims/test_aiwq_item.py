@@ -238,7 +238,7 @@ def test_words_say_what_the_tables_say():
         group[0].instability["trimmed"] = [21.0, 3.0, 1.0]
     assert " 0 % of the layers that PROFIT freezes in its second round are the same" in in_words(found, 4)
     assert by_bits(found)["same third without extreme channels (%)"].tolist() == [0.0] * 3
-    seeds = [run(4, (1, 3, third), seed=i) for i, third in enumerate((2, 2, 20))]      # the median of these is not the mean
+    seeds = [run(4, (1, 3, third), seed=i) for i, third in enumerate((2, 2, 20))]
     order = ", ".join(analysis.aiwq.by_kind(analysis.aiwq.by_layer(seeds)).kind)
     assert order.startswith(LAYERS[2][1])
     assert f"are {order}." in in_words({4: seeds, 32: seeds}, 4)
