@@ -259,6 +259,28 @@ def test_a_picture_of_ones_own_is_answered_and_its_codes_are_shown(wide, tmp_pat
     page.locator("input[type=file]").set_input_files([])
     page.locator("input[type=file]").set_input_files(tmp_path / "mine.png")
     page.locator(".told", has_text="the browser cannot read mine.png as a picture").wait_for()
+    choose(name)
+    page.locator("input[type=file]").set_input_files([])
+    page.locator("input[type=file]").set_input_files(tmp_path / "mine.png")         # while time is taken
+    page.locator(".told", has_text="the browser cannot read mine.png as a picture").wait_for()
+    page.wait_for_timeout(500)
+    assert "the browser cannot read mine.png" in page.locator(".told").inner_text()
+    assert not wide.complaints and not wide.requests
+
+
+def test_a_network_that_did_not_load_is_tried_again(wide):
+    page = wide.open("in_the_browser")
+    page.locator("[data-shown]").wait_for()
+    page.evaluate("""() => {
+        const append = document.head.append;
+        document.head.append = script => { document.head.append = append; script.onerror(); };
+    }""")
+    page.locator("[value=rounded-2]").check()
+    page.locator(".told", has_text="rounded-2.js is not there").wait_for()
+    page.locator("[value=rounded-8]").check()
+    page.locator("[data-shown=rounded-8]").wait_for()
+    page.locator("[value=rounded-2]").check()
+    page.locator("[data-shown=rounded-2]").wait_for()
     assert not wide.complaints and not wide.requests
 
 

@@ -53,10 +53,11 @@ def staircases(bits: Iterable[int], low: float = 0.2, high: float = 0.8, points:
                      ignore_index=True)
 
 
-def descend(optimum: float, rate: float, updates: int = 120, start: float = 0.45) -> pd.DataFrame:
+def descend(optimum: float, rate: float, updates: int = 120, start: float = 0.5) -> pd.DataFrame:
     """Follow a weight that descends (quantized - optimum)**2 / 2 by its straight-through gradient, in units of a step.
 
     An update subtracts ``rate`` times (quantized - optimum) from the weight; quantized is the nearest whole number.
+    The weight starts at the threshold, since a small rate takes many updates to get there.
     Columns weight, quantized; a row for each update, 0 to ``updates``.  InputError unless optimum and rate lie
     between 0 and 1.
     """

@@ -43,7 +43,7 @@ def draw(table: pd.DataFrame, fractions: pd.DataFrame, *, footnote: str) -> Figu
 
 def _sizes(table: pd.DataFrame) -> str:
     """Say in a sentence how small the smallest form is against the first, and how far the accuracies are apart."""
-    small, apart = table.loc[table.bytes.idxmin()], table.accuracy.max() - table.accuracy.min()
+    small, apart = table.loc[table.bytes.idxmin()], f"{table.accuracy.max() - table.accuracy.min():.1f}"
     share = small.bytes / table.bytes.iloc[0]
     return (f"The smallest form ({small.form}) has {share:.0%} of the bytes; the accuracies of all {len(table)} forms "
-            + (f"are within {apart:.1f} points" if apart else f"are equal, {small.accuracy:.1f} %"))
+            + (f"are within {apart} points" if apart != "0.0" else f"are equal, {small.accuracy:.1f} %"))

@@ -130,7 +130,10 @@ const inTheBrowser = { programs: {}, ready: {} };
     /** Compute the picture with the chosen network, and show all there is. */
     async function answer() {
       const { value: name, nextSibling: { textContent: text } } = find(".networks input:checked"), turn = ++latest;
-      const run = await (ready[name] ??= loaded(name).then(program => inTheBrowser.start(wasm, program)));
+      const run = await (ready[name] ??= loaded(name).then(program => inTheBrowser.start(wasm, program)).catch(error => {
+        delete ready[name];                 // it is tried again when it is chosen again
+        throw error;
+      }));
       if (turn !== latest) return;          // another one was asked for meanwhile
       const layers = [], logits = run(image, layers), share = shares(logits);
       const order = classes.map((_, i) => i).sort((a, b) => logits[b] - logits[a]), percent = i => Math.round(100 * share[i]);
@@ -151,8 +154,8 @@ const inTheBrowser = { programs: {}, ready: {} };
         <span class="time">time is taken</span>.`;
       drawCodes();
       el.dataset.shown = name;
-      const time = await timed(run, image);
-      if (turn === latest) find(".time").textContent = `${time.toFixed(1)} ms for a picture on this machine`;
+      const place = find(".time"), time = await timed(run, image);
+      if (turn === latest) place.textContent = `${time.toFixed(1)} ms for a picture on this machine`;
     }
 
     async function tried(work) {
@@ -165,8 +168,12 @@ const inTheBrowser = { programs: {}, ready: {} };
 
     async function take(given) {
       if (!given) return;
-      image = await read(given).catch(() => { throw new Error(`the browser cannot read ${given.name} as a picture`); });
-      truth = "";
+      const turn = ++latest;
+      const own = await read(given).catch(() => {
+        throw new Error(`the browser cannot read ${given.name} as a picture`);
+      });
+      if (turn !== latest) return;
+      [image, truth] = [own, ""];
       await answer();
     }
 

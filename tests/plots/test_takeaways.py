@@ -125,7 +125,8 @@ def test_what_four_bits_save():
     assert cost_accuracy._saving(table[table.w_bits == 4]) == ""
 
 
-@pytest.mark.parametrize("accuracy, words", [(66.8, "are equal, 66.8 %"), (66.0, "are within 0.8 points")])
+@pytest.mark.parametrize("accuracy, words", [(66.8, "are equal, 66.8 %"), (66.84, "are equal, 66.8 %"),
+                                             (66.0, "are within 0.8 points")])
 def test_the_smallest_form(accuracy, words):
     table = pd.DataFrame({"form": ["float", "packed"], "bytes": [100, 19], "accuracy": [66.8, accuracy]})
     assert deploy._sizes(table) == ("The smallest form (packed) has 19% of the bytes; the accuracies of all 2 forms "

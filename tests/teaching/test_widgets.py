@@ -3,6 +3,7 @@ import base64
 import functools
 import html
 import io
+import itertools
 import json
 import math
 import re
@@ -315,12 +316,18 @@ def test_a_run_without_aiwq_is_refused():
 
 
 # -- oscillation ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("optimum, rate", [(0.3, 0.05), (0.3, 0.005), (0.7, 0.1)])
-def test_a_weight_jumps_as_often_at_any_rate_and_is_right_in_the_mean(optimum, rate):
-    told = in_numbers(descend(optimum, rate))
-    share = min(optimum, 1 - optimum)       # of the time on the rarer level, an update each time
-    assert told["jumps"] == pytest.approx(2 * share * 60, abs=3) and told["mean"] == pytest.approx(optimum, abs=0.03)
-    assert 0.8 * rate < told["swing"] <= rate
+def test_a_weight_jumps_as_often_at_any_rate_and_is_right_in_the_mean():
+    source = (moving.FOLDER / "oscillation.js").read_text(encoding="utf-8")
+    rates = json.loads(re.search(r"RATES = (\[.+?\])", source)[1])
+    low, high, step = (float(re.search(rf'{name}="(.+?)"', source)[1]) for name in ("min", "max", "step"))
+    optima = np.linspace(low, high, round((high - low) / step) + 1).round(2)
+    assert len(rates) == 6 and len(optima) == 19
+    for optimum, rate in itertools.product(optima, rates):
+        told = in_numbers(descend(optimum, rate))
+        share = min(optimum, 1 - optimum)       # of the time on the rarer level, an update each time
+        assert told["jumps"] == round(2 * share * 60) - 1, (optimum, rate)
+        assert told["mean"] == pytest.approx(optimum, abs=0.02), (optimum, rate)
+        assert told["swing"] == pytest.approx(in_numbers(descend(optimum, 0.1))["swing"] * rate / 0.1), (optimum, rate)
 
 
 def test_an_optimum_on_a_level_is_refused():

@@ -1,6 +1,6 @@
 // One weight whose optimum lies between two levels, in steps: it hangs at the threshold, and its level jumps.
 
-const UPDATES = 120, LAST = 60, START = 0.45, RATES = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
+const UPDATES = 120, LAST = 60, START = 0.5, RATES = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
 const WIDTH = 480, HEIGHT = 210, LEFT = 34, RIGHT = 10, BOTTOM = 34, TOP = 12;
 const x = update => LEFT + update / UPDATES * (WIDTH - LEFT - RIGHT);
 const y = place => HEIGHT - BOTTOM - (place + 0.1) / 1.2 * (HEIGHT - BOTTOM - TOP);
