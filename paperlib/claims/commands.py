@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..recipes import profiles
 from ..recipes.command_line import add_profile, number
 from ..runs import bundle, selftest
+from ..runs.check_env import cifar10_is_here
 from ..runs.commands import add_workers
 from ..system import kinds
 from . import confirming, contents, gpu_experiments, recording, scoreboard
@@ -116,6 +117,8 @@ def confirm_command(options: ArgumentParser) -> Callable:
             for row in confirming.listing(judged).itertuples():
                 effect = f": {row.effect} ({row.unit})" if row.effect else ""
                 print(f"{row.id}: {row.claim}\n    {row.seeds} seeds{effect}; {row.minutes} min for a further one")
+            if not cifar10_is_here():
+                print("Most of them need all of CIFAR-10, which is not here: `make data` gets it")
             return
         one = confirming.find(args.claim, judged)
         confirming.confirm(one, confirming.rates_here(judged), minutes=args.minutes, most=args.seeds,

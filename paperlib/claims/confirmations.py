@@ -8,7 +8,7 @@ the scoreboard has both: the verdict of the recorded seeds, and beside it the ef
 A seed counts once.  Where it was recorded, the recorded difference counts; where several machines trained it, their
 mean, since the same seed is no independent trial on another processor.  Seeds are trained in order, and one with a gap
 before it waits, so that nobody can choose those that are sent.  A failed training is part of the file, and counts as a
-recorded one would.
+recorded one would.  So does a difference that is infinite, as a ratio to nothing is: no mean could hold it.
 """
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from ..system import kinds, paths
 from ..system.kinds import Above, Name
 from .verdict import Verdict
 
+NO_NUMBER = "no number: a failed training, or infinite"
 LARGEST_FILE = 20_000       # bytes
 LARGEST = {"points": 100.0, "correlation": 2.0}     # difference, by unit
 LARGEST_OTHER, LONGEST = 20.0, 10_000.0     # of other units; hours
@@ -63,7 +64,7 @@ class Confirmation:
 
     ``claim``: its id on the scoreboard, and in ``words``; ``recipes``: :func:`recipes` of the claim; ``code``: the
     version of the code that decides numbers; ``hours`` of training; ``differences``: {comparison: {seed: difference, or
-    None for a failed training}}.
+    None for NO_NUMBER}}.
     """
 
     claim: Name

@@ -20,12 +20,13 @@ from ..runs.loading import resolve
 from ..runs.phase_store import StoredPhase
 from ..runs.rates import Rates, kind
 from ..system.paths import runs_dir
-from ..system.provenance import code_version
+from ..system.provenance import code_version, environment
+from ..training.engine import Diverged
 from . import confirmations, recording
-from .confirmations import Confirmation, Machine
+from .confirmations import NO_NUMBER, Confirmation, Machine
 from .experiments import Wanted
 from .scoreboard import Judged
-from .verdict import FAILED, Verdict, effect, in_words
+from .verdict import Verdict, effect, in_words
 
 MOST = 10       # seeds in one file
 GUESS = selftest.KIND, 500.0        # images per second, where nothing is known
@@ -85,9 +86,11 @@ def trainings(one: Judged, seeds: Sequence[int]) -> list[Recipe]:
 
 
 def seconds(recipes: Sequence[Recipe], rates: Rates, workers: int) -> float:
-    """Estimate how long it takes to train what the store lacks of these recipes, whatever they share once."""
+    """Estimate how long it takes to train what the store lacks of these recipes, whatever they share once.
+
+    All data count as here: nothing is loaded."""
     missing = [{stored.key: rates.seconds(recipe, stored.phase, _images(recipe)) for stored in StoredPhase.chain(recipe)
-                if not stored.done} for recipe in map(resolve, recipes)]
+                if not stored.done} for recipe in recipes]
     shared = {key: needed for chain in missing for key, needed in chain.items()}
     return max(sum(shared.values()) / workers, *(sum(chain.values()) for chain in missing))
 
@@ -98,8 +101,12 @@ def confirm(one: Judged, rates: Rates, *, minutes: float = 20.0, most: int = MOS
     them to data/confirmations/.  None if not even one was finished in time.
 
     What ends before that, by the clock, by Ctrl-C or by SIGTERM, keeps each step that was trained; the same call goes
-    on from there.  InputError if the data are not here, or if one seed would take longer.
+    on from there.  A seed whose training diverges counts as failed.  InputError if the data are not here, if one seed
+    would take longer, or if a training ends in any other way, after the seeds before it have been written.
     """
+    for recipe in trainings(one, _next(one, 1)):
+        if reason := recording.refusal(recipe):
+            raise InputError(f"{one.id} rests on {recipe.label}, {recipe.model}: {reason}")
     until, several, needed = time.monotonic() + 60 * minutes, _next(one, most), [0.0]
     workers = workers or parallel.at_a_time(trainings(one, several))
     while len(needed) <= len(several) and needed[-1] <= minutes:
@@ -110,38 +117,48 @@ def confirm(one: Judged, rates: Rates, *, minutes: float = 20.0, most: int = MOS
                          f"--minutes {math.ceil(1.2 * needed[1])}, or choose a shorter one from `python -m paperlib "
                          "confirm`")
     wanted = trainings(one, chosen)
-    for recipe in wanted:
-        if reason := recording.refusal(recipe):
-            raise InputError(f"{one.id} rests on {recipe.label}, {recipe.model}: {reason}")
     say(f"{one.verdict.claim} ({one.scale}), in {one.verdict.unit}\nfurther seeds: "
         f"{', '.join(map(str, chosen))}; runs: {len(wanted)}; about {math.ceil(needed[len(chosen)])} min")
+    failed = None
     try:
         runs.prepare(wanted, workers=workers, until=until)
     except TimeoutError:
         if time.monotonic() < until:
             raise
         say(f"{minutes:g} minutes are over; the same command goes on from here")
-    whole = list(itertools.takewhile(lambda seed: all(stored.done for stored in _stored(one, [seed])), chosen))
+    except (InputError, RuntimeError) as error:     # all others have been trained
+        failed = error
+    diverged = isinstance(failed, Diverged)
+    whole = list(itertools.takewhile(lambda seed: diverged or _trained(one, seed), chosen))
     if not whole:
+        if failed:
+            raise failed
         return None
     new = measured(one, whole)
     after = dataclasses.replace(one, confirmed=(*one.confirmed, new))
     say(told(one, after, new))
     file = new.write()
     say(f"written to {file}: CONTRIBUTING.md says how to send it")
+    if failed and not diverged:
+        raise failed
     return file
 
 
 def measured(one: Judged, seeds: Sequence[int]) -> Confirmation:
-    """Judge trained seeds, each by itself, and make a confirmation of what they say."""
-    judged = [_judged(one, seed) for seed in seeds]
-    rows = pd.concat([verdict.differences for verdict in judged])
-    differences = {comparison: {str(row.seed): None if pd.isna(row.difference) else row.difference
-                                for row in group.itertuples()}
-                   for comparison, group in rows.groupby("comparison", sort=False)}
-    hours = sum(stored.info.seconds for stored in _stored(one, seeds)) / 3600
+    """Judge seeds, each by itself, and make a confirmation of what they say.
+
+    One whose training is not in the store has diverged, and has failed in all comparisons.  An infinite difference, a
+    ratio to nothing, is no number either."""
+    judged = {seed: _judged(one, seed) for seed in seeds if _trained(one, seed)}
+    differences = {comparison: dict.fromkeys(map(str, seeds)) for comparison in one.verdict.differences.comparison}
+    for verdict in judged.values():
+        for row in verdict.differences.itertuples():
+            if math.isfinite(row.difference):
+                differences[row.comparison][str(row.seed)] = row.difference
+    hours = sum(stored.info.seconds for stored in _stored(one, seeds) if stored.done) / 3600
+    machine = next((verdict.runs[0].environment for verdict in judged.values()), None) or environment()
     return Confirmation(one.id, f"{one.verdict.claim} ({one.scale})", tuple(confirmations.recipes(one.verdict)),
-                        code_version(), Machine.of(judged[0].runs[0].environment), round(hours, 4), differences)
+                        code_version(), Machine.of(machine), max(round(hours, 4), 1e-4), differences)
 
 
 def told(before: Judged, after: Judged, new: Confirmation) -> str:
@@ -150,7 +167,7 @@ def told(before: Judged, after: Judged, new: Confirmation) -> str:
     rows = [one.together.table().set_index("comparison") for one in (before, after)]
     lines = []
     for comparison, by_seed in new.differences.items():
-        seeds = ", ".join(f"seed {seed}: {FAILED if value is None else format(value, '+.3g')}"
+        seeds = ", ".join(f"seed {seed}: {NO_NUMBER if value is None else format(value, '+.3g')}"
                           for seed, value in by_seed.items())
         lines.append(f"{comparison}\n  before: {effect(rows[0].loc[comparison])}\n  after:  "
                      f"{effect(rows[1].loc[comparison])}\n  new:    {seeds}")
@@ -177,6 +194,10 @@ def _stored(one: Judged, seeds: Sequence[int]) -> list[StoredPhase]:
     """All phases of the claim's runs of these seeds, each once."""
     chains = map(StoredPhase.chain, map(resolve, trainings(one, seeds)))
     return list({stored.key: stored for chain in chains for stored in chain}.values())
+
+
+def _trained(one: Judged, seed: int) -> bool:
+    return all(stored.done for stored in _stored(one, [seed]))
 
 
 def _next(one: Judged, count: int) -> list[int]:

@@ -22,6 +22,7 @@ from ..errors import InputError
 from ..recipes import Recipe
 from ..system.distributed import cores
 from ..system.paths import environment
+from ..training.engine import Diverged
 from ..training.progress import Progress, tell
 from .loading import PHOTOGRAPHS
 from .phase_store import OUT_OF_MEMORY, StoredPhase
@@ -176,7 +177,7 @@ def _processes(most: int, report: Callable[..., None]) -> Iterator[Callable[[str
         for line in process.stdout:
             event = json.loads(line)
             if "error" in event:
-                raise InputError(event["error"])
+                raise (Diverged if event["diverged"] else InputError)(event["error"])
             if "done" in event:
                 idle.append(process)
                 return
@@ -210,8 +211,10 @@ def next_phase(chain: Sequence[StoredPhase]) -> str:
 
 
 def complain(errors: Sequence[BaseException]) -> None:
-    """Raise the only one of these errors, or an InputError that tells of all; nothing if there are none."""
+    """Raise the only one of these errors, or an InputError that tells of all, Diverged if all are; nothing if there
+    are none."""
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise InputError(f"{len(errors)} trainings failed:\n" + "\n".join(map(str, errors)))
+        cause = Diverged if all(isinstance(error, Diverged) for error in errors) else InputError
+        raise cause(f"{len(errors)} trainings failed:\n" + "\n".join(map(str, errors)))

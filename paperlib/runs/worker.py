@@ -17,6 +17,7 @@ import time
 
 from ..errors import InputError
 from ..recipes import Recipe
+from ..training.engine import Diverged
 from . import loading, obtaining
 from .phase_store import StoredPhase
 
@@ -37,7 +38,7 @@ def main() -> int:
             obtaining.train(chain, _Progress())
             print(json.dumps({"done": key}), flush=True)
     except InputError as error:
-        print(json.dumps({"error": str(error)}), flush=True)
+        print(json.dumps({"error": str(error), "diverged": isinstance(error, Diverged)}), flush=True)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -9,14 +9,25 @@ import pytest
 from conftest import short, whole_history
 
 from paperlib import runs
-from paperlib.claims import FAILED, NOT_RECORDED, Verdict, confirmations, confirming, contents, scoreboard
-from paperlib.claims.confirmations import Confirmation, Machine
+from paperlib.claims import (
+    FAILED,
+    NOT_RECORDED,
+    Verdict,
+    commands,
+    confirmations,
+    confirming,
+    contents,
+    recording,
+    scoreboard,
+)
+from paperlib.claims.confirmations import NO_NUMBER, Confirmation, Machine
 from paperlib.errors import InputError
-from paperlib.runs import Run
+from paperlib.runs import Run, loading, parallel
 from paperlib.runs.phase_store import StoredPhase
 from paperlib.runs.rates import Rates
 from paperlib.runs.seeds import shared_seeds
 from paperlib.system import paths
+from paperlib.training.engine import Diverged
 
 COMPARISON = "4 minus 3 bits"
 HERE = Machine(python="3.12", torch="2.9", numpy="2.3", system="Linux x86_64", cpu="a CPU")
@@ -112,6 +123,87 @@ def test_more_workers_take_less_time_down_to_that_of_the_longest_run(claim):
     longest = max(confirming.seconds([recipe], rates, 1) for recipe in recipes)
     assert len(recipes) == 2        # whatever seeds were recorded
     assert both == pytest.approx(longest) and longest < alone < 2 * longest     # the float network is shared
+
+
+@pytest.fixture
+def no_data(monkeypatch):
+    """The claims rest on all of CIFAR-10, none of which is here or may be asked for."""
+    def never(*_, **__):
+        raise AssertionError("data are asked for")
+
+    monkeypatch.setattr(confirming, "trainings", lambda one, seeds, of=confirming.trainings: [
+        dataclasses.replace(recipe, data="cifar10") for recipe in of(one, seeds)])
+    monkeypatch.setattr(loading, "images", never)
+    monkeypatch.setattr(commands, "cifar10_is_here", lambda: False)
+
+
+def test_the_list_needs_no_data_and_says_that_they_are_missing(claim, paperlib, no_data):
+    code, text, _ = paperlib("confirm", "--list")
+    assert code == 0 and text.count("min for a further one") == 2 and text.count("`make data` gets it") == 1
+
+
+def test_missing_data_are_told_before_minutes(claim, monkeypatch):
+    monkeypatch.setattr(recording, "refusal", lambda recipe: "no images")
+    with pytest.raises(InputError, match="rests on .*: no images"):
+        confirming.confirm(claim(), Rates((confirming.GUESS[0], 0.1)), minutes=1, workers=1)
+
+
+@pytest.fixture
+def simulated(monkeypatch):
+    """Train nothing: all seeds but 3 are in the store with a difference of 1 each, and seed 3 raises what is given."""
+    def with_error(error, difference=1.0):
+        def prepare(*_, **__):
+            if error:
+                raise error
+
+        def judged(one, seed):
+            table = pd.DataFrame({"comparison": [COMPARISON], "seed": seed, "difference": difference, "outcome": ""})
+            return dataclasses.replace(one.verdict, differences=table)
+
+        monkeypatch.setattr(runs, "prepare", prepare)
+        monkeypatch.setattr(confirming, "_trained", lambda one, seed: seed != 3 or not error)
+        monkeypatch.setattr(confirming, "_judged", judged)
+        monkeypatch.setattr(Machine, "of", lambda environment: HERE)
+    return with_error
+
+
+def confirmed(one, seeds):
+    said, fast = [], Rates((confirming.GUESS[0], 1e9))
+    try:
+        confirming.confirm(one, fast, minutes=60, most=seeds, workers=1, say=said.append)
+    finally:
+        files = [*paths.confirmations_dir().iterdir()]
+        numbers = [confirmations.read(file, {one.id: one.verdict}).differences[COMPARISON] for file in files]
+    return numbers, "\n".join(said)
+
+
+def test_a_diverging_seed_counts_as_failed_and_keeps_no_other_from_being_written(claim, simulated):
+    simulated(Diverged("the loss is nan"))
+    numbers, said = confirmed(claim(), 3)
+    assert numbers == [{2: 1.0, 3: None, 4: 1.0}] and f"seed 3: {NO_NUMBER}" in said
+
+
+def test_what_ends_otherwise_is_raised_once_the_seeds_before_it_are_written(claim, simulated):
+    simulated(InputError("killed by signal 9"))
+    one = claim()
+    with pytest.raises(InputError, match="killed by signal 9"):
+        confirmed(one, 3)
+    [file] = paths.confirmations_dir().iterdir()
+    assert confirmations.read(file, {one.id: one.verdict}).differences == {COMPARISON: {2: 1.0}}
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_difference_that_is_infinite_is_no_number(claim, simulated, value):
+    simulated(None, value)
+    numbers, said = confirmed(claim(), 1)
+    assert numbers == [{2: None}] and f"seed 2: {NO_NUMBER}" in said
+
+
+def test_divergence_is_told_apart_from_other_errors():
+    for others, kind in (([], Diverged), ([InputError("no room")], InputError)):
+        with pytest.raises(InputError, match="trainings failed:\na\nb") as told:
+            parallel.complain([Diverged("a"), Diverged("b"), *others])
+        assert told.type is kind
 
 
 def test_a_claim_is_found_by_its_id_alone(claim):
