@@ -55,10 +55,10 @@ ifeq ($(PROFILE),recorded)
 endif
 	@echo "all figures are in $$(sed -n 's|/[^/]*\.png$$||p' $(ITEMS:%=$(MADE)/%) | sort -u | paste -s -d ' ' -)"
 ifeq ($(PROFILE),recorded)
-	@echo 'make reproduce trains the ladder of PROFIT at 3 bits on this machine, in about forty minutes'
+	@echo 'make reproduce trains the ladder of PROFIT at 3 bits on this machine, in about twenty minutes'
 endif
 
-reproduce:  ## train PROFIT's ladder at 3 bits, one seed, from the shipped float network, into figures/pretrained/ (about forty minutes on two cores); all figures from scratch: make figures PROFILE=laptop
+reproduce:  ## train PROFIT's ladder at 3 bits, one seed, from the shipped float network, into figures/pretrained/ (about twenty minutes on two cores); all figures from scratch: make figures PROFILE=laptop
 	@$(MAKE) --no-print-directory figures/profit_table3_ablation PROFILE=pretrained
 
 lab: $(READY)  ## JupyterLab, opened at notebooks/00_start_here.ipynb
