@@ -12,7 +12,6 @@ from ..errors import InputError
 from ..recipes import profiles
 from ..recipes.command_line import add_profile, number
 from ..runs import bundle, selftest
-from ..runs.check_env import cifar10_is_here
 from ..runs.commands import add_workers
 from ..system import kinds
 from . import confirming, contents, gpu_experiments, recording, scoreboard
@@ -102,6 +101,8 @@ def record_command(options: ArgumentParser) -> Callable:
 
 
 def confirm_command(options: ArgumentParser) -> Callable:
+    from ..runs import check_env  # here: runs are recorded where the packages of its checks are not installed, too
+
     options.add_argument("claim", nargs="?", help="its id, as the scoreboard shows it (default: list all)")
     options.add_argument("--list", action="store_true", help="list the claims that can be confirmed, with seeds and "
                          "effect so far, and the minutes that a further seed takes here")
@@ -117,7 +118,7 @@ def confirm_command(options: ArgumentParser) -> Callable:
             for row in confirming.listing(judged).itertuples():
                 effect = f": {row.effect} ({row.unit})" if row.effect else ""
                 print(f"{row.id}: {row.claim}\n    {row.seeds} seeds{effect}; {row.minutes} min for a further one")
-            if not cifar10_is_here():
+            if not check_env.cifar10_is_here():
                 print("Most of them need all of CIFAR-10, which is not here: `make data` gets it")
             return
         one = confirming.find(args.claim, judged)

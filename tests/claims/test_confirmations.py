@@ -13,7 +13,6 @@ from paperlib.claims import (
     FAILED,
     NOT_RECORDED,
     Verdict,
-    commands,
     confirmations,
     confirming,
     contents,
@@ -22,7 +21,7 @@ from paperlib.claims import (
 )
 from paperlib.claims.confirmations import NO_NUMBER, Confirmation, Machine
 from paperlib.errors import InputError
-from paperlib.runs import Run, loading, parallel
+from paperlib.runs import Run, check_env, loading, parallel
 from paperlib.runs.phase_store import StoredPhase
 from paperlib.runs.rates import Rates
 from paperlib.runs.seeds import shared_seeds
@@ -134,7 +133,7 @@ def no_data(monkeypatch):
     monkeypatch.setattr(confirming, "trainings", lambda one, seeds, of=confirming.trainings: [
         dataclasses.replace(recipe, data="cifar10") for recipe in of(one, seeds)])
     monkeypatch.setattr(loading, "images", never)
-    monkeypatch.setattr(commands, "cifar10_is_here", lambda: False)
+    monkeypatch.setattr(check_env, "cifar10_is_here", lambda: False)
 
 
 def test_the_list_needs_no_data_and_says_that_they_are_missing(claim, paperlib, no_data):

@@ -16,7 +16,7 @@ def table(loss, taught):
     rows = [(n, 32, 0.0, 60.0) for n in ("ResNet-18", "AlexNet")]
     rows += [(n, b, share, 60.0 - loss[b] + taught * (share > 0))
              for n in ("ResNet-18", "AlexNet") for b in (5, 4, 3, 2) for share in (0.0, 0.5)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS).assign(outcome="")
 
 
 GOOD = table({5: 0, 4: 0.2, 3: 1.0, 2: 4}, -0.5)
