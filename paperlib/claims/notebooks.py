@@ -138,8 +138,7 @@ def _index() -> str:
 
 def stamp(notebook: nbformat.NotebookNode) -> str:
     """Hash the notebook's code cells and the library: outputs under another stamp may be out of date."""
-    sources = [cell.source for cell in notebook.cells 
-               if cell.cell_type == "code" and cell.id != COLAB]
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell.id != COLAB]
     return hashlib.sha256(json.dumps([library_version(), sources]).encode()).hexdigest()[:16]
 
 
