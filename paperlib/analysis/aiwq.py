@@ -102,8 +102,8 @@ def restlessness(run: Run, metric: str) -> float:
     second half of the iterations.  ``metric``: "mean_drift" (in running standard deviations) or "var_drift" (of ln
     variance).
 
-    The first half is left out because there the statistics still move from the float weights' to the statistics of the
-    rounded ones, which is one shift and no instability."""
+    The first half is left out because there the statistics still move from what float weights give to what
+    rounded weights give, which is one shift and no instability."""
     if run.absent:
         return math.nan
     rows = run.steps[(run.steps.metric == metric) & (run.steps.iteration > run.steps.iteration.max() / 2)]

@@ -85,7 +85,7 @@ class Phase:
     softmax, or "mse" of the logits.
 
     ``freeze``: what does not train.  ``measure``: AIWQ is measured along the way; ``every_step`` keeps its history.
-    ``oscillations``: single weights' are counted, and stopped if it says so; what the phase just before counted
+    ``oscillations`` of single weights are counted, and stopped if it says so; what the phase just before counted
     goes on, if the levels are the same.
     ``track``: the quantizers' parameters are kept after each epoch, as rows of the history with split "quantizer".
     """
