@@ -10,7 +10,6 @@ from .. import models
 from ..models.quantize import kind
 from ..models.squeeze_excite import gate_layers
 from ..runs import Run
-from ..runs.tables import named
 
 KEPT, FOLDED = "batch norm kept", "folded"
 
@@ -22,7 +21,6 @@ def name_of(cell: tuple[int, bool, bool]) -> str:
     return name if bits == 32 else f"{name}, per {'channel' if per_channel else 'tensor'}"
 
 
-@named("weight_ranges")
 def weight_ranges(run: Run) -> pd.DataFrame:
     """Tabulate :func:`ranges` of the run's float network."""
     return ranges(run.model("float"))

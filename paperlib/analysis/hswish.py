@@ -17,7 +17,6 @@ from ..models.squeeze_excite import gate_layers
 from ..models.value_bounds import HARDSWISH_MIN, input_floors
 from ..quantizers import Quantizer
 from ..runs import Run
-from ..runs.tables import named
 from .layer_inputs import capture_inputs, first_test_images
 from .quantization_error import percentile
 
@@ -42,7 +41,6 @@ def layers_behind(net: nn.Module) -> dict[str, str]:
     return {name: k for name, k in kinds.items() if k != "se"}
 
 
-@named("hswish_histograms")
 def hswish_histograms(run: Run) -> pd.DataFrame:
     """Tabulate the input of each such layer of the last network: layer, left (edge of a bin), share (of values).
 
@@ -57,7 +55,6 @@ def hswish_histograms(run: Run) -> pd.DataFrame:
     return _collect(run, run.model(), look)
 
 
-@named("hswish_levels")
 def hswish_levels(run: Run) -> pd.DataFrame:
     """Tabulate the trained levels of each such layer's input quantizer: columns layer, level, before, share.
 
@@ -75,7 +72,6 @@ def hswish_levels(run: Run) -> pd.DataFrame:
     return _collect(run, run.model(), look)
 
 
-@named("hswish_layers")
 def hswish_layers(run: Run) -> pd.DataFrame:
     """Tabulate what enters each such layer of the last network and what its quantizer makes of it, one row each.
 
@@ -96,7 +92,6 @@ def hswish_layers(run: Run) -> pd.DataFrame:
     return _collect(run, run.model(), look)
 
 
-@named("hswish_grids")
 def hswish_grids(run: Run) -> pd.DataFrame:
     """Fit even grids to the float network's own values, each with the step that has the smallest squared error.
 

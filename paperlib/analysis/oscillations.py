@@ -13,7 +13,6 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from ..runs import Run, loading
-from ..runs.tables import named
 from ..training.evaluation import evaluate
 from ..training.freezing import norms_behind
 from ..training.output_moments import Moments, divergence
@@ -28,7 +27,6 @@ def last_round(run: Run) -> str:
     return [phase.name for phase in run.recipe.phases if phase.name.startswith("round ")][-1]
 
 
-@named("wrong_statistics")
 def wrong_statistics(run: Run) -> pd.DataFrame:
     """Tabulate how far the running statistics of each batch norm after a quantized layer are off: columns layer (the
     quantized one), kl (nats).
@@ -43,7 +41,6 @@ def wrong_statistics(run: Run) -> pd.DataFrame:
     return pd.DataFrame([(name, kl.item()) for name, kl in rows], columns=["layer", "kl"])
 
 
-@named("norms_taken_anew")
 def norms_taken_anew(run: Run) -> pd.DataFrame:
     """Evaluate the network with the running statistics of its training, and with such as are taken anew over all
     training images: columns statistics (AS_TRAINED or AGAIN), loss (nats), accuracy (%), of validation."""

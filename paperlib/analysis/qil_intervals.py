@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ..quantizers.qil import QIL
 from ..runs import Run
-from ..runs.tables import named
 from .layer_inputs import capture_inputs, first_test_images
 from .qil_equations import steps
 from .quantization_error import percentile
@@ -50,7 +49,6 @@ def _steps(table: pd.DataFrame) -> pd.Series:
     return pd.Series([steps(*pair) for pair in zip(table.role, table.bits)], table.index)
 
 
-@named("interval_pruning")
 def interval_pruning(run: Run) -> pd.DataFrame:
     """Tabulate what the intervals of the last network do: layer, role, bits, c, d, values and the shares that follow.
 
@@ -79,7 +77,6 @@ def interval_pruning(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@named("interval_histograms")
 def interval_histograms(run: Run) -> pd.DataFrame:
     """Count the values that each quantizer of the last network sees, and the float network in the same layer.
 

@@ -11,7 +11,7 @@ import pandas as pd
 from .. import runs
 from ..errors import InputError
 from ..recipes import Recipe, profiles
-from ..runs import recorded, tables
+from ..runs import recorded
 from ..runs.loading import resolve, splits
 from ..runs.phase_store import StoredPhase
 from ..runs.rates import Rates
@@ -36,7 +36,7 @@ class Task:
     def recorded(self) -> bool:
         """Whether data/recorded/ has all of it."""
         folder = runs.recorded_at(self.recipe)
-        files = [f"{tables.name(look)}.csv" for look in self.tables] + [runs.PACKED] * self.packed
+        files = [f"{look.__name__}.csv" for look in self.tables] + [runs.PACKED] * self.packed
         return folder is not None and all((folder / file).exists() for file in files)
 
     @property

@@ -14,10 +14,11 @@ from ..errors import InputError
 from ..recipes import Recipe
 from ..system import paths
 from ..training.aiwq import STEP_COLUMNS
-from . import outcomes, recorded, tables
+from . import outcomes, recorded
 from .phase_store import StoredPhase
 from .recorded import PACKED
 
+TABLES = ("history", "layers", "instability", "steps")      # of every run
 AS_IT_IS = models.Scheme(w_bits=32, a_bits=32, negative_padding=False)     # a float network in a quantized one's form
 
 
@@ -61,7 +62,7 @@ class Run:
     def read(cls, folder: Path, recipe: Recipe) -> Run:
         """The recorded run in ``folder``; InputError if something there is damaged."""
         told = recorded.read(folder.name)
-        others = (recorded.table(folder, name) for name in tables.OF_EVERY_RUN if name != "history")
+        others = (recorded.table(folder, name) for name in TABLES if name != "history")
         run = cls(recipe, recorded.history(folder, told.recipe), *others, key=told.key,
                   seconds=told.seconds, environment=told.environment, folder=folder)
         # one that was replaced meanwhile is read once more
@@ -111,14 +112,14 @@ class Run:
         return self.values(phase or self.recipe.phases[-1].name, split, "accuracy").iloc[-1]
 
     def find(self, look: Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
-        """The table that ``look`` makes of this run's networks, made once; a recorded run brings it along, under the
-        name that ``tables.named`` gave it.
+        """The table that ``look`` makes of this run's networks, made once; a recorded run brings it along, in a file
+        that is named as this function is.
 
         InputError if a recorded run does not.
         """
         if self.absent:
             raise not_there(self.recipe)
-        name = tables.name(look)
+        name = look.__name__
         if name not in self._found:
             table = look(self) if self.folder is None else recorded.table(self.folder, name)
             if table is None:
@@ -142,7 +143,7 @@ class Run:
         there = recorded.recorded_at(self.recipe)
         name = name or (there.name if there else self.name)
         with recorded.replaced(name, self.recipe, self.key) as folder:
-            for file, table in ({file: getattr(self, file) for file in tables.OF_EVERY_RUN} | self._found).items():
+            for file, table in ({file: getattr(self, file) for file in TABLES} | self._found).items():
                 if table.empty and file not in recorded.COLUMNS:
                     continue
                 large = file == "steps"

@@ -9,7 +9,7 @@ from paperlib import recipes, runs
 from paperlib.claims import contents, experiments, notebooks
 from paperlib.errors import InputError
 from paperlib.recipes import profiles
-from paperlib.runs import Run, tables
+from paperlib.runs import Run
 from paperlib.system import paths
 
 
@@ -102,7 +102,6 @@ def finished(seed=0, **options):
                steps=pd.DataFrame({"iteration": [1, 2]}), key="k", seconds=1.0, environment={})
 
 
-@tables.named("test_sizes")
 def sizes(run):
     return pd.DataFrame({"size": [run.recipe.seed + 0.5]})
 
@@ -116,8 +115,8 @@ def test_a_recorded_run_brings_its_tables_along(shelf):
     pd.testing.assert_frame_equal(again.find(sizes), run.find(sizes))
     pd.testing.assert_frame_equal(again.history, run.history)
     assert again.steps.iteration.tolist() == [1, 2] and again.folder == folder
-    with pytest.raises(InputError, match="has no table 'test_others', and no weights"):
-        again.find(tables.named("test_others")(lambda run: None))
+    with pytest.raises(InputError, match="has no table 'whole_history', and no weights"):
+        again.find(whole_history)
 
 
 def test_recording_again_gives_equal_bytes(shelf):
@@ -127,14 +126,13 @@ def test_recording_again_gives_equal_bytes(shelf):
         return {file.name: file.read_bytes() for file in run.record().iterdir()}
 
     first = record()
-    assert first == record() and set(first) == {"history.csv", "layers.csv", "run.json", "steps.csv.gz",
-                                                  "test_sizes.csv"}
+    assert first == record() and set(first) == {"history.csv", "layers.csv", "run.json", "sizes.csv",
+                                                "steps.csv.gz"}
 
 
 def test_a_table_is_made_once():
     calls, run = [], finished()
 
-    @tables.named("test_look")
     def look(run):
         calls.append(run)
         return HISTORY

@@ -11,7 +11,7 @@ from paperlib import runs
 from paperlib.claims import contents, recording
 from paperlib.errors import InputError
 from paperlib.recipes import Recipe
-from paperlib.runs import obtaining, parallel, tables
+from paperlib.runs import obtaining, parallel
 from paperlib.system import paths
 
 SMOKE = "smoke"
@@ -25,7 +25,6 @@ def own_shelf_and_store(tmp_path, monkeypatch):
     return tmp_path
 
 
-@tables.named("test_listed_sizes")
 def sizes(run):
     return pd.DataFrame({"size": [run.recipe.seed]})
 
@@ -80,7 +79,7 @@ def test_from_nothing_to_all_and_not_twice(grid, own_shelf_and_store, one_thread
     assert len(heard) == len(folders) == 2
     assert pd.read_csv(index).run.tolist() == [folder.name for folder in folders]
     for folder in folders:
-        assert {"history.csv", "run.json", "test_listed_sizes.csv", runs.PACKED} <= {f.name for f in folder.iterdir()}
+        assert {"history.csv", "run.json", "sizes.csv", runs.PACKED} <= {f.name for f in folder.iterdir()}
     recording.work(tasks, workers=1, say=heard.append)
     assert len(heard) == 2
     recording.work(tasks, workers=1, again=True, say=heard.append)

@@ -12,7 +12,7 @@ from conftest import whole_history
 
 from paperlib import recipes, runs
 from paperlib.errors import InputError
-from paperlib.runs import Run, recorded, tables
+from paperlib.runs import Run, recorded
 from paperlib.system import paths
 
 
@@ -22,7 +22,6 @@ def own_shelf(tmp_path, monkeypatch):
     return tmp_path / "recorded"
 
 
-@tables.named("test_marks")
 def marks(made):
     return pd.DataFrame({"mark": [made.seconds]})
 
@@ -116,7 +115,7 @@ def test_tables_of_the_same_run_stay_and_those_of_an_older_one_go():
     made = finished()
     folder = made.record()
     again = Run(made.recipe, made.history, made.layers, key="k", seconds=1.0, environment={})
-    assert again.record() == folder and (folder / "test_marks.csv").exists() and (folder / "steps.csv.gz").exists()
+    assert again.record() == folder and (folder / "marks.csv").exists() and (folder / "steps.csv.gz").exists()
     again.key = "younger"
     again.record()
     assert {file.name for file in folder.iterdir()} == {"history.csv", "layers.csv", "run.json"}
