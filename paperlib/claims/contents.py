@@ -83,10 +83,10 @@ NOTEBOOKS = {
          Shown(lambda profile, seeds: experiments.pact_vs_duq(profile, seeds, methods=("lsq", "qil"))),
          Shown(lambda _, seeds: experiments.pact_vs_duq("recorded", seeds, quantizer_lr=0.01))]),
     "profit_supp_fig3_hswish_histograms": Notebook(
-        {"profile": PROFILE, "seeds": number(1, 1, 100), "bits": BITS},
+        {"profile": PROFILE, "seeds": SEEDS, "bits": BITS},
         [Shown(experiments.hswish, claims.hswish.verdicts, tables=(hswish_layers, hswish_levels)),
-         Shown(lambda profile, _: {"duq": experiments.hswish(profile)["duq"]},
-               tables=(hswish_histograms, hswish_grids))]),
+         Shown(lambda profile, seeds: {"duq": experiments.hswish(profile, seeds)["duq"]}, tables=(hswish_grids,)),
+         Shown(lambda profile, _: {"duq": experiments.hswish(profile, 1)["duq"]}, tables=(hswish_histograms,))]),
     "profit_supp_fig4_cost_accuracy": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "bits": SEVERAL_BITS},
         [Shown(None, claims.cost_accuracy.verdicts, "counted"),

@@ -49,8 +49,8 @@ def shipped_file(name: str, width: float, weights: str) -> Path | None:
 
 
 def shipped_name(name: str, width: float, weights: str) -> str:
-    """Name the folder in data/pretrained/ of a network's weights."""
-    return f"{name}-{width:g}-{weights}"
+    """Name the folder in data/pretrained/ of a network's weights; with Hardtanh it begins with ReLU's."""
+    return f"{name.removesuffix('_hardtanh')}-{width:g}-{weights}"
 
 
 def shipped_files() -> dict[str, Path]:

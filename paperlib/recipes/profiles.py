@@ -92,7 +92,7 @@ _PROFILES = {profile.name: profile for profile in [
     Profile("pretrained", "quarters of an hour: PROFIT's ladder, Table 1 and AIWQ on MobileNets of half the width, and "
             "QIL's tables on VGG-7, from the float networks in data/pretrained/, on 10 000 images of CIFAR-10",
             train_images=10_000, test_images=5_000, width=0.5, vgg_width=0.25, threads=1, weights="CIFAR10_V1",
-            teacher="pretrained/vgg7-0.25-CIFAR10_V1", float_epochs=0, stage_epochs=10, step_epochs=1, round_epochs=2,
+            teacher="pretrained/vgg7-0.25-CIFAR10_V1", float_epochs=0, stage_epochs=5, step_epochs=1, round_epochs=2,
             bn_epochs=1, sample_epochs=1, warmup_epochs=0.5, lr=0.01, norms_quantizer_lr=0.01, equal_epochs=True,
             activation_ranges="mse", ablation_bits=(3,), reuse_recorded=True),
     Profile("photographs", "hours: PROFIT's freezing orders and the folding of batch norms on ImageNet's MobileNet-v2, "

@@ -39,10 +39,12 @@ def qil(model: Name = "resnet18", *, w_bits: BitsOrFloat = 4, a_bits: BitsOrFloa
     does, which says so for ImageNet alone. 32 bits are float.
 
     With profiles that are not the ``paper``'s the schedule is shortened to the profile's ``stage_epochs`` (for the
-    float vgg7 twice its ``float_epochs``), with its batch, and vgg7 has the profile's ``vgg_width``.  InputError for
-    networks that are not the paper's, and for profiles whose images are not that network's.
+    float vgg7 twice its ``float_epochs``), with its batch, and vgg7 has the profile's ``vgg_width``.  From trained
+    weights a short schedule has the profile's learning rate, since a few epochs don't bring back what the paper's
+    destroys; intervals keep the paper's.  InputError for networks that are not the paper's, and for profiles whose
+    images are not that network's.
     """
-    stage = {**_stage(model, profile), "quantizer_lr": QIL_LR, "track": True, "label_weight": 1 - distillation,
+    stage = {**_stage(model, profile), "track": True, "label_weight": 1 - distillation,
              "teacher_weight": distillation, "teacher_loss": "mse", "teacher": "float" if distillation else None}
     if progressive is None:
         progressive = model != "vgg7"
@@ -61,13 +63,14 @@ def vgg7(method: Name, *, profile: str | profiles.Profile = "laptop", seed: Seed
     """Another method on QIL's network and data, with its schedule (Jung et al., Table 2): "TTQ", "TWN", "BC", "BWN",
     "DoReFa" (1-bit weights), "XNOR" (1-bit weights and activations), or "float", as long as the others once more.
 
-    XNOR takes signs, so its network has Hardtanh where VGG-7 has ReLU.  InputError for unknown methods.
+    XNOR takes signs, so its network has Hardtanh where VGG-7 has ReLU.  Where the others start from trained weights, it
+    starts from the same and trains float for a stage first, to get used to Hardtanh.  InputError for unknown methods.
     """
     if method not in OTHERS and method != "float":
         raise InputError(f"unknown method {method!r}: choose from float, {', '.join(OTHERS)}")
     model = "vgg7_hardtanh" if method == "XNOR" else "vgg7"
     scheme = Scheme(w_bits=32, a_bits=32) if method == "float" else OTHERS[method]
-    phase = Phase(_name(scheme), scheme=_scheme(scheme), quantizer_lr=QIL_LR, **_stage("vgg7", profile))
+    phase = Phase(_name(scheme), scheme=_scheme(scheme), **_stage("vgg7", profile))
     return _recipe(model, profile, method, seed, [phase])
 
 
@@ -84,12 +87,18 @@ def _stage(model: str, profile: str | profiles.Profile) -> dict:
     """The paper's schedule for a network, or as much of it as the profile has."""
     if model not in PAPER:
         raise InputError(f"QIL's recipe is for {', '.join(PAPER)}, not {model!r}")
-    scale, paper = profiles.scale(profile), {**PAPER[model], "nesterov": False, "warmup_epochs": 0, "bn_momentum": 0.1}
+    scale = profiles.scale(profile)
+    paper = {**PAPER[model], "quantizer_lr": QIL_LR, "nesterov": False, "warmup_epochs": 0, "bn_momentum": 0.1}
     if (scale.data in ("imagenette", "imagenet")) == (model == "vgg7"):
         images = ("CIFAR-10: choose the profile cifar10 or laptop" if model == "vgg7" else
                   "photographs: choose the profile imagenet or imagenette")
         raise InputError(f"QIL trains {model} on {images}, where data is not {scale.data!r}")
-    return paper if scale.paper else _shortened(paper, scale.stage_epochs)
+    if scale.paper:
+        return paper
+    shorter = _shortened(paper, scale.stage_epochs)
+    if scale.weights:
+        shorter |= {"lr": scale.lr, "quantizer_lr": QIL_LR * paper["lr"] / scale.lr}
+    return shorter
 
 
 def _shortened(schedule: dict, epochs: int) -> dict:
@@ -104,5 +113,7 @@ def _recipe(model: str, profile: str | profiles.Profile, label: str, seed: int, 
         return dataclasses.replace(recipe, augmentation="random_crop",
                                    batch_size=BATCH if scale.paper else recipe.batch_size)
     schedule = _stage("vgg7", profile)
-    beginning = Phase("float", **schedule if scale.paper else _shortened(schedule, TWICE * scale.float_epochs))
+    if not scale.paper and not (scale.weights and model == "vgg7_hardtanh"):
+        schedule = _shortened(schedule, TWICE * scale.float_epochs)
+    beginning = Phase("float", **schedule)
     return dataclasses.replace(Recipe.of(profile, label, model, seed, [beginning, *phases]), width=scale.vgg_width)
