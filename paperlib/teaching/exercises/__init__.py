@@ -20,6 +20,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
+import torch
 from torch import Tensor
 
 from ...errors import InputError
@@ -85,14 +86,22 @@ def exercise(name: str, asks: str, hint: str, solution=None) -> Callable:
     return register
 
 
-def expect(got: float, right: float, told: str, mistakes: Iterable[tuple], *hints: str, within: float = 1e-6) -> None:
-    """Assert that a number is right, or explain it: by the hints of the first of ``mistakes``, (number, a hint, ...),
-    that it is, or else by ``hints``; numbers are equal ``within`` this, as such or as a share of the larger one."""
-    def is_(number: float) -> bool:
-        return math.isclose(got, number, rel_tol=within, abs_tol=within)
+def expect(got: float | Tensor, right: float | Tensor, told: str, mistakes: Iterable[tuple], *hints: str,
+           within: float = 1e-5) -> None:
+    """Assert that a number or a tensor is right, or explain it: by the hints of the first of ``mistakes``, (value, a
+    hint, ...), that it is, or else by ``hints``; numbers are equal ``within`` this, as such or as a share of the larger
+    one."""
+    def is_(value: float | Tensor) -> bool:
+        pair = [torch.as_tensor(x).detach().double().flatten() for x in (got, value)]
+        return pair[0].shape == pair[1].shape and torch.allclose(*pair, rtol=within, atol=within)
 
-    explanations = (why for number, *why in mistakes if is_(number))
+    explanations = (why for value, *why in mistakes if is_(value))
     assert is_(right), (told, *next(explanations, hints))
+
+
+def short(x: Tensor, digits: int = 3) -> list[float]:
+    """Round the numbers of a tensor for a message."""
+    return [round(value, digits) + 0.0 for value in x.detach().flatten().tolist()]
 
 
 def names() -> list[str]:

@@ -8,12 +8,8 @@ from torch import Tensor
 
 from ... import quantizers
 from ...analysis import quantization_error
-from . import Open, exercise
+from . import Open, exercise, expect, short
 from .lesson_1 import projection
-
-
-def _short(values: Tensor) -> list[float]:
-    return [round(value, 2) + 0.0 for value in values.tolist()]
 
 
 class _Round(torch.autograd.Function):
@@ -51,11 +47,11 @@ def straight_through_rounding(answer) -> str:
         raise Open
     y = answer.apply(x)
     assert isinstance(y, Tensor) and torch.equal(y, x.round()), (
-        f"the value must be {_short(x.round())}, you have {_short(y) if isinstance(y, Tensor) else y}",
+        f"the value must be {short(x.round())}, you have {short(y) if isinstance(y, Tensor) else y}",
         "let forward return x.round()")
     incoming = torch.tensor([1.0, -2.0, 3.0, 0.5])
     slope, = torch.autograd.grad(y, x, incoming, materialize_grads=True)
-    told = f"for an incoming gradient of {_short(incoming)} backward must return the same, you have {_short(slope)}"
+    told = f"for an incoming gradient of {short(incoming)} backward must return the same, you have {short(slope)}"
     assert slope.any(), (told, "that is the gradient of the staircase itself, which is 0", "a line of slope 1 has "
                          "another one")
     assert not torch.equal(slope, torch.ones(4)), (
@@ -82,38 +78,37 @@ def slopes_of_lsq(answer) -> str:
     by_x, by_s = (part.detach().float() for part in got)
     inside, residue = (v > low) & (v < high), v.round() - v
     right_x, right_s = _slopes(v, low, high)
-    where = f"for v = {_short(v)}, low = -4 and high = 3"
-    told = f"{where} dy/dx must be {_short(right_x)}, you have {_short(by_x)}"
+    where = f"for v = {short(v)}, low = -4 and high = 3"
+    told = f"{where} dy/dx must be {short(right_x)}, you have {short(by_x)}"
     assert not torch.allclose(by_x, right_s), (told, "that is dy/ds: return dy/dx first")
     assert by_x.any(), (told, "that is the slope of the staircase itself", "straight-through puts 1 in its place")
     assert not torch.allclose(by_x, torch.ones_like(v)), (
         told, "beyond the range the output stays the same whatever x does")
     assert torch.allclose(by_x, right_x), (told, "dy/dx is 1 inside the range and 0 beyond it")
-    told = f"{where} dy/ds must be {_short(right_s)}, you have {_short(by_s)}"
-    for value, *why in (
-            (v.clamp(low, high).round(), "inside, that is the code alone", "x / s changes with s as well: its part of "
-             "the product rule is -v"),
-            (torch.where(inside, v.round(), 0), "inside, that is the code alone, and beyond the range it is missing",
-             "beyond the range y = s * low or s * high"),
-            (torch.where(inside, -v, v.clamp(low, high)), "inside, the code is missing",
-             "s multiplies round(v): its derivative by that s is round(v)"),
-            (torch.where(inside, -residue, v.clamp(low, high)), "inside, the sign is the wrong way round"),
-            (torch.where(inside, -residue, -v.clamp(low, high)), "the sign is the wrong way round everywhere"),
-            (torch.where(inside, residue, 0), "beyond the range it is not 0", "y is s * low or s * high there"),
-            (torch.where(inside, 0, v.clamp(low, high)), "that is PACT's rule, which is 0 inside",
-             "LSQ counts the rounding residue as well"),
-            (residue, "beyond the range that is still the residue", "y is s * low or s * high there"),
-            (torch.where(inside, residue, v.sign()), "beyond the range y is s * low or s * high, not s or -s"),
-            (v.clamp(low, high).round() - v, "beyond the range x has no part in y = s * low or s * high"),
-            (torch.where(inside, residue, v.clamp(low, high).abs()), "below the range y = s * low, and low is "
-             "negative")):
-        assert not torch.allclose(by_s, value), (told, *why)
-    assert torch.allclose(by_s, right_s), (told, "inside it is round(v) - v, beyond the range low or high")
+    told = f"{where} dy/ds must be {short(right_s)}, you have {short(by_s)}"
+    expect(by_s, right_s, told, (
+        (v.clamp(low, high).round(), "inside, that is the code alone", "x / s changes with s as well: its part of "
+         "the product rule is -v"),
+        (torch.where(inside, v.round(), 0), "inside, that is the code alone, and beyond the range it is missing",
+         "beyond the range y = s * low or s * high"),
+        (torch.where(inside, -v, v.clamp(low, high)), "inside, the code is missing",
+         "s multiplies round(v): its derivative by that s is round(v)"),
+        (torch.where(inside, -residue, v.clamp(low, high)), "inside, the sign is the wrong way round"),
+        (torch.where(inside, -residue, -v.clamp(low, high)), "the sign is the wrong way round everywhere"),
+        (torch.where(inside, residue, 0), "beyond the range it is not 0", "y is s * low or s * high there"),
+        (torch.where(inside, 0, v.clamp(low, high)), "that is PACT's rule, which is 0 inside",
+         "LSQ counts the rounding residue as well"),
+        (residue, "beyond the range that is still the residue", "y is s * low or s * high there"),
+        (torch.where(inside, residue, v.sign()), "beyond the range y is s * low or s * high, not s or -s"),
+        (v.clamp(low, high).round() - v, "beyond the range x has no part in y = s * low or s * high"),
+        (torch.where(inside, residue, v.clamp(low, high).abs()), "below the range y = s * low, and low is "
+         "negative")),
+        "inside it is round(v) - v, beyond the range low or high")
     finer = _slopes(v, -8, 7)[1]
     got = answer(v, -8, 7)[1]
     assert torch.allclose(got.float(), finer), (
-        f"your slopes are right for -4 and 3, but for low = -8 and high = 7 dy/ds is {_short(finer)}, you have "
-        f"{_short(got)}", "use low and high, not the numbers")
+        f"your slopes are right for -4 and 3, but for low = -8 and high = 7 dy/ds is {short(finer)}, you have "
+        f"{short(got)}", "use low and high, not the numbers")
     return "Inside a value pulls on s by its rounding residue, beyond the range by the code of the last level."
 
 

@@ -34,19 +34,16 @@ def step_beside_a_channel(answer):
         assert isinstance(got, torch.Tensor) and got.shape == norm.shape, (
             f"you have {tuple(got.shape) if isinstance(got, torch.Tensor) else type(got).__name__} for {name}",
             f"one number for each of the {len(norm)} output channels is asked for, as a tensor of shape ({len(norm)},)")
-        got = got.detach()
         told = f"in {name} the median is {(step / norm).median():.3f}, yours {got.median():.3f}"
-        for value, hint in (
-                (step / weight.norm(), "that is the norm of the whole tensor: an output channel is made by its own "
-                 "weights alone"),
-                (norm / step, "that is the norm in steps: divide the other way round"),
-                (norm, "that is the norm, which the step is a share of"),
-                (step / norm.square(), "you have divided by the sum of the squares, whose root is the norm"),
-                (14 / 15 * step / norm, "15 levels have 14 steps between them: take the distance of two neighbouring "
-                 "levels")):
-            assert not torch.allclose(got, value.expand_as(norm), rtol=1e-3), (told, hint)
-        assert torch.allclose(got, step / norm, rtol=1e-3), (
-            told, "it takes the distance of two neighbouring levels, and the norm of each row of weights")
+        expect(got, step / norm, told, (
+            ((step / weight.norm()).expand_as(norm), "that is the norm of the whole tensor: an output channel is made "
+             "by its own weights alone"),
+            (norm / step, "that is the norm in steps: divide the other way round"),
+            (norm, "that is the norm, which the step is a share of"),
+            (step / norm.square(), "you have divided by the sum of the squares, whose root is the norm"),
+            (14 / 15 * step / norm, "15 levels have 14 steps between them: take the distance of two neighbouring "
+             "levels")),
+            "it takes the distance of two neighbouring levels, and the norm of each row of weights", within=1e-3)
         medians.append((step / norm).median().item())
     return (f"One crossing moves a channel of {LAYERS[0]} (depthwise) by {medians[0]:.0%} of its weights' norm, one of "
             f"{LAYERS[1]} (project) by {medians[1]:.0%}.")

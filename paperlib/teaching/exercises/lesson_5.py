@@ -12,7 +12,7 @@ from ... import deploy
 from ...deploy.fixed_rules import Factor
 from ...deploy.packed_format import pack_bits
 from .. import networks
-from . import exercise, expect
+from . import exercise, expect, short
 
 DEPTHWISE, POINTWISE, CLASSIFIER = "features.8.block.1.0", "features.8.block.2.0", "classifier.3"
 ODD, LARGE = 1353638569, 291184231      # their product is just below a half of 2**31, beyond the precision of a float64
@@ -93,13 +93,13 @@ def multiply_accumulate(answer):
     def other(kernel: Tensor) -> Tensor:
         return F.conv2d(codes.double(), kernel[:, None].double(), groups=3).int()
 
-    for wrong, why in ((other(weight.flip(1, 2)), "the weight is turned round: row 0 belongs to the upper codes"),
-                       (other(weight.mT), "rows and columns of the weight are swapped"),
-                       (other(weight[:1].expand(3, 3, 3)), "all channels have the first channel's weight here"),
-                       (wanted // 9, "that is a mean: leave the sum as it is"),
-                       (codes[:, :, 1:-1, 1:-1] * weight[:, 1, 1].view(-1, 1, 1), "that is the middle product alone")):
-        assert torch.equal(given, wanted) or not torch.equal(given, wanted.new_tensor(wrong.tolist())), (told, why)
-    assert torch.equal(given.long(), wanted.long()), (told, "each of the nine weights multiplies a shifted view")
+    expect(given, wanted, told, (
+        (other(weight.flip(1, 2)), "the weight is turned round: row 0 belongs to the upper codes"),
+        (other(weight.mT), "rows and columns of the weight are swapped"),
+        (other(weight[:1].expand(3, 3, 3)), "all channels have the first channel's weight here"),
+        (wanted // 9, "that is a mean: leave the sum as it is"),
+        (codes[:, :, 1:-1, 1:-1] * weight[:, 1, 1].view(-1, 1, 1), "that is the middle product alone")),
+        "each of the nine weights multiplies a shifted view")
     return "Additions and multiplications of whole numbers: their order does not matter, and nothing is rounded."
 
 
@@ -165,38 +165,28 @@ def factor_and_bias(answer):
         assert x.shape == (3,), (f"your {name} has the shape {tuple(x.shape)}, for 3 channels",
                                  "each channel has one of its own")
     sigma = (var + norm.eps).sqrt()
-
-    def is_(x: Tensor, other: Tensor) -> bool:
-        return torch.allclose(x, other.double(), rtol=1e-5, atol=1e-8)
-
-    told = f"the factors are {_short(wanted[0])}, you have {_short(factor)}"
-    for wrong, *why in (
-            (gamma / var.sqrt() * step * unit, "eps is missing: sigma is the root of running_var + eps"),
-            (gamma / (var + norm.eps) * step * unit, "running_var is the square of sigma: take the root"),
-            (gamma / sigma, "that is what batch norm multiplies by", "the sum is in units of step * weight_step"),
-            (gamma / sigma * step, "a weight code j stands for weight_step * j"),
-            (gamma / sigma * unit, "an input code k stands for step * k + origin"),
-            (step * unit * torch.ones(3), "batch norm's factor gamma / sigma is missing"),
-            (step * unit / sigma, "batch norm multiplies by gamma = norm.weight as well")):
-        assert not is_(factor, wrong), (told, *why)
-    assert is_(factor, wanted[0]), (told, "everything that multiplies the sum of k * j belongs to the factor")
+    told = f"the factors are {short(wanted[0], 5)}, you have {short(factor, 5)}"
+    expect(factor, wanted[0], told, (
+        (gamma / var.sqrt() * step * unit, "eps is missing: sigma is the root of running_var + eps"),
+        (gamma / (var + norm.eps) * step * unit, "running_var is the square of sigma: take the root"),
+        (gamma / sigma, "that is what batch norm multiplies by", "the sum is in units of step * weight_step"),
+        (gamma / sigma * step, "a weight code j stands for weight_step * j"),
+        (gamma / sigma * unit, "an input code k stands for step * k + origin"),
+        (step * unit * torch.ones(3), "batch norm's factor gamma / sigma is missing"),
+        (step * unit / sigma, "batch norm multiplies by gamma = norm.weight as well")),
+        "everything that multiplies the sum of k * j belongs to the factor", within=1e-7)
     gain, constant = gamma / sigma, origin * unit * total
-    told = f"the factors are right; the biases are {_short(wanted[1])}, you have {_short(bias)}"
-    for wrong, *why in (
-            (beta - gain * mean, "that is batch norm's own bias", "the second term of 5.1 goes through it as well"),
-            (constant + beta - gain * mean, "batch norm multiplies the second term of 5.1 as well"),
-            (gain * constant + beta - mean, "batch norm takes the mean off before it multiplies"),
-            (gain * (constant + mean) + beta, "batch norm takes the mean off: look at its sign"),
-            (gain * (constant - mean), "beta = norm.bias is missing"),
-            (gain * (origin * total - mean) + beta, "a weight code j stands for weight_step * j"),
-            (gain * (origin * unit - mean) + beta, "the offset is multiplied by each weight", "total is their sum")):
-        assert not is_(bias, wrong), (told, *why)
-    assert is_(bias, wanted[1]), (told, "everything that no input changes belongs to the bias")
+    told = f"the factors are right; the biases are {short(wanted[1], 5)}, you have {short(bias, 5)}"
+    expect(bias, wanted[1], told, (
+        (beta - gain * mean, "that is batch norm's own bias", "the second term of 5.1 goes through it as well"),
+        (constant + beta - gain * mean, "batch norm multiplies the second term of 5.1 as well"),
+        (gain * constant + beta - mean, "batch norm takes the mean off before it multiplies"),
+        (gain * (constant + mean) + beta, "batch norm takes the mean off: look at its sign"),
+        (gain * (constant - mean), "beta = norm.bias is missing"),
+        (gain * (origin * total - mean) + beta, "a weight code j stands for weight_step * j"),
+        (gain * (origin * unit - mean) + beta, "the offset is multiplied by each weight", "total is their sum")),
+        "everything that no input changes belongs to the bias")
     return "Seven numbers become two, and a scale for each channel comes for free."
-
-
-def _short(x: Tensor) -> list[float]:
-    return [round(value, 5) for value in x.tolist()]
 
 
 def _rescale(sums, multiplier, shift):
@@ -262,17 +252,16 @@ def pack(answer):
         assert given.dtype.kind in "iu", ("floats came out", "a shift is an integer operation, a division is not")
         first, second, half = codes[0::2] - lowest, codes[1::2] - lowest, len(codes) // 2
         told = f"the codes {codes[:4].tolist()} become the bytes {wanted[:2].tolist()}, you have {given[:2].tolist()}"
-        for wrong, *why in (
-                (second | first << 4, "the two halves are swapped", "the first code is in the lower four bits"),
-                ((codes[0::2] & 15) | (codes[1::2] & 15) << 4, f"the file holds each code less the lowest ({lowest}), "
-                 "not its two's complement"),
-                (codes[0::2] | codes[1::2] << 4, f"the file holds each code less the lowest ({lowest}), so that "
-                 "nothing is negative"),
-                (codes[0::2] + lowest | codes[1::2] + lowest << 4, f"the lowest code, {lowest}, is below 0: take it "
-                 "off, and the codes become larger"),
-                (codes[:half] - lowest | codes[half:] - lowest << 4, "the two codes of a byte are neighbours: "
-                 "codes[0::2] and codes[1::2]"),
-                (first + second, "both codes are in the lower half here", "shift the second by four bits")):
-            assert (given == wanted).all() or not (given == wrong).all(), (told, *why)
-        assert (given == wanted).all(), (told, "the first code less the lowest, plus 16 times the second less it")
+        expect(given, wanted, told, (
+            (second | first << 4, "the two halves are swapped", "the first code is in the lower four bits"),
+            ((codes[0::2] & 15) | (codes[1::2] & 15) << 4, f"the file holds each code less the lowest ({lowest}), "
+             "not its two's complement"),
+            (codes[0::2] | codes[1::2] << 4, f"the file holds each code less the lowest ({lowest}), so that "
+             "nothing is negative"),
+            (codes[0::2] + lowest | codes[1::2] + lowest << 4, f"the lowest code, {lowest}, is below 0: take it "
+             "off, and the codes become larger"),
+            (codes[:half] - lowest | codes[half:] - lowest << 4, "the two codes of a byte are neighbours: "
+             "codes[0::2] and codes[1::2]"),
+            (first + second, "both codes are in the lower half here", "shift the second by four bits")),
+            "the first code less the lowest, plus 16 times the second less it")
     return f"{len(weight)} weights in {len(wanted)} bytes; whoever computes with them takes them apart first."

@@ -7,15 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from . import exercise
-
-
-def _short(x: Tensor) -> list[float]:
-    return [round(value, 3) + 0.0 for value in x.detach().flatten().tolist()]
-
-
-def _is(got: Tensor, value: Tensor) -> bool:
-    return got.numel() == value.numel() and torch.allclose(got.float().flatten(), value.float().flatten(), rtol=1e-4)
+from . import exercise, expect, short
 
 
 def _tensor(got, shape: tuple[int, ...], what: str) -> Tensor:
@@ -40,24 +32,23 @@ def a_range_for_each_channel(by_channel) -> str:
 
     def on(tops: Tensor, last: int = 3) -> Tensor:
         return (w * last / tops).round().clamp(-last, last) * tops / last
-    told = f"for the channels {[_short(channel) for channel in w]} at 3 bits "
-    wrong = next(c for c in (*range(3), 0) if c == 0 and _is(got, right) or not _is(got[c], right[c]))
-    told += f"channel {wrong} becomes {_short(right[wrong])}, you have {_short(got[wrong])}"
-    for value, *why in (
-            (on(w.abs().max()), "that is one range for the whole weight", "each output channel, axis 0, has its own"),
-            (on(w.flatten(1).amax(1).view(3, 1, 1, 1)), "a negative weight may be the largest: take |w| first"),
-            (on(w.abs().amax((0, 2, 3), keepdim=True)), "these are ranges along axis 1", "output channels are axis 0"),
-            (on(w.abs().amax(3, keepdim=True)), "that is a range for each row of a channel", "take the maximum over "
-             "all axes but the first"),
-            (on(tops, 7), "that is the grid of 4 bits: at 3 bits the last code is 3"),
-            (on(tops, 4), "that is with 4 steps to each side, and 7 levels have 3"),
-            (right / tops * 3, "these are the codes: multiply them by the step, the channel's range over 3"),
-            (w.where(right == w, right - w), "that is the error: return the quantized weight")):
-        assert not _is(got, value), (told, *why)
-    assert _is(got, right), (told, "divide each channel by its own step, round, clamp, and multiply by the step")
+    told = f"for the channels {[short(channel) for channel in w]} at 3 bits "
+    wrong = next((c for c in range(3) if not torch.allclose(got[c], right[c], rtol=1e-4)), 0)
+    told += f"channel {wrong} becomes {short(right[wrong])}, you have {short(got[wrong])}"
+    expect(got, right, told, (
+        (on(w.abs().max()), "that is one range for the whole weight", "each output channel, axis 0, has its own"),
+        (on(w.flatten(1).amax(1).view(3, 1, 1, 1)), "a negative weight may be the largest: take |w| first"),
+        (on(w.abs().amax((0, 2, 3), keepdim=True)), "these are ranges along axis 1", "output channels are axis 0"),
+        (on(w.abs().amax(3, keepdim=True)), "that is a range for each row of a channel", "take the maximum over "
+         "all axes but the first"),
+        (on(tops, 7), "that is the grid of 4 bits: at 3 bits the last code is 3"),
+        (on(tops, 4), "that is with 4 steps to each side, and 7 levels have 3"),
+        (right / tops * 3, "these are the codes: multiply them by the step, the channel's range over 3"),
+        (w.where(right == w, right - w), "that is the error: return the quantized weight")),
+        "divide each channel by its own step, round, clamp, and multiply by the step")
     flat = torch.tensor([[1.0, -2.1], [0.5, 0.1]])
     line = by_channel(flat.clone(), 4)
-    assert isinstance(line, Tensor) and _is(line, _by_channel(flat, 4)), (
+    assert isinstance(line, Tensor) and line.shape == flat.shape and torch.allclose(line, _by_channel(flat, 4)), (
         "your weights are right for a convolution at 3 bits, but not at 4 for a fully connected layer, of shape (2, 2)",
         "the number of axes depends on w, w.dim() has it, and the last code depends on bits")
     return "A channel's scale is multiplied in once, after the sum, so a scale for each channel costs little."
@@ -75,19 +66,18 @@ def equalizing_factors(factors) -> str:
     r1, r2 = (w.abs().flatten(1).amax(1) for w in (first, second))
     right = _factors(first, second)
     got = _tensor(factors(first.clone(), second.clone()), (3,), "a factor for each channel")
-    told = f"for the ranges {_short(r1)} and {_short(r2)} the factors are {_short(right)}, you have {_short(got)}"
-    for value, *why in (
-            (r1 / r2, "then first has the range of second and the other way round", "both are to have the same: a root "
-             "is missing"),
-            (r2 / r1, "that is the other way round, and a root is missing"),
-            ((r2 / r1).sqrt(), "that is the other way round: a channel with a wide range in first is divided by more "
-             "than 1"),
-            ((r1 * r2).sqrt(), "that is the range that both have afterwards", "s turns r1 into it: r1 / s"),
-            (r1, "then first has the range 1 everywhere, and second has r1 * r2"),
-            (r1 / r1.max(), "then the channels of first are equal, and second pays for it"),
-            ((first.flatten(1).amax(1) / second.flatten(1).amax(1)).sqrt(), "a negative weight may be the largest")):
-        assert not _is(got, value), (told, *why)
-    assert _is(got, right), (told, "the two ranges have to be equal afterwards, r1 / s and r2 * s")
+    told = f"for the ranges {short(r1)} and {short(r2)} the factors are {short(right)}, you have {short(got)}"
+    expect(got, right, told, (
+        (r1 / r2, "then first has the range of second and the other way round", "both are to have the same: a root "
+         "is missing"),
+        (r2 / r1, "that is the other way round, and a root is missing"),
+        ((r2 / r1).sqrt(), "that is the other way round: a channel with a wide range in first is divided by more "
+         "than 1"),
+        ((r1 * r2).sqrt(), "that is the range that both have afterwards", "s turns r1 into it: r1 / s"),
+        (r1, "then first has the range 1 everywhere, and second has r1 * r2"),
+        (r1 / r1.max(), "then the channels of first are equal, and second pays for it"),
+        ((first.flatten(1).amax(1) / second.flatten(1).amax(1)).sqrt(), "a negative weight may be the largest")),
+        "the two ranges have to be equal afterwards, r1 / s and r2 * s")
     return "ReLU(s x) = s ReLU(x) for s > 0: the network computes the same, with weights that are easier to round."
 
 
@@ -102,17 +92,18 @@ def missing_means(missing) -> str:
     got = wanted - torch.tensor([0.5, -1.0, 0.25]).view(3, 1, 1) + torch.tensor([0.2, -0.2]).view(2, 1, 1, 1)
     right = _missing(wanted, got)
     answer = missing(wanted.clone(), got.clone())
-    told = f"for outputs of shape (2, 3, 2, 2) whose channels differ by {_short(right)} on average you have "
+    told = f"for outputs of shape (2, 3, 2, 2) whose channels differ by {short(right)} on average you have "
     assert isinstance(answer, Tensor), (f"{told}{answer}", "return a tensor, a number for each channel")
-    told += f"{_short(answer) if answer.numel() < 9 else f'the shape {tuple(answer.shape)}'}"
+    told += f"{short(answer) if answer.numel() < 9 else f'the shape {tuple(answer.shape)}'}"
     assert answer.numel() > 1, (told, "that is one number for all channels", "each channel has a bias of its own")
-    assert not _is(answer, -right), (told, "the sign is the wrong way round", "the bias has to add what is missing")
     assert answer.shape != (2,) and answer.shape[:1] != (2,), (
         told, "the first axis is the image, the second the channel", "take the mean over the images, too")
-    assert not _is(answer, right.abs()), (told, "that is without its sign: positive and negative shifts both occur")
     assert answer.shape == (3,), (f"{told}, of shape {tuple(answer.shape)}", "three channels: the shape is (3,)")
-    assert not _is(answer, 8 * right), (told, "that is the sum: take the mean")
-    assert _is(answer, right), (told, "take the difference, then its mean over images, rows and columns")
+    expect(answer, right, told, (
+        (-right, "the sign is the wrong way round", "the bias has to add what is missing"),
+        (right.abs(), "that is without its sign: positive and negative shifts both occur"),
+        (8 * right, "that is the sum: take the mean")),
+        "take the difference, then its mean over images, rows and columns")
     try:
         line = missing(torch.ones(4, 3), torch.zeros(4, 3))
     except IndexError:      # the axes of an image
@@ -142,17 +133,20 @@ def up_or_down(best) -> str:
     def error(values: Tensor) -> float:
         return ((values - w) @ gram @ (values - w)).item()
     nearest = (w / step).round() * step
-    told = (f"for w = {_short(w)} and a step of 0.2 the best is {_short(right)}, with an error of {error(right):.4f}; "
-            f"you have {_short(got)}, with {error(got):.4f}")
-    assert not _is(got, right / step), (told, "these are the codes: multiply them by the step")
-    assert not _is(got, right - w), (told, "that is what is added to the weights: return the rounded weights")
-    assert torch.allclose(got / step, (got / step).round(), atol=1e-4), (told, "each value must be a multiple of 0.2")
-    assert not _is(got, nearest), (
-        told, "each weight is at its nearest level", "errors of weights that see similar inputs can cancel: try all "
-        "combinations, and let the products of two errors count, too")
-    assert not _is(got, _best(w, step, -gram)), (told, "that is the worst of them: take argmin")
-    assert ((got - w).abs() <= step + 1e-6).all(), (told, "only the two neighbouring levels are allowed")
-    assert _is(got, right), (told, "gram has to be between the two errors: e @ gram @ e")
+    told = (f"for w = {short(w)} and a step of 0.2 the best is {short(right)}, with an error of {error(right):.4f}; "
+            f"you have {short(got)}, with {error(got):.4f}")
+    if not torch.allclose(got / step, (got / step).round(), atol=1e-4):
+        hint = "each value must be a multiple of 0.2"
+    elif ((got - w).abs() > step + 1e-6).any():
+        hint = "only the two neighbouring levels are allowed"
+    else:
+        hint = "gram has to be between the two errors: e @ gram @ e"
+    expect(got, right, told, (
+        (right / step, "these are the codes: multiply them by the step"),
+        (right - w, "that is what is added to the weights: return the rounded weights"),
+        (nearest, "each weight is at its nearest level", "errors of weights that see similar inputs can cancel: try "
+         "all combinations, and let the products of two errors count, too"),
+        (_best(w, step, -gram), "that is the worst of them: take argmin")), hint)
     return "The nearest levels have the smallest error of the weights, which is not what the next layer sees."
 
 

@@ -4,15 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import exercise, expect
-
-
-def _short(x: Tensor) -> list[float]:
-    return [round(value, 3) + 0.0 for value in x.detach().flatten().tolist()]
-
-
-def _is(got: Tensor, value: Tensor) -> bool:
-    return got.numel() == value.numel() and torch.allclose(got.float().flatten(), value.float().flatten(), rtol=1e-4)
+from . import exercise, expect, short
 
 
 def _lloyd(x, levels):
@@ -26,20 +18,19 @@ def _lloyd(x, levels):
 def moved_levels(lloyd) -> str:
     x, levels = torch.tensor([-1.0, -0.8, -0.1, 0.0, 0.2, 0.3, 0.9, 1.5]), torch.tensor([-1.2, 0.2, 1.0])
     got, right = lloyd(x.clone(), levels.clone()), _lloyd(x, levels)
-    told = f"for the values {_short(x)} the levels {_short(levels)} move to {_short(right)}, you have "
+    told = f"for the values {short(x)} the levels {short(levels)} move to {short(right)}, you have "
     assert isinstance(got, Tensor), (f"{told}{got}", "return a tensor: torch.stack makes one of a list of means")
     got = got.detach()
-    told += f"{_short(got)}"
+    told += f"{short(got)}"
     assert got.numel() == 3, (told, "there are as many levels afterwards as before")
-    for value, *why in (
-            (levels, "the levels have not moved"),
-            (torch.tensor([-0.9, 0.1, 1.2]).flip(0), "these are right, in another order"),
-            (torch.tensor([-0.9, 0.1, 1.2]) * torch.tensor([2, 4, 2]), "these are sums: take the means"),
-            (torch.tensor([-0.9, 0.1, 1.2]).median().expand(3), "all values went to one level"),
-            (torch.tensor([-1.0, 0.0, 0.9]), "that is a median: the mean has the smallest squared error"),
-            ((torch.tensor([-0.9, 0.1, 1.2]) + levels) / 2, "that is half of the way")):
-        assert not _is(got, value), (told, *why)
-    assert _is(got, right), (told, "a value belongs to the level with the smallest |x - level|")
+    expect(got, right, told, (
+        (levels, "the levels have not moved"),
+        (torch.tensor([-0.9, 0.1, 1.2]).flip(0), "these are right, in another order"),
+        (torch.tensor([-0.9, 0.1, 1.2]) * torch.tensor([2, 4, 2]), "these are sums: take the means"),
+        (torch.tensor([-0.9, 0.1, 1.2]).median().expand(3), "all values went to one level"),
+        (torch.tensor([-1.0, 0.0, 0.9]), "that is a median: the mean has the smallest squared error"),
+        ((torch.tensor([-0.9, 0.1, 1.2]) + levels) / 2, "that is half of the way")),
+        "a value belongs to the level with the smallest |x - level|")
     return "Each round makes the squared error smaller, or leaves it: k-means on one axis, also called Lloyd-Max."
 
 
@@ -85,16 +76,15 @@ def a_grid_for_each_group(by_group) -> str:
 
     def on(tops: Tensor) -> Tensor:
         return (w * 3 / tops).round().clamp(-3, 3) * tops / 3
-    told = f"for w = {[_short(row) for row in w]}, groups of 2 and 3 bits it is {_short(right)}, you have {_short(got)}"
+    told = f"for w = {[short(row) for row in w]}, groups of 2 and 3 bits it is {short(right)}, you have {short(got)}"
     assert got.shape == w.shape or got.numel() != 8, (
         f"you return the shape {tuple(got.shape)}", "bring the groups back into the shape of w")
-    for value, *why in (
-            (on(w.abs().max()), "that is one grid for the whole weight"),
-            (on(w.abs().amax(1, keepdim=True)), "that is a grid for each row", "a row of 4 has two groups of 2"),
-            (_by_group(w.T.contiguous(), 2, 3).T, "your groups go down the columns", "neighbours in a row are a group"),
-            (_by_group(w, 2, 4), "that is with 7 steps to each side: at 3 bits the last code is 3")):
-        assert not _is(got, value), (told, *why)
-    assert _is(got, right), (told, "each group has its own step: its largest |w| over 3")
+    expect(got, right, told, (
+        (on(w.abs().max()), "that is one grid for the whole weight"),
+        (on(w.abs().amax(1, keepdim=True)), "that is a grid for each row", "a row of 4 has two groups of 2"),
+        (_by_group(w.T.contiguous(), 2, 3).T, "your groups go down the columns", "neighbours in a row are a group"),
+        (_by_group(w, 2, 4), "that is with 7 steps to each side: at 3 bits the last code is 3")),
+        "each group has its own step: its largest |w| over 3")
     return "With a scale of 16 bits for 16 weights, 4-bit weights take 5 bits each: smaller groups are not for free."
 
 
@@ -130,7 +120,7 @@ def _outer(x, codes):
 def scale_after_rounding(outer) -> str:
     x, codes = torch.tensor([0.9, -0.4, 0.25, 2.4]), torch.tensor([1.0, 0.0, 0.0, 2.0])
     got, right = float(outer(x.clone(), codes.clone())), _outer(x, codes).item()
-    expect(got, right, f"for x = {_short(x)} and the codes {_short(codes)} it is {right:.4f}, you have {got:.4f}", (
+    expect(got, right, f"for x = {short(x)} and the codes {short(codes)} it is {right:.4f}, you have {got:.4f}", (
         (1 / right, "that is the other way round"),
         ((x * codes).sum().item(), "that is the numerator: divide by the sum of the squared codes"),
         ((x * codes).mean().item(), "divide by the mean of the squared codes, too"),
