@@ -130,6 +130,7 @@ def in_words(runs: Mapping[int, Sequence[Run]], bits: int) -> str:
     pictured = by_layer(runs[bits])
     layers, kinds = pictured.set_index("layer").aiwq, by_kind(pictured).kind
     table = by_bits(runs).sort_values("bits", ascending=False)
+    same_third = table.set_index("bits")["same third without extreme channels (%)"][bits]
     means, median, low = table["mean layer"].to_numpy(), table["AIWQ, median layer"].iloc[-1], table.bits.iloc[-1]
     dead = np.mean([run.instability.dead.sum() for run in runs[low]])
     return (f"At {name(bits)} the largest AIWQ is that of `{layers.idxmax()}`, "
@@ -138,8 +139,8 @@ def in_words(runs: Mapping[int, Sequence[Run]], bits: int) -> str:
             f"{(means[1:] > means[:-1]).sum()} of {len(means) - 1} steps to fewer bits, and at {name(low)} that mean "
             f"is {_beside(means[-1], median, '.2g')}; {dead:.0f} channels are constant there at the end, and so are "
             "left out. Ranked without the tenth of each layer's channels that have the largest divergence and the "
-            f"tenth that have the smallest, {np.mean([first_third_without_extremes(run) for run in runs[bits]]):.0f} % "
-            "of the layers that PROFIT freezes in its second round are the same ones, where chance would give "
+            f"tenth that have the smallest, {same_third:.0f} % of the layers that PROFIT freezes in its second round "
+            "are the same ones, where chance would give "
             f"{100 * ROUNDS[2]:.0f} %.")
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -33,14 +34,14 @@ def pulls(x: Tensor, q: LSQ, tops: Iterable[float]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def equilibrium_range(table: pd.DataFrame, column: str = "total") -> float:
-    """The range at which a column of :func:`pulls` goes through 0, from below, the last time (by a straight line)."""
-    values, ranges = table[column].to_numpy(), table.range.to_numpy()
-    crossed = [i for i in range(len(values) - 1) if values[i] < 0 <= values[i + 1]]
-    if not crossed:
-        raise InputError(f"{column!r} does not go through 0 in this scan: widen the ranges")
-    i = crossed[-1]
-    return float(ranges[i] - values[i] * (ranges[i + 1] - ranges[i]) / (values[i + 1] - values[i]))
+def equilibrium_range(table: pd.DataFrame) -> float:
+    """The range at which the total of :func:`pulls` goes through 0, from below, the last time (by a straight line)."""
+    total, ranges = table.total.to_numpy(), table.range.to_numpy()
+    crossed, = ((total[:-1] < 0) & (total[1:] >= 0)).nonzero()
+    if not len(crossed):
+        raise InputError("the pulls do not balance in this scan: widen the ranges")
+    ends = slice(crossed[-1], crossed[-1] + 2)
+    return float(np.interp(0, total[ends], ranges[ends]))
 
 
 def follow_weights(layer: nn.Module, x: Tensor, q: Quantizer, steps: int = 60, move: float = 0.02

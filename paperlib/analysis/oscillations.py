@@ -17,8 +17,7 @@ from ..training.evaluation import evaluate
 from ..training.freezing import norms_behind
 from ..training.output_moments import Moments, divergence
 
-AIWQ, OSCILLATING, TURNED, STATISTICS = "AIWQ", "oscillating weights", "turned back", "wrong statistics"
-MEASURES = {"aiwq": AIWQ, "oscillating": OSCILLATING, "kl": STATISTICS}
+MEASURES = {"aiwq": "AIWQ", "oscillating": "oscillating weights", "kl": "wrong statistics"}
 AS_TRAINED, AGAIN, LAST_STAGE = "as trained", "statistics taken anew", "after a stage of norms alone"
 
 

@@ -26,11 +26,6 @@ from .layer_inputs import capture_inputs
 WORD = 64
 
 
-def popcount(words: np.ndarray) -> np.ndarray:
-    """Count the ones in each uint64."""
-    return np.bitwise_count(words).astype(np.int64)
-
-
 def planes(codes: np.ndarray, bits: int) -> np.ndarray:
     """Integers (rows, n) as bit planes (bits, rows, words) of uint64, lowest bit first; missing places are zeros.
 
@@ -47,15 +42,17 @@ def product(a: np.ndarray, w: np.ndarray, a_bits: int, w_bits: int) -> np.ndarra
     """``a @ w.T`` by AND and popcount, exactly: int64 (m, k) from integers ``a`` (m, n) and ``w`` (k, n).
 
     ``a``: unsigned, 0 to 2**a_bits - 1, 1 to 8 bits.  ``w``: signed, -2**(w_bits-1) to 2**(w_bits-1) - 1, 2 to 8 bits
-    (2 bits hold ternary weights); with ``w_bits=1`` bipolar, -1 or 1.  InputError for anything else.
+    (2 bits hold ternary weights); with ``w_bits=1`` bipolar, -1 or 1.  InputError for other integers.
     """
-    a = _checked("activations", a, a_bits, 0, 2 ** _whole(a_bits) - 1)
-    half = 2 ** (_whole(w_bits) - 1)
+    half = 2 ** (w_bits - 1)
+    a = _checked("activations", a, a_bits, 0, 2**a_bits - 1)
     w = _checked("weights", w, w_bits, -half, half - 1 if w_bits > 1 else 1, bipolar=w_bits == 1)
-    _same_length(a, w)
+    if a.shape[1] != w.shape[1]:
+        raise InputError(f"rows of activations and weights must be equally long, got {a.shape[1]} and {w.shape[1]}: "
+                         "a weight's row holds one number for each input of the sum")
     a_planes = planes(a, a_bits)
     if w_bits == 1:
-        ones = sum((popcount(p).sum(-1, keepdims=True) << i for i, p in enumerate(a_planes)))
+        ones = sum(np.bitwise_count(p).sum(-1, dtype=np.int64, keepdims=True) << i for i, p in enumerate(a_planes))
         return 2 * _weighted(a_planes, planes(w > 0, 1), [1]) - ones
     return _weighted(a_planes, planes(w, w_bits), [1 << j for j in range(w_bits - 1)] + [-half])
 
@@ -64,14 +61,8 @@ def _weighted(a_planes: np.ndarray, w_planes: np.ndarray, values: list[int]) -> 
     total = np.zeros((a_planes.shape[1], w_planes.shape[1]), dtype=np.int64)
     for i, a in enumerate(a_planes):
         for value, w in zip(values, w_planes):
-            total += (value << i) * popcount(a[:, None] & w).sum(-1)
+            total += (value << i) * np.bitwise_count(a[:, None] & w).sum(-1, dtype=np.int64)
     return total
-
-
-def _whole(bits: int) -> int:
-    if type(bits) is not int or not 1 <= bits <= 8:
-        raise InputError(f"bits must be a whole number from 1 to 8, got {bits!r}")
-    return bits
 
 
 def _checked(name: str, codes: np.ndarray, bits: int, least: int, most: int, bipolar: bool = False) -> np.ndarray:
@@ -84,12 +75,6 @@ def _checked(name: str, codes: np.ndarray, bits: int, least: int, most: int, bip
         raise InputError(f"{name} of {bits} bit{'s' * (bits > 1)} are {allowed}, got {codes.min()} to {codes.max()}: "
                          "allow more bits, or encode with a quantizer of this width")
     return codes.astype(np.int64)
-
-
-def _same_length(a: np.ndarray, w: np.ndarray) -> None:
-    if a.shape[1] != w.shape[1]:
-        raise InputError(f"rows of activations and weights must be equally long, got {a.shape[1]} and {w.shape[1]}: "
-                         "a weight's row holds one number for each input of the sum")
 
 
 # -- a layer of a network -------------------------------------------------------------------------------------------
@@ -123,16 +108,6 @@ def codes(layer: nn.Module, x: Tensor) -> tuple[np.ndarray, np.ndarray, Tensor]:
     rows = (t.reshape(-1, n).to(torch.int64).numpy() for t, n in (
         (inputs, layer.weight[0].numel()), (w.encode(layer.weight), layer.weight[0].numel())))
     return *rows, scales[0] * scales[1]
-
-
-@torch.no_grad()
-def apply(layer: nn.Module, x: Tensor) -> Tensor:
-    """The output of a QuantLinear or QuantConv2d, computed by AND and popcount on its integer codes.
-
-    ``x``, and InputError, as for :func:`codes`; float64, of the shape of ``layer(x)``.
-    """
-    a, w, scale = codes(layer, x)
-    return _shaped(layer, x, product(a, w, layer.input_quantizer.bits, layer.weight_quantizer.bits), scale)
 
 
 def _shaped(layer: nn.Module, x: Tensor, whole: np.ndarray, scale: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..quantizers.qil import QIL
 from ..runs import Run
 from .layer_inputs import capture_inputs, first_test_images
+from .post_training import convolutions
 from .qil_equations import steps
 from .quantization_error import percentile
 
@@ -107,7 +108,7 @@ def _share(mask: Tensor) -> float:
 
 def _seen(run: Run, net: nn.Module) -> Iterator[tuple[str, str, nn.Module | None, Tensor]]:
     """Yield (layer, role, quantizer, what it sees) for the weight and the input of each layer, in their order."""
-    layers = {name: m for name, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    layers = convolutions(net)
     inputs = capture_inputs(net, first_test_images(run, net), layers)
     for name, layer in layers.items():
         yield name, "weight", getattr(layer, "weight_quantizer", None), layer.weight.detach()

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .programs import least
+
 _SOURCE, _, _MAIN = Path(__file__).with_name("network.c").read_text(encoding="utf-8").partition("#ifndef NET_LIBRARY")
 BLOCKS, MAIN = _SOURCE.strip().split("\n\n")[1:], f"#ifndef NET_LIBRARY{_MAIN}"
 LANES, PIXELS = map(int, re.search(r"LANES = (\d+), PIXELS = (\d+)", _SOURCE).groups())
@@ -71,18 +73,6 @@ def factor(multiplier: np.ndarray, shift: np.ndarray, bias: np.ndarray) -> tuple
     """The same with multipliers below 2**31, which int32 does not hold."""
     whole = multiplier == 2**31
     return np.where(whole, 2**30, multiplier), shift - whole, bias
-
-
-def least(holds: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The smallest integers from low to high from which on a condition holds; high where there are none.
-
-    By bisection; ``holds`` takes and gives arrays of the limits' shape.
-    """
-    while (low < high).any():
-        middle = (low + high) >> 1
-        held = holds(middle)
-        low, high = np.where(held, low, np.minimum(middle + 1, high)), np.where(held, middle, high)
-    return low
 
 
 def jumps(code: Callable[[np.ndarray], np.ndarray], first: int, last: int) -> np.ndarray:

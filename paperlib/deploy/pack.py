@@ -62,9 +62,8 @@ from ..models.quantize import quantized_layers
 from ..quantizers import Quantizer
 from ..system.paths import atomic, opened
 from .packed_format import NUMBERS, Part, fill, fit, header_of, pack_bits, size_of, tensors
-from .packed_quantizer import StoredCodes, canonical_json, check_reproducible, require
+from .packed_quantizer import canonical_json, check_reproducible, require
 
-__all__ = ["StoredCodes", "contents", "load", "pack"]
 MAGIC, VERSION, DIGEST = b"\x93NBITNET", 1, 32
 PREAMBLE = struct.Struct("<8sIQ")
 # the form of the header, as has_form reads it

@@ -7,6 +7,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.fx
 from torch import Tensor
@@ -161,12 +162,22 @@ class FixedProgram(FloatProgram):
 
 def thresholds(quantizer: Quantizer, fraction: int) -> Tensor:
     """For each code but the lowest: the smallest integer n whose real number n * 2**-fraction gets that code or a
-    higher one, int64, by bisection; 2**31 where none does."""
-    wanted = torch.arange(quantizer.grid.code_min + 1, quantizer.grid.code_max + 1)
-    low, high = torch.full_like(wanted, -LIMIT), torch.full_like(wanted, LIMIT)
+    higher one, int64; 2**31 where none does."""
+    wanted = np.arange(quantizer.grid.code_min + 1, quantizer.grid.code_max + 1)
+
+    def reached(n: np.ndarray) -> np.ndarray:
+        return quantizer.encode(torch.from_numpy(n).double() * 2.0**-fraction).numpy() >= wanted
+
+    return torch.from_numpy(least(reached, np.full_like(wanted, -LIMIT), np.full_like(wanted, LIMIT)))
+
+
+def least(holds: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The smallest integers from low to high from which on a condition holds; high where there are none.
+
+    By bisection; ``holds`` takes and gives arrays of the limits' shape.
+    """
     while (low < high).any():
         middle = (low + high) >> 1
-        reached = quantizer.encode(middle.double() * 2.0**-fraction) >= wanted
-        low, high = torch.where(reached, low, middle + 1), torch.where(reached, middle, high)
-        low = torch.minimum(low, high)
+        held = holds(middle)
+        low, high = np.where(held, low, np.minimum(middle + 1, high)), np.where(held, middle, high)
     return low

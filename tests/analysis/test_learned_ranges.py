@@ -33,7 +33,7 @@ def test_the_pulls_balance_near_the_least_error():
     table = learned_ranges.pulls(weight(), q, [0.05 * i for i in range(10, 90)])
     rest = learned_ranges.equilibrium_range(table)
     assert rest == pytest.approx(table.range[table.error.idxmin()], rel=0.1)
-    with pytest.raises(InputError, match="'total' does not go through 0 in this scan"):
+    with pytest.raises(InputError, match="the pulls do not balance in this scan"):
         learned_ranges.equilibrium_range(table.iloc[:3])
 
 

@@ -41,12 +41,6 @@ def test_ternary_weights_are_two_bits():
     assert np.array_equal(popcount.product(a, w, 4, 2), a @ w.T)
 
 
-def test_popcount_counts_ones():
-    words = np.concatenate([RANDOM.integers(0, 2**64, 500, dtype=np.uint64),
-                            np.array([0, 1, 2**63, 2**64 - 1], dtype=np.uint64)])
-    assert popcount.popcount(words).tolist() == [bin(int(word)).count("1") for word in words]
-
-
 def test_planes_put_the_lowest_bit_first_and_fill_up_with_zeros():
     planes = popcount.planes(np.array([[1, 2, 3], [-1, 0, -4]]), 3)
     assert planes.shape == (3, 2, 1) and planes[:, 0, 0].tolist() == [0b101, 0b110, 0]
@@ -58,8 +52,7 @@ def test_planes_put_the_lowest_bit_first_and_fill_up_with_zeros():
     ([[4]], [[1]], 2, 2, "activations of 2 bits are 0 to 3, got 4 to 4: allow more"),
     ([[-1]], [[1]], 2, 2, "activations of 2 bits are 0 to 3"), ([[1]], [[2]], 2, 2, "weights of 2 bits are -2 to 1"),
     ([[1]], [[0]], 1, 1, "weights of 1 bit are -1 or 1"), ([[1, 1]], [[1]], 2, 2, "got 2 and 1: a weight's row"),
-    ([1], [[1]], 2, 2, "two dimensions"), ([[0.5]], [[1]], 2, 2, "whole numbers .* encode"),
-    ([[1]], [[1]], 9, 2, "bits must be .* got 9"), ([[1]], [[1]], 2, True, "bits must be .* got True")])
+    ([1], [[1]], 2, 2, "two dimensions"), ([[0.5]], [[1]], 2, 2, "whole numbers .* encode")])
 def test_wrong_input_is_refused(a, w, a_bits, w_bits, cause):
     with pytest.raises(InputError, match=cause):
         popcount.product(np.array(a), np.array(w), a_bits, w_bits)
@@ -78,9 +71,8 @@ def test_a_convolution_gives_its_output(a_bits, w_bits, options):
     torch.manual_seed(0)
     x = torch.randn(2, 5, 9, 10)
     layer = quantized(torch.nn.Conv2d(5, 7, 3, **options), x, w_bits=w_bits, a_bits=a_bits)
-    x = x.relu()
-    assert isinstance(layer, QuantConv2d)
-    torch.testing.assert_close(popcount.apply(layer, x).float(), layer(x), rtol=1e-5, atol=1e-6)
+    [row] = popcount.compare(torch.nn.Sequential(layer), x.relu()).itertuples()
+    assert isinstance(layer, QuantConv2d) and row.equal and row.difference < 1e-5
 
 
 @pytest.mark.parametrize("method", ["qil", "lsq"])
@@ -89,8 +81,8 @@ def test_a_linear_layer_gives_its_output(method, per_channel):
     torch.manual_seed(0)
     x = torch.randn(2, 3, 70)
     layer = quantized(torch.nn.Linear(70, 4), x, method, per_channel=per_channel)
-    assert isinstance(layer, QuantLinear)
-    torch.testing.assert_close(popcount.apply(layer, x.relu()).float(), layer(x.relu()), rtol=1e-5, atol=1e-6)
+    [row] = popcount.compare(torch.nn.Sequential(layer), x.relu()).itertuples()
+    assert isinstance(layer, QuantLinear) and row.equal and row.difference < 1e-5
 
 
 def test_layers_that_are_not_codes_times_a_scale_are_refused():

@@ -16,7 +16,8 @@ from torch import nn
 
 from paperlib import models, quantizers
 from paperlib.deploy.integer_layers import integers
-from paperlib.deploy.pack import StoredCodes, contents, load, pack
+from paperlib.deploy.pack import contents, load, pack
+from paperlib.deploy.packed_quantizer import StoredCodes
 from paperlib.errors import InputError
 from paperlib.models import Scheme, cost
 from paperlib.models.fused_conv import FusedConv2d

@@ -134,17 +134,3 @@ def test_a_redraw_is_quick_and_silent():
             took.append(time.process_time() - start)
     assert sorted(took)[2] < 0.2
     assert mpl.rcParams["figure.constrained_layout.use"] is False       # nothing of the style leaks out
-
-
-@pytest.mark.parametrize("states, cause", [
-    ([], "states is empty"), ([{"c": 0.5, "d": 0.4}], "needs one value for each of c, d, bits, got c, d"),
-    ([{"c": 2.0, "d": 0.4, "bits": 3}], "c=2.0 lies beyond its slider, 0.1 to 0.9")])
-def test_states_must_fit_the_sliders(states, cause):
-    with pytest.raises(InputError, match=cause):
-        panel.explore(draw_interval, states, **SLIDERS)
-
-
-def test_states_must_be_among_the_words():
-    with pytest.raises(InputError, match="way='sideways' is not among its words: choose from up, down"):
-        panel.explore(written, [{"way": "up", "times": 1}, {"way": "sideways", "times": 1}],
-                        way=["up", "down"], times=(1, 3, 1))

@@ -47,9 +47,8 @@ def explore(draw: Callable[..., str], states: Sequence[Mapping], size: tuple[flo
     picture.
 
     What a reader must see belongs in ``states``: a committed or printed notebook holds the panel alone, and so no
-    widget of a kernel that is gone.  InputError if a state doesn't fit the knobs.
+    widget of a kernel that is gone.
     """
-    _check(states, knobs)
     if live():
         display(controls(draw, states[0], size, **knobs))
     return _fixed(draw, states, size)
@@ -117,18 +116,3 @@ def _knob(label: str, knob: Sequence, start) -> ipywidgets.Widget:
 
 def _words(knob: Sequence) -> bool:
     return all(isinstance(word, str) for word in knob)
-
-
-def _check(states: Sequence[Mapping], knobs: Mapping) -> None:
-    if not states:
-        raise InputError("states is empty: name at least one state for the fixed panel")
-    for state in states:
-        if set(state) != set(knobs):
-            raise InputError(f"a state needs one value for each of {', '.join(knobs)}, got {', '.join(state)}")
-        for name, knob in knobs.items():
-            if _words(knob):
-                if state[name] not in knob:
-                    raise InputError(f"{name}={state[name]!r} is not among its words: choose from {', '.join(knob)}")
-            elif not knob[0] <= state[name] <= knob[1]:
-                raise InputError(f"{name}={state[name]} lies beyond its slider, {knob[0]} to {knob[1]}: "
-                                 "widen the slider")
