@@ -85,8 +85,11 @@ data: $(READY)  ## fetch all of CIFAR-10 into data/ and check it
 check-env: $(READY)  ## OK or FAIL for each requirement, with the cure
 	$(PY) -m paperlib check-env
 
-bench: $(READY)  ## time and memory of a quantized training step, and what AIWQ adds, as ratios (some minutes)
-	$(PY) benchmarks/qat_step.py
+bench: $(READY)  ## time and memory of a quantized training step beside PyTorch's float one, and what AIWQ adds, as ratios (ten minutes)
+	@mkdir -p build
+	@rm -f build/steps.csv
+	$(PY) benchmarks/qat_step.py --compile float --csv build/steps.csv
+	$(PY) benchmarks/steps_table.py build/steps.csv
 	$(PY) benchmarks/aiwq.py
 
 notebooks: $(READY)  ## run the committed notebooks again and store their outputs (for authors)

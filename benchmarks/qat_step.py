@@ -1,8 +1,8 @@
 """Time and memory of a quantized training step (forward, backward, SGD), as ratios to the float step.
 
 All variants take turns within one run, so that a machine whose speed drifts is fair to all; medians are shown.  Other
-libraries take part if they are installed (benchmarks/peers.py).  ``python benchmarks/qat_step.py --help`` lists the
-options.
+libraries take part if they are installed (benchmarks/peers.py).  ``--csv`` adds a run to a file; steps.csv beside this
+file holds those of the README's table (steps_table.py).  ``python benchmarks/qat_step.py --help`` lists the options.
 """
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from unittest import mock
 
 import pandas as pd
@@ -22,9 +23,11 @@ from torch import nn
 
 from paperlib import models
 from paperlib.quantizers import kernels
+from paperlib.system.provenance import environment
 
 DUQ, PLAIN_PADDING = models.Scheme(), models.Scheme(negative_padding=False)
 COMPILED = ", torch.compile"        # what the name of a variant ends with that torch.compile makes faster
+COMPILABLE = ("float", "DuQ 4/4", "DuQ 4/4, negative padding")
 OURS = {  # name -> (scheme, fused, with the loops in C)
     "float": (None, False, True),
     "DuQ 4/4": (PLAIN_PADDING, False, True),
@@ -89,7 +92,7 @@ def float_network(name: str, x: torch.Tensor) -> nn.Module:
     return net
 
 
-def networks(base: nn.Module, x: torch.Tensor, with_peers: list[str], compiled: bool
+def networks(base: nn.Module, x: torch.Tensor, with_peers: list[str], compiled: list[str]
              ) -> dict[str, tuple[nn.Module, bool]]:
     """{variant: (network, with the loops in C)}; on a GPU without those that a CPU alone has."""
     nets = {}
@@ -98,11 +101,10 @@ def networks(base: nn.Module, x: torch.Tensor, with_peers: list[str], compiled: 
             continue
         net = base if scheme is None else models.calibrate(models.quantize(base, scheme), x).train()
         nets[name] = models.fuse(net) if fused else net, in_c
-    if compiled:        # each a network of its own: compiled code knows where its parameters lie
-        for name in ("float", "DuQ 4/4", "DuQ 4/4, negative padding"):
-            net = copy.deepcopy(nets[name][0])
-            net.compile()
-            nets[name + COMPILED] = net, False
+    for name in compiled:       # each a network of its own: compiled code knows where its parameters lie
+        net = copy.deepcopy(nets[name][0])
+        net.compile()
+        nets[name + COMPILED] = net, False
     for name, version in peers.available().items():
         if name not in with_peers:
             continue
@@ -133,14 +135,28 @@ def measure(name: str, batch: int, size: int, args: argparse.Namespace) -> pd.Da
                          "saved MB": saved_megabytes(net, x, y)})
     table = pd.DataFrame(rows)
     table["time"], table["memory"] = table.ms / table.ms[0], table["saved MB"] / table["saved MB"][0]
-    if args.compile:
+    if "float" in args.compile:
         table["of compiled float"] = table.ms / table.ms[table.variant == "float" + COMPILED].item()
     print(f"\n{name}, batch {batch} at {size}x{size}, {'contiguous' if args.contiguous else 'channels_last'}, "
           f"{torch.get_num_threads()} threads, {device}, torch {torch.__version__}, median of {args.steps}; "
           "time and memory as ratios to float")
     print(table.round({"ms": 1, "saved MB": 1, "time": 2, "memory": 2, "of compiled float": 2}).to_string(index=False),
           flush=True)
+    if args.csv:
+        keep(table[["variant", "ms", "saved MB", "time", "memory"]].assign(network=name, batch=batch, size=size),
+             args.csv)
     return table
+
+
+def keep(table: pd.DataFrame, file: Path) -> None:
+    """Add a table to a CSV file, with its run's number (one more than its network and size have there), the machine and
+    the version of torch."""
+    before = pd.read_csv(file) if file.exists() else pd.DataFrame()
+    here = environment()
+    table = table.assign(cpu=here["cpu"], threads=here["cpu_threads"], torch=here["torch"])
+    same = before.merge(table[["network", "batch", "size"]].drop_duplicates()) if len(before) else before
+    table.insert(0, "run", 1 + same.run.max() if len(same) else 1)
+    pd.concat([before, table]).to_csv(file, index=False, float_format="%.4g")
 
 
 def arguments(doc: str) -> argparse.ArgumentParser:
@@ -167,12 +183,15 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu",
                         help="default: the GPU if there is one")
-    parser.add_argument("--compile", action="store_true", help="also with torch.compile, float and DuQ")
+    parser.add_argument("--compile", nargs="*", choices=COMPILABLE, metavar="VARIANT",
+                        help="also with torch.compile, which takes minutes (after a bare --compile: float and DuQ)")
     parser.add_argument("--contiguous", action="store_true", help="NCHW memory instead of channels_last")
     parser.add_argument("--peers", nargs="*", default=list(peers.PEERS), choices=list(peers.PEERS), metavar="NAME",
                         help="which other libraries take part (default: all that are installed; none after a bare "
                              "--peers).  All of them together want more than 24 GB at 16x224")
+    parser.add_argument("--csv", type=Path, help="a file that the tables are added to")
     args = parser.parse_args()
+    args.compile = [] if args.compile is None else args.compile or list(COMPILABLE)
     if missing := set(args.peers) & set(peers.missing()):
         print("not installed (pyproject.toml, extra \"peers\"):", ", ".join(sorted(missing)))
     measure_all(measure, args)

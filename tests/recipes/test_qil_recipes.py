@@ -58,20 +58,20 @@ def test_small_profiles_shorten_the_schedule_in_proportion(profile):
         assert phase.milestones == pytest.approx([epochs * share for share in (0.3, 0.6, 0.9)])
 
 
-def test_from_trained_weights_a_short_schedule_has_the_profiles_rate_and_intervals_the_papers():
+def test_from_trained_weights_weights_have_the_profiles_rate_and_intervals_the_papers():
     scale = profiles.get("pretrained")
     beginning, phase = recipes.qil("vgg7", w_bits=2, a_bits=2, profile="pretrained").phases
     assert (beginning.epochs, phase.epochs, phase.lr) == (0, scale.stage_epochs, scale.lr)
     assert phase.lr * phase.quantizer_lr == pytest.approx(0.1 * 0.01)
-    paper = recipes.qil("vgg7", w_bits=2, a_bits=2, profile=profiles.changed("cifar10", weights="CIFAR10_V1")).phases[1]
+    paper = recipes.qil("vgg7", profile=profiles.changed("cifar10", weights="CIFAR10_V1")).phases[1]
     assert (paper.lr, paper.quantizer_lr) == (0.1, 0.01)
 
 
 def test_from_trained_weights_xnors_network_first_gets_used_to_hardtanh():
     recipe = recipes.vgg7("XNOR", profile="pretrained")
     assert recipe.model == "vgg7_hardtanh" and [p.epochs for p in recipe.phases] == [5, 5]
-    ours, theirs = (models.build(name, width=0.25, weights="CIFAR10_V1").state_dict() for name in (recipe.model, "vgg7"))
-    assert all(torch.equal(ours[name], value) for name, value in theirs.items()) and ours.keys() == theirs.keys()
+    ours, relu = (models.build(name, width=0.25, weights="CIFAR10_V1").state_dict() for name in (recipe.model, "vgg7"))
+    assert all(torch.equal(ours[name], value) for name, value in relu.items()) and ours.keys() == relu.keys()
 
 
 def test_progressive_goes_down_through_the_next_higher_widths():
