@@ -34,7 +34,9 @@ pytestmark = pytest.mark.slow
 LOOKED_AT = ("index", "in_the_browser", "gallery", "glossary", "differences", "README", "api/index", "api/quantizers",
              "api/plots", "notebooks/00_start_here", "notebooks/scoreboard", "notebooks/quantizer_sheet",
              "notebooks/profit_fig2_4_aiwq", "notebooks/profit_supp_s5_bn_folding", "notebooks/qil_fig1_3_quantizer")
-START, MOVES = "00_start_here", "a_grid_that_moves"
+START, MOVES = "00_start_here", "pictures_that_move"
+MOVING = ("widgets.grid(torch.linspace(-1, 1, 101))", "widgets.oscillation()", "widgets.freezing(networks.four_bits())",
+          "widgets.cost(networks.four_bits().model())")
 # what reaches beyond the window, unless a box around it scrolls by itself
 STICKING_OUT = """[...document.querySelectorAll("article *")].filter(element => {
     if (element.getBoundingClientRect().right <= innerWidth + 1) return false;
@@ -144,7 +146,8 @@ def test_the_weight_on_the_first_page_moves_as_the_quantizer_says(wide):
 
 
 def moved(page, **values):
-    """What the page says (data-told) after its controls, found by tag or by data-kind, have these values."""
+    """What the page, or a part of it, says (data-told) after its controls, found by tag or by data-kind, have these
+    values."""
     for control, value in values.items():
         page.locator(f".live {control}").evaluate(
             "(e, value) => { e.value = value; (e.oninput ?? e.onchange)(); }", str(value))
@@ -349,10 +352,10 @@ def lab(tmp_path_factory):
     """The address of a JupyterLab of its own, over a copy of the notebooks."""
     root = tmp_path_factory.mktemp("lab")
     shutil.copytree(notebooks.FOLDER, root / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    cell = nbformat.v4.new_code_cell("import torch\nfrom paperlib.teaching import widgets\n\n"
-                                     "widgets.grid(torch.linspace(-1, 1, 101))")
+    cells = [nbformat.v4.new_code_cell(f"import torch\nfrom paperlib.teaching import networks, widgets\n\n{code}")
+             for code in MOVING]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), root / "notebooks" / f"{MOVES}.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), root / "notebooks" / f"{MOVES}.ipynb")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -394,11 +397,20 @@ def run_all_cells(chromium, address):
     return page
 
 
-def test_a_module_moves_in_jupyterlab(chromium, lab):
+def test_each_module_moves_in_jupyterlab(chromium, lab):
     page = run_all_cells(chromium, lab(MOVES))
-    page.locator(".live [data-told]").first.wait_for()
-    told = moved(page, select=2, input=98)
-    assert told["step"] == told["top"] == 1 and moved(page, input=48)["top"] == 0.5
+    grid, oscillation, freezing, costs = (page.locator(f".jp-CodeCell:has-text('{code}')") for code in MOVING)
+    for cell in (grid, oscillation, freezing, costs):
+        cell.scroll_into_view_if_needed()
+        cell.locator(".live [data-told]").first.wait_for()
+    told = moved(grid, select=2, input=98)
+    assert told["step"] == told["top"] == 1 and moved(grid, input=48)["top"] == 0.5
+    expected = in_numbers(one_weight.descend(0.95, 0.2))
+    assert moved(oscillation, select=0.2, input=0.95) == pytest.approx(expected, abs=6e-4)
+    assert moved(freezing, select="reverse", input=64) == {"aiwq": 0, "weights": 0}
+    kinds = [menu.get_attribute("data-kind") for menu in costs.locator(".live select").all()]
+    few, many = (moved(costs, **{f"[data-kind={kind}]": bits for kind in kinds}) for bits in ("4 / 4", "8 / 8"))
+    assert len(kinds) == 6 and 2 * few["bytes"] == pytest.approx(many["bytes"], abs=2)
     page.close()
 
 
