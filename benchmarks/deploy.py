@@ -22,6 +22,7 @@ from pathlib import Path
 import onnxruntime
 import pandas as pd
 import torch
+from qat_step import float_network
 from torch import nn
 
 from paperlib import models
@@ -76,17 +77,6 @@ def growth(file: Path, size: int, threads: int) -> float:
     return int(done.stdout) / 1000
 
 
-def float_network(name: str, args: argparse.Namespace, x: torch.Tensor) -> nn.Module:
-    """A float network with residual branches at work and running statistics of real activations."""
-    net = models.build(name, input_size=args.size, num_classes=args.classes, width=args.width)
-    for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
-        nn.init.ones_(norm.weight)
-        norm.momentum = None
-    with torch.no_grad():
-        net.train()(x)
-    return net.eval()
-
-
 def stored(net: nn.Module, path: Path) -> int:
     """Bytes of the network as PyTorch saves it."""
     torch.save(net.state_dict(), path)
@@ -96,7 +86,7 @@ def stored(net: nn.Module, path: Path) -> int:
 def variants(name: str, size: int, args: argparse.Namespace, folder: Path) -> dict[str, tuple]:
     """{variant: (function of a batch, bytes of its file or None, megabytes of memory or None)}."""
     x = images(16, size)
-    net = float_network(name, args, x)
+    net = float_network(name, x, num_classes=args.classes, width=args.width).eval()
     scheme = models.Scheme(w_bits=args.bits, a_bits=args.bits)
     quantized = models.calibrate(models.quantize(net, scheme).train(), x).eval()
     net.eval()
@@ -122,8 +112,7 @@ def variants(name: str, size: int, args: argparse.Namespace, folder: Path) -> di
 
 
 @torch.no_grad()
-def measure(name: str, args: argparse.Namespace, folder: Path) -> pd.DataFrame:
-    """Prints a table; its times are seconds."""
+def measure(name: str, args: argparse.Namespace, folder: Path) -> None:
     torch.manual_seed(0)
     found = variants(name, args.size, args, folder)
     table = pd.DataFrame({"file MB": {label: size and size / 1e6 for label, (_, size, _) in found.items()},
@@ -146,17 +135,6 @@ def measure(name: str, args: argparse.Namespace, folder: Path) -> pd.DataFrame:
           f"threads {args.threads}, torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}; "
           "ratios to PyTorch float")
     print(table.round({c: 1 if "memory" in c or "file" in c else 2 for c in table}).to_string(na_rep=""), flush=True)
-    return table.rename_axis("variant").reset_index().assign(network=name, width=args.width, size=args.size)
-
-
-def keep(tables: list[pd.DataFrame], file: Path) -> None:
-    """Put tables into a file, in the place of earlier ones of the same networks."""
-    new, key = pd.concat(tables), ["network", "width", "size"]
-    if file.exists():
-        old = pd.read_csv(file)
-        new = pd.concat([old[~old.set_index(key).index.isin(new.set_index(key).index)], new])
-    first = [*key, "variant"]
-    new[[*first, *new.columns.difference(first, sort=False)]].to_csv(file, index=False, float_format="%.4g")
 
 
 def main() -> None:
@@ -166,7 +144,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 64], help="default: 1 64")
     parser.add_argument("--width", type=float, default=1.0, help="of the networks (default: %(default)s)")
     parser.add_argument("--classes", type=int, default=1000, help="of the networks (default: %(default)s)")
-    parser.add_argument("--csv", type=Path, help="a file that gets the table as well")
     parser.add_argument("--bits", type=int, default=4, help="of weights and activations (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="counted turns of large batches; small ones have up to "
                         "8 times as many (default: %(default)s)")
@@ -175,9 +152,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads[-1])
     with tempfile.TemporaryDirectory() as folder:
-        tables = [measure(name, args, Path(folder)) for name in args.model]
-    if args.csv:
-        keep(tables, args.csv)
+        for name in args.model:
+            measure(name, args, Path(folder))
 
 
 if __name__ == "__main__":

@@ -78,9 +78,9 @@ def saved_megabytes(net, x, y) -> float:
     return sum(seen.values()) / 1e6
 
 
-def float_network(name: str, x: torch.Tensor) -> nn.Module:
+def float_network(name: str, x: torch.Tensor, **settings) -> nn.Module:
     """A float network as training would have it: residual branches at work, running statistics of real activations."""
-    net = models.build(name, input_size=x.shape[-1]).to(x.device)
+    net = models.build(name, input_size=x.shape[-1], **settings).to(x.device)
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         nn.init.ones_(norm.weight)

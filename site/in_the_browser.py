@@ -86,14 +86,5 @@ def inserted(folder: Path) -> dict[str, Callable[[], str]]:
             "in the browser: float": lambda: f"{post_training.accuracy(*networks.shipped()[:3]):.1f}"}
 
 
-def compile_anew(path: Path = COMPILED) -> Path:
-    """Compile network.c's functions into ``path``, in place of the former ones beside it."""
-    compile_functions(path)
-    for file in path.parent.glob("network-*.wasm"):
-        if file != path:
-            file.unlink()
-    return path
-
-
 if __name__ == "__main__":
-    print(compile_anew())
+    print(compile_functions())

@@ -120,11 +120,6 @@ def test_settings_that_the_data_refuse(words, cause, paperlib):
     assert code == 2 and re.search(cause, errors.splitlines()[-1]) and "Traceback" not in errors, errors
 
 
-def test_true_and_false_are_read():
-    assert [profiles.changed("laptop", conclusive=v).conclusive for v in ("False", "true", False, True)] == [
-        False, True, False, True]
-
-
 def test_prepare_trains_what_items_need_and_only_that(paperlib, monkeypatch):
     asked = []
     monkeypatch.setattr(runs, "prepare", lambda recipes, workers: asked.append((recipes, workers))
@@ -310,8 +305,3 @@ def test_stopped_by_a_signal_and_started_again(uninterrupted, tmp_path, monkeypa
             code, output, _ = paperlib(*TRAIN, "--method", method)
             assert code == 0 and output.startswith(StoredPhase(recipe(method), 2).key)
             assert finals(recipe(method)) == uninterrupted[method]
-
-
-def test_changes_to_what_is_only_played_are_refused():
-    with pytest.raises(InputError, match="laptop"):
-        profiles.changed("recorded", lr=1.0)

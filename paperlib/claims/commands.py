@@ -13,7 +13,7 @@ from ..recipes import profiles
 from ..recipes.command_line import add_profile, number
 from ..runs import bundle, selftest
 from ..runs.commands import add_workers
-from ..system import kinds
+from ..system import distributed, kinds
 from . import confirming, contents, gpu_experiments, recording, scoreboard
 
 
@@ -77,7 +77,7 @@ def record_command(options: ArgumentParser) -> Callable:
 
     def work(args):
         start, changes, workers, rates = time.monotonic(), {}, args.workers, None
-        on_gpu = selftest.device() == "cuda" and args.profile == "cifar10" and not args.item
+        on_gpu = distributed.device().type == "cuda" and args.profile == "cifar10" and not args.item
         which = args.list or ("gpu" if on_gpu else "notebooks")
         if which == "notebooks":
             tasks = recording.tasks(args.profile, args.item, args.seeds)
@@ -103,9 +103,8 @@ def record_command(options: ArgumentParser) -> Callable:
 def confirm_command(options: ArgumentParser) -> Callable:
     from ..runs import check_env  # here: runs are recorded where the packages of its checks are not installed, too
 
-    options.add_argument("claim", nargs="?", help="its id, as the scoreboard shows it (default: list all)")
-    options.add_argument("--list", action="store_true", help="list the claims that can be confirmed, with seeds and "
-                         "effect so far, and the minutes that a further seed takes here")
+    options.add_argument("claim", nargs="?", help="its id, as the scoreboard shows it (default: list those that can "
+                         "be confirmed, with seeds and effect so far, and the minutes that a further seed takes here)")
     options.add_argument("--minutes", type=number(kinds.Above), default=20.0, metavar="M",
                          help="stop then; the same command goes on from there (default: %(default)g)")
     options.add_argument("--seeds", type=number(kinds.Positive), default=confirming.MOST, metavar="N",
@@ -114,7 +113,7 @@ def confirm_command(options: ArgumentParser) -> Callable:
 
     def work(args):
         judged = scoreboard.judge("recorded")
-        if args.list or args.claim is None:
+        if args.claim is None:
             for row in confirming.listing(judged).itertuples():
                 effect = f": {row.effect} ({row.unit})" if row.effect else ""
                 print(f"{row.id}: {row.claim}\n    {row.seeds} seeds{effect}; {row.minutes} min for a further one")

@@ -121,7 +121,8 @@ class _Memory:
 
 
 def compile_functions(path: Path = COMPILED) -> Path:
-    """Compile network.c's functions to WebAssembly; InputError without clang and wasm-ld, or where they find faults."""
+    """Compile network.c's functions to WebAssembly, in place of the former ones beside ``path``; InputError without
+    clang and wasm-ld, or where they find faults."""
     if not (shutil.which("clang") and shutil.which("wasm-ld")):
         raise InputError("compiling network.c for browsers takes clang and wasm-ld (Debian: apt install clang lld)")
     with atomic(path) as temp:
@@ -129,4 +130,7 @@ def compile_functions(path: Path = COMPILED) -> Path:
                               input=SOURCE, capture_output=True, text=True)
         if done.returncode:
             raise InputError(f"clang: {done.stderr}")
+    for file in path.parent.glob("network-*.wasm"):
+        if file != path:
+            file.unlink()
     return path

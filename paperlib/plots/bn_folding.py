@@ -30,7 +30,7 @@ def draw_ranges(tables: Mapping[str, pd.DataFrame], *, footnote: str) -> Figure:
         figure, axes = plt.subplots(2, len(tables), figsize=(5 * len(tables), 8.8), squeeze=False)
         for row, (measure, label) in zip(axes, MEASURES.items()):
             for ax, (network, table) in zip(row, tables.items()):
-                both = _both(table, measure)
+                both = table.pivot(index=["layer", "kind"], columns="weights", values=measure).reset_index()
                 low, high = both[[KEPT, FOLDED]].min().min() * 0.9, both[[KEPT, FOLDED]].max().max() * 1.6
                 ax.plot([low, high], [low, high], color=GREY, linewidth=1.2)
                 ax.text(0.97, 0.03, "below the line: narrower", transform=ax.transAxes, ha="right", color=GREY)
@@ -108,8 +108,3 @@ def _cost(accuracy: pd.DataFrame) -> str:
     change = means.loc[True] - means.loc[False]
     return (f"At {accuracy.bits.min()} bits per tensor folding changes the accuracy by {change.before:+.1f} points at "
             f"once, by {change.after:+.1f} after training")
-
-
-def _both(table: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Pivot to one row per layer: kind, and the measure with batch norm kept and folded."""
-    return table.pivot(index=["layer", "kind"], columns="weights", values=measure).reset_index()

@@ -32,7 +32,7 @@ def draw(history: pd.DataFrame, *, bits: int, footnote: str) -> Figure:
 
 def _ends(ends: pd.DataFrame) -> str:
     """Say in a sentence where the validation loss of both methods ends in the last stage; "" if one is missing."""
-    last = ends[ends.phase == ends.phase.iloc[-1]].dropna(subset="val loss").sort_values("val loss")
+    last = _last(ends)
     if len(last) < 2:
         return ""
     low, high = last.iloc[0], last.iloc[-1]
@@ -67,11 +67,16 @@ def draw_extension(history: pd.DataFrame, *, bits: int, classes: int, footnote: 
 def _order(ends: pd.DataFrame) -> str:
     """Say in a sentence in which order the methods end in the last stage, by validation loss; "" if fewer than two
     do."""
-    last = ends[ends.phase == ends.phase.iloc[-1]].dropna(subset="val loss").sort_values("val loss")
+    last = _last(ends)
     if len(last) < 2:
         return ""
     return "The validation losses end at " + ", ".join(f"{row.method} {row['val loss']:.3f}"
                                                        for _, row in last.iterrows())
+
+
+def _last(ends: pd.DataFrame) -> pd.DataFrame:
+    """Pick the last stage, the lowest validation loss first."""
+    return ends[ends.phase == ends.phase.iloc[-1]].dropna(subset="val loss").sort_values("val loss")
 
 
 def _losses(history: pd.DataFrame) -> pd.DataFrame:

@@ -39,10 +39,9 @@ def draw(table: pd.DataFrame, *, footnote: str) -> Figure:
                    ylim=(len(changes) - 0.5, -0.5),
                    xlabel="points below float, trained as long")
             ax.grid(axis="y", visible=False)
-        epochs = table.groupby("changed", sort=False).epochs
         axes[0, 0].set_yticks(range(len(changes)), [
-            f"{name}\n({width:g} of the width, {_epochs(few, most)} epochs)" for name, width, few, most in
-            zip(changes, table.groupby("changed", sort=False).width.first(), epochs.min(), epochs.max())])
+            f"{name}\n({rows.width.iloc[0]:g} of the width, {' or '.join(map(str, sorted(set(rows.epochs))))} epochs)"
+            for name, rows in table.groupby("changed", sort=False)])
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center")
         lines = [part for line in footnote.splitlines() for part in textwrap.wrap(line, 120)]
         means = table.groupby(["bits", "changed"], sort=False).loss.mean()
@@ -58,7 +57,3 @@ def _smallest(means: pd.Series) -> str:
     best = means.dropna().groupby("bits", sort=False).idxmin()
     return "QIL loses fewest points " + " and ".join(f"at {bits} with “{changed}” ({means[bits, changed]:.1f})"
                                                      for bits, changed in best)
-
-
-def _epochs(few: int, most: int) -> str:
-    return f"{few}" if few == most else f"{few} or {most}"

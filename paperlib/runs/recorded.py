@@ -28,11 +28,6 @@ PACKED, INDEX = "network.packed", "index.csv"
 COLUMNS = {"history": ("phase", "epoch", "split", "metric", "value"), "layers": ("layer",)}
 
 
-def everything() -> dict[str, Description]:
-    """{name of its folder: what its run.json says}, of all recorded runs that can be read."""
-    return {name: told for name, (_, told) in _descriptions().items()}
-
-
 def read(name: str) -> Description:
     """What the run.json of one recorded run says; InputError if it is damaged, or there is no such run."""
     file = paths.recorded_dir() / name / "run.json"
@@ -136,7 +131,7 @@ def index() -> pd.DataFrame:
     accuracy (validation, in per cent, after the last epoch); whether its network lies there; the machine; the key.
     What is damaged is left out, with a warning."""
     rows = []
-    for name, told in everything().items():
+    for name, (_, told) in _descriptions().items():
         try:
             curves = table(folder := paths.recorded_dir() / name, "history")
         except InputError as error:
@@ -184,12 +179,8 @@ def _as_it_is(file: Path) -> tuple[str, Description]:
 
 @functools.cache
 def _known(file: Path, version: tuple[int, ...] | None) -> tuple[str, Description]:
-    told = _read(file)
+    told = descriptions.read(file, _cure(file.parent), needed=("label", "seconds"))
     return known_by(told.recipe), told
-
-
-def _read(file: Path) -> Description:
-    return descriptions.read(file, _cure(file.parent), needed=("label", "seconds"))
 
 
 def _cure(folder: Path) -> str:

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from ..errors import InputError
-from ..system.distributed import cores
+from ..system.distributed import cores, device
 from ..system.paths import ROOT
 from ..training.torch_settings import assumed
 from .parallel import environment_of_workers
@@ -137,7 +137,7 @@ def run(*, device: str = "cuda", seconds: float = 60.0, period: float | None = N
 
 def report(**options) -> Choice:
     """:func:`run`, on the device that trainings use unless told otherwise, with everything printed."""
-    options = {"device": device(), **options}
+    options = {"device": device().type, **options}
     on_gpu = options["device"] == "cuda"
     name, cudnn = (torch.cuda.get_device_name(), torch.backends.cudnn.version()) if on_gpu else ("CPU", None)
     print(f"{name}, {cores()} cores; Python {sys.version.split()[0]}, torch {torch.__version__}, CUDA "
@@ -145,11 +145,6 @@ def report(**options) -> Choice:
     table, choice = run(**options)
     print(table.round(3).to_string(index=False), f"\nchosen: {choice}", flush=True)
     return choice
-
-
-def device() -> str:
-    """The device that trainings use."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _rate(processes: list[_Process], seconds: float, until: float) -> float:
@@ -220,7 +215,7 @@ def _job(device: str, changes: dict, quantized: bool, width: float, batch: int, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m paperlib.runs.selftest", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default=device())
+    parser.add_argument("--device", default=device().type)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()

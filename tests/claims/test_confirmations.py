@@ -76,7 +76,7 @@ def confirmation(one, seeds=(2,), value=1.0, **changes):
 @pytest.mark.slow
 def test_from_the_list_to_the_scoreboard_with_an_interruption(claim, paperlib, monkeypatch, one_thread):
     one, prepare = claim(), runs.prepare
-    code, text, _ = paperlib("confirm", "--list")
+    code, text, _ = paperlib("confirm")
     assert code == 0 and text.count("min for a further one") == 2 and "Two is two" not in text
     assert f"{one.id}: 4 bits end above 3 (recorded: tiny)\n    2 seeds: +1.5 [-4.85, +7.85], n = 2 (points); " in text
 
@@ -137,7 +137,7 @@ def no_data(monkeypatch):
 
 
 def test_the_list_needs_no_data_and_says_that_they_are_missing(claim, paperlib, no_data):
-    code, text, _ = paperlib("confirm", "--list")
+    code, text, _ = paperlib("confirm")
     assert code == 0 and text.count("min for a further one") == 2 and text.count("`make data` gets it") == 1
 
 

@@ -13,24 +13,6 @@ pytestmark = pytest.mark.slow
 FIGURE = "profit_supp_fig2_pact_vs_duq"
 
 
-@pytest.mark.parametrize("given, checked", [
-    ({"seeds": "3"}, {"seeds": 3}), ({"seeds": 3}, {"seeds": 3}), ({"profile": "smoke"}, {"profile": "smoke"}),
-    ({"quantizer_lr": "0.5"}, {"quantizer_lr": 0.5}), ({"quantizer_lr": 1}, {"quantizer_lr": 1.0}), ({}, {})])
-def test_values_get_the_declared_type(given, checked):
-    result = notebooks.check(FIGURE, given)
-    assert result == checked and [type(v) for v in result.values()] == [type(v) for v in checked.values()]
-
-
-@pytest.mark.parametrize("given, cause", [
-    ({"Seeds": 3}, "has no parameter 'Seeds': it has profile, seeds, bits"),
-    ({"seeds": "many"}, "'seeds' .* is of type int, got 'many'"), ({"seeds": 2.0}, "of type int, got 2.0"),
-    ({"seeds": True}, "of type int, got True"), ({"profile": 5}, "of type str, got 5"),
-    ({"quantizer_lr": "fast"}, "of type float")])
-def test_unknown_and_ill_typed_parameters_are_refused_by_name(given, cause):
-    with pytest.raises(InputError, match=cause):
-        notebooks.check(FIGURE, given)
-
-
 def test_an_error_in_a_notebook_arrives_as_its_own_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
     with pytest.raises(InputError, match=r"cell 3: no recorded run .*seed 97.*choose|cell \d+: .*recorded run") as info:

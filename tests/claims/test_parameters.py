@@ -33,10 +33,11 @@ def code(name):
 
 @pytest.mark.parametrize("name, key, value, cause", [
     (AIWQ, "bits", "abc", "is of type int, got 'abc'"), (AIWQ, "bits", "7", "one of 4, 8, 5, 3, 2, got 7"),
-    (AIWQ, "bits", "1" * 5000, "is of type int"), (AIWQ, "bits", True, "is of type int"),
+    (AIWQ, "bits", "1" * 5000, "of type int"), (AIWQ, "bits", True, "of type int"), (AIWQ, "bits", 4.0, "of type int"),
     (AIWQ, "seeds", "-3", "from 0 to 100, got -3"), (AIWQ, "seeds", "1000000", "from 0 to 100"),
     (AIWQ, "model", "resnet18", "one of mobilenet_v3_large"), (AIWQ, "profile", "../../x", "one of recorded, smoke"),
-    (AIWQ, "profile", "", "one of recorded"), (TABLE, "bits", "4,5", "some of 8, 5, 4, 3, 2"),
+    (AIWQ, "profile", "", "one of recorded"), (AIWQ, "Bits", 4, "no parameter 'Bits': it has profile"),
+    (AIWQ, "profile", 5, "of type str, got 5"), (TABLE, "bits", "4,5", "some of 8, 5, 4, 3, 2"),
     (TABLE, "bits", "4 4", "at most once"), (TABLE, "networks", "", "some of mobilenet_v1"),
     ("deploy_integers", "batches", "-5", "from 0 to 1000"), ("deploy_integers", "fraction", "31", "from 1 to 30"),
     (QIL, "c", "nan", "got nan"), (QIL, "c", "inf", "got inf"), (QIL, "c", "1e308", "from 0.01 to 100"),
@@ -53,11 +54,12 @@ def test_values_that_cannot_be_are_refused_in_one_sentence_however_a_notebook_st
             parameters.check(name, variables(name, **{key: value if isinstance(value, str) else str(value)}))
 
 
-@pytest.mark.parametrize("given, checked", [
-    ({"bits": ""}, ""), ({"bits": "4 3 2"}, "4 3 2"), ({"networks": "mobilenet_v2"}, "mobilenet_v2"),
-    ({"seeds": "100"}, 100)])
-def test_values_that_can_be_pass(given, checked):
-    assert list(notebooks.check(TABLE, given).values()) == [checked]
+@pytest.mark.parametrize("name, key, value, checked", [
+    (TABLE, "bits", "", ""), (TABLE, "bits", "4 3 2", "4 3 2"), (TABLE, "networks", "mobilenet_v2", "mobilenet_v2"),
+    (TABLE, "seeds", "100", 100), (AIWQ, "profile", "smoke", "smoke"), (QIL, "c", "0.5", 0.5), (QIL, "c", 1, 1.0)])
+def test_values_that_can_be_get_the_declared_type(name, key, value, checked):
+    [found] = notebooks.check(name, {key: value}).values()
+    assert found == checked and type(found) is type(checked)
 
 
 @pytest.mark.parametrize("name", notebooks.names())

@@ -4,7 +4,6 @@ That they compute the integer network's codes in a browser, tests/test_browser.p
 """
 import re
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -16,10 +15,6 @@ from paperlib import models
 from paperlib.deploy import browser_program
 from paperlib.deploy.browser_program import COMPILED, FREE, compile_functions
 from paperlib.errors import InputError
-from paperlib.system.paths import ROOT
-
-sys.path.insert(0, str(ROOT / "site"))
-import in_the_browser  # noqa: E402
 
 
 def test_the_compiled_functions_are_todays():
@@ -32,7 +27,7 @@ def test_the_compiled_functions_are_todays():
 @pytest.mark.skipif(not (shutil.which("clang") and shutil.which("wasm-ld")), reason="clang and wasm-ld are not here")
 def test_the_functions_are_compiled_in_place_of_the_former_ones(tmp_path):
     (tmp_path / "network-former.wasm").touch()
-    made = in_the_browser.compile_anew(tmp_path / "network-made.wasm").read_bytes()
+    made = compile_functions(tmp_path / "network-made.wasm").read_bytes()
     assert [file.name for file in tmp_path.iterdir()] == ["network-made.wasm"]
     for name in (b"workspace", b"look_up", b"convolve", b"max_pool"):
         assert name in made and name in COMPILED.read_bytes()

@@ -68,7 +68,7 @@ def test_runs_come_back_whole_and_once(tmp_path, shelf):
     for file in shelf.iterdir():
         assert (paths.recorded_dir() / RUN / file.name).read_bytes() == file.read_bytes()
     assert bundle.collect(tmp_path / "out") == [f"{RUN}: is here already"]
-    assert len(recorded.everything()) == 1
+    assert len(recorded.index()) == 1
 
 
 def test_a_volume_that_is_full_gives_way_to_the_next(tmp_path, shelf):
@@ -80,7 +80,7 @@ def test_a_volume_that_is_full_gives_way_to_the_next(tmp_path, shelf):
     written[1][-1].unlink()         # a part that did not come back
     with pytest.raises(InputError, match="is damaged"):
         bundle.collect(tmp_path / "out")
-    assert list(recorded.everything()) == [RUN]         # what came before is kept
+    assert recorded.index().run.tolist() == [RUN]         # what came before is kept
 
 
 @pytest.mark.parametrize("name", ["../evil/run.json", "/etc/evil", f"{RUN}/../../evil", f"{RUN}/.hidden", "run.json"])
