@@ -19,33 +19,28 @@ OURS = {"float, torch.compile": "PyTorch float, `torch.compile`", "DuQ 4/4, fuse
 PEERS = {"torch.ao fused": "torch.ao, fused fake quantization", "torch.ao learnable": "torch.ao, learnable",
          "modelopt": "ModelOpt", "torchao": "TorchAO", "nncf": "NNCF", "brevitas": "Brevitas",
          "authors": "DuQ in the style of its authors' code"}
-BOLD = "DuQ 4/4, fused"
+VERSIONED = ("modelopt", "torchao", "nncf", "brevitas")        # the others are torch's, or this file's neighbour's
 
 
 def markdown(steps: pd.DataFrame) -> str:
     """Write the table: a row for each way to quantize, ours first, then other libraries, the fastest first."""
-    columns = [key for key in COLUMNS if (steps[["network", "batch", "size"]] == key).all(axis=1).any()]
-    rows = [(variant, name) for variant, name in OURS.items() if variant in set(steps.variant)]
+    steps = steps.assign(column=[COLUMNS.get(key) for key in zip(steps["network"], steps["batch"], steps["size"])])
     speed = steps.groupby("variant").time.median().sort_values()
-    for variant in speed.index:
-        peer = next((peer for peer in PEERS if variant.startswith(f"{peer} ")), None)
-        if peer:
-            version = "" if peer in ("authors", "torch.ao fused", "torch.ao learnable") else variant[len(peer):]
-            rows.append((variant, PEERS[peer] + version))
-    lines = ["| | " + " | ".join(COLUMNS[key] for key in columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for variant, name in rows:
-        cells = [_cell(steps[(steps[["network", "batch", "size"]] == key).all(axis=1) & (steps.variant == variant)],
-                       variant == BOLD) for key in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    names = {variant: name for variant, name in OURS.items() if variant in speed} | {
+        variant: name + (variant[len(peer):] if peer in VERSIONED else "")
+        for variant in speed.index for peer, name in PEERS.items() if variant.startswith(f"{peer} ")}
+    columns = [column for column in COLUMNS.values() if (steps.column == column).any()]
+    rows = [["", *columns]] + [[name] + [_cell(steps[(steps.variant == variant) & (steps.column == column)])
+                                         for column in columns] for variant, name in names.items()]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
-def _cell(runs: pd.DataFrame, bold: bool) -> str:
+def _cell(runs: pd.DataFrame) -> str:
     if runs.empty:
         return ""
-    time, memory, mark = runs.time.median(), runs.memory.median(), "**" * bold
     spread = f" ({runs.time.min():.2f}–{runs.time.max():.2f})" if len(runs) > 1 else ""
-    return f"{mark}{time:.2f}{mark}{spread} / {memory:.2f}"
+    return f"{runs.time.median():.2f}{spread} / {runs.memory.median():.2f}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from .. import runs
@@ -25,8 +26,11 @@ MAIN_ROWS = ("PACT", "+ teacher", "+ PROFIT")       # which a profile with ``reu
 
 def _for_each_seed(make: Callable[..., Recipe], *what, profile: str, seeds: int, beside: bool = False,
                    **settings) -> list[Recipe]:
-    """Make a recipe for each seed (0 seeds: as many as belong to the profile).  ``beside``: an item shows them beside
-    the runs that it is about, so that a profile with ``reuse_recorded`` takes the recorded ones where there are any."""
+    """Make a recipe for each seed (0 seeds: as many as belong to the profile, and further ones that are recorded).
+    ``beside``: an item shows them beside the runs that it is about, so that a profile with ``reuse_recorded`` takes the
+    recorded ones where there are any."""
+    if profiles.get(profile).replays and not seeds:
+        return _recorded(make, *what, profile=profile, seeds=profiles.get(profile).seeds, **settings)
     count = kinds.read("seeds", seeds or profiles.get(profile).seeds, kinds.Seeds)
     recipes = [make(*what, profile=profile, seed=seed, **settings) for seed in range(count)]
     if not (beside and profiles.get(profile).reuse_recorded):
@@ -40,8 +44,10 @@ def _replaying(profile: str, other: str) -> str | profiles.Profile:
 
 
 def _recorded(make: Callable[..., Recipe], *what, seeds: int = 1, **settings) -> list[Recipe]:
-    """Make a recipe for each seed that is found in data/recorded/ whatever the profile is."""
-    return [dataclasses.replace(make(*what, seed=seed, **settings), recorded=True) for seed in range(seeds)]
+    """Make a recipe for each seed, and for further ones that are recorded, found in data/recorded/ whatever the profile
+    is."""
+    each = (dataclasses.replace(make(*what, seed=seed, **settings), recorded=True) for seed in itertools.count())
+    return [*itertools.islice(each, seeds), *itertools.takewhile(runs.is_recorded, each)]
 
 
 def flat(found: Mapping) -> list:
@@ -134,7 +140,7 @@ def pact_vs_duq(profile: str, seeds: int = 0, bits: int = 4, quantizer_lr: float
 
 def hswish(profile: str, seeds: int = 0, bits: int = 4) -> Wanted:
     """PROFIT, supplement Fig. 3: networks whose h-swish outputs are looked at.  {method: runs}"""
-    return pact_vs_duq(profile, seeds, bits, methods=("duq", "pact", "lsq", "duq_zeros"))
+    return pact_vs_duq(profile, seeds or profiles.get(profile).seeds, bits, methods=("duq", "pact", "lsq", "duq_zeros"))
 
 
 def accuracy(profile: str, seeds: int = 0, bits: Iterable[int] = (), models: Iterable[str] = MODELS) -> Wanted:

@@ -184,3 +184,15 @@ def test_laptop_spares_what_is_recorded(monkeypatch):
     assert not experiments.ablation("laptop", bits=5)["LSQ"][0].recorded      # which nobody has recorded
     monkeypatch.setattr(experiments.runs, "is_recorded", lambda recipe: False)
     assert not any(r.recorded for wanted in spared().values() for group in wanted.values() for r in group)
+
+
+def test_recorded_seeds_beyond_the_profiles_are_shown(monkeypatch):
+    monkeypatch.setattr(experiments.runs, "is_recorded", lambda recipe: recipe.seed < 5)
+
+    def seeds(*what):
+        return [recipe.seed for recipe in experiments.pact_vs_duq(*what)["duq"]]
+
+    assert seeds("recorded") == [0, 1, 2, 3, 4] and seeds("recorded", 2) == [0, 1] and seeds("laptop") == [0]
+    assert [len(group) for group in experiments.loss_curves_photographs().values()] == [5] * 4
+    monkeypatch.setattr(experiments.runs, "is_recorded", lambda recipe: recipe.seed == 4)      # none of those before it
+    assert seeds("recorded") == [0, 1, 2]

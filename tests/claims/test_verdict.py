@@ -110,6 +110,12 @@ def test_one_comparison_without_effect(seeds, noise):
     assert (says == FOR).mean() < 0.05 and (says == AGAINST).mean() < 0.05 and (says == OPEN).mean() > 0.9
 
 
+def test_seeds_that_are_added_while_a_comparison_is_open_keep_it_below_5_of_100():
+    drawn = np.random.default_rng(3).standard_normal((5_000, 5))
+    after = [verdict(*drawn[:, :seeds].tolist()).table().says == FOR for seeds in (3, 4, 5)]
+    assert 0.025 < np.logical_or.reduce(after).mean() < 0.05
+
+
 @pytest.mark.parametrize("effects", [[0.0] * 6, [9.0] * 5 + [0.0]])
 def test_claims_on_the_border_are_contradicted_in_less_than_5_of_100_cases(effects):
     assert share(CONTRADICTED, effects) < 0.05
