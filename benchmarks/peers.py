@@ -3,7 +3,7 @@
 Each entry of :data:`PEERS` copies a float network and quantizes the input and the weight of every Conv2d and Linear to
 4 bits, per tensor, with ranges from one batch; padding stays zero.  Most peers offer a quantizer for a tensor, which
 :func:`_wrap` puts before input and weight; Brevitas and ModelOpt replace the layers themselves.  Packages are imported
-on use: :func:`available` and :func:`missing` say which ones are there.
+on use: :func:`version` says which ones are there.
 """
 from __future__ import annotations
 
@@ -243,24 +243,11 @@ _PACKAGES = {"brevitas": ("brevitas.nn", "brevitas"), "torchao": ("torchao.quant
              "modelopt": ("modelopt.torch.quantization", "nvidia-modelopt")}
 
 
-def _imports() -> tuple[dict[str, str], dict[str, str]]:
-    found, failed = {}, {}
-    for name in PEERS:
-        module, package = _PACKAGES.get(name, ("torch", "torch"))
-        try:
-            importlib.import_module(module)
-        except Exception as error:  # noqa: BLE001 (a package that does not suit this torch may fail in any way)
-            failed[name] = f"{type(error).__name__}: {error}"
-        else:
-            found[name] = importlib.metadata.version(package)
-    return found, failed
-
-
-def available() -> dict[str, str]:
-    """{peer: version of its package} of the peers whose package imports."""
-    return _imports()[0]
-
-
-def missing() -> dict[str, str]:
-    """{peer: reason} of the peers whose package does not import."""
-    return _imports()[1]
+def version(peer: str) -> str | None:
+    """The version of a peer's package, None where it does not import."""
+    module, package = _PACKAGES.get(peer, ("torch", "torch"))
+    try:
+        importlib.import_module(module)
+    except Exception:  # noqa: BLE001 (a package that does not suit this torch may fail in any way)
+        return None
+    return importlib.metadata.version(package)

@@ -105,10 +105,8 @@ def networks(base: nn.Module, x: torch.Tensor, with_peers: list[str], compiled: 
         net = copy.deepcopy(nets[name][0])
         net.compile()
         nets[name + COMPILED] = net, False
-    for name, version in peers.available().items():
-        if name not in with_peers:
-            continue
-        nets[f"{name} {version}"] = peers.PEERS[name](base, x), True
+    for name in with_peers:
+        nets[f"{name} {peers.version(name)}"] = peers.PEERS[name](base, x), True
     return nets
 
 
@@ -192,8 +190,9 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="a file that the tables are added to")
     args = parser.parse_args()
     args.compile = [] if args.compile is None else args.compile or list(COMPILABLE)
-    if missing := set(args.peers) & set(peers.missing()):
+    if missing := [name for name in args.peers if peers.version(name) is None]:
         print("not installed (pyproject.toml, extra \"peers\"):", ", ".join(sorted(missing)))
+        args.peers = [name for name in args.peers if name not in missing]
     measure_all(measure, args)
 
 

@@ -1,7 +1,13 @@
-"""How notebook cells are shown: what a reader is asked to predict is folded, and printed columns stay columns."""
+"""How notebooks are shown: what a reader is asked to predict is folded, printed columns stay columns, and pictures say
+what one sees."""
+import base64
+import hashlib
+import json
 import re
+from pathlib import Path, PurePath
 
 from docutils import nodes
+from gallery import facts
 
 COLUMNS = re.compile(r"\S {3,}\S")      # in a line of a printed table
 
@@ -38,9 +44,28 @@ def keep_columns(app, doctree: nodes.document) -> None:
             block["classes"].append("columns")
 
 
+def pictures(notebook: dict) -> dict[str, str]:
+    """{SHA-256 of a picture: its alternative text}, of all pictures in the outputs of a notebook."""
+    outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    return {hashlib.sha256(base64.decodebytes("".join(o["data"]["image/png"]).encode())).hexdigest():
+            o["metadata"].get("image/png", {}).get("alt", "") for o in outputs}
+
+
+def name_pictures(app, doctree: nodes.document) -> None:
+    """MyST-NB writes each picture of an output to a file that is named by the picture's hash."""
+    source = Path(doctree["source"])
+    known = pictures(json.loads(source.read_text(encoding="utf-8"))) if source.suffix == ".ipynb" else {}
+    for image in doctree.findall(nodes.image):
+        path = PurePath(image["uri"])
+        if path.parent.name == "recorded":
+            image["alt"] = facts(path.stem)["alt"]
+        elif path.stem in known:
+            image["alt"] = known[path.stem]
+
+
 def setup(app) -> dict:
-    app.connect("doctree-read", fold_answers)
-    app.connect("doctree-read", keep_columns)
+    for change in (name_pictures, fold_answers, keep_columns):
+        app.connect("doctree-read", change)
     app.add_node(Answer, html=(
         lambda self, node: self.body.append('<details class="answer">\n<summary>Show what came out</summary>\n'),
         lambda self, node: self.body.append("</details>\n")))

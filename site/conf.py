@@ -10,7 +10,7 @@ project = "PROFIT and QIL, executable"
 language = "en"
 highlight_language = "none"     # formulas in docstrings are no Python
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ext.mathjax", "docstrings",
-              "alternatives", "cells"]
+              "cells"]
 exclude_patterns = ["originals"]
 
 # notebooks are shown with the outputs stored in them

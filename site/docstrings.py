@@ -1,7 +1,14 @@
-"""The house's docstrings as reStructuredText: formulas keep their stars and bars."""
+"""The house's docstrings as reStructuredText: formulas keep their stars and bars; and what they say of differences to
+the papers and to the authors' code."""
+import importlib
+import inspect
+import pkgutil
 import re
 
+import paperlib
+
 LITERAL = re.compile(r"(``.*?``|:[\w:]+:`[^`]*`)", re.DOTALL)
+DIFFERENCES = re.compile(r"^\s*\*Differences\*: (.*?)(?:\n\s*\n|\Z)", re.DOTALL | re.MULTILINE)
 EMPHASIS = re.compile(r"(?<![\w*)\]])(\*\*?)(?=[\w(])([^*\n]*[\w.)])\1(?![\w*(])")
 
 
@@ -43,10 +50,18 @@ def _escaped(text: str) -> str:
     return kept.replace("|", r"\|").replace("*", r"\*").replace("\0", "*")
 
 
-def differences(doc: str) -> str:
-    """The paragraph *Differences* of a docstring, without its title; "" if there is none."""
-    found = re.search(r"^\s*\*Differences\*: (.*?)(?:\n\s*\n|\Z)", doc or "", re.DOTALL | re.MULTILINE)
-    return " ".join(found[1].split()) if found else ""
+def differences() -> str:
+    """The paragraphs *Differences* of all public classes and functions as a list, in reStructuredText in Markdown."""
+    found = {}
+    for info in pkgutil.walk_packages(paperlib.__path__, "paperlib."):
+        for name, value in vars(importlib.import_module(info.name)).items():
+            public = (inspect.isclass(value) or inspect.isfunction(value)) and not name.startswith("_")
+            if public and value.__module__ == info.name and (text := DIFFERENCES.search(inspect.getdoc(value) or "")):
+                found[f"{info.name}.{name}"] = " ".join(text[1].split())
+    lines = ["```{eval-rst}"]
+    for name, text in sorted(found.items(), key=lambda item: item[0].rpartition(".")[2].lower()):
+        lines += [f":class:`{name.rpartition('.')[2]} <{name}>`", f"    {escaped(text[0].upper() + text[1:])}", ""]
+    return "\n".join([*lines, "```"])
 
 
 def skipped(app, what: str, name: str, obj, skip: bool, options) -> bool | None:

@@ -9,10 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import api
 import badges
-import differences
+import docstrings
 import gallery
 import in_the_browser
-import live
 import neighbours
 import pictures
 import summary
@@ -54,10 +53,10 @@ def write(source: Path) -> None:
     inserted = {"notebooks": lambda: listing(notebooks), "contents": lambda: contents(notebooks),
                 "gallery": lambda: gallery.page(source, {n.name: n.title for group in by_section(notebooks).values()
                                                          for n in group}),
-                "differences": differences.of_docstrings, "neighbours": neighbours.markdown}
+                "differences": docstrings.differences, "neighbours": neighbours.markdown}
     inserted |= summary.inserted() | in_the_browser.inserted(source / "extra" / "networks")
     inserted |= {f"picture: {name}": lambda name=name: pictures.figure(source, name) for name in pictures.NAMES}
-    inserted |= {f"live: {name}": lambda name=name: live.figure(source, name) for name in live.NAMES}
+    inserted |= {f"live: {name}": lambda name=name: pictures.live(source, name) for name in pictures.LIVE}
     for page in sorted(HERE.glob("*.md")):
         text = re.sub(r"<!-- (.+?) -->", lambda m: inserted[m[1]](), page.read_text(encoding="utf-8"))
         (source / page.name).write_text(text, encoding="utf-8")
@@ -124,7 +123,7 @@ class Notebook:
             if cell["cell_type"] == "markdown":
                 cell["source"] = files.relinked(where, "".join(cell["source"]))
             else:
-                cell["outputs"] = live.outputs(cell)
+                cell["outputs"] = pictures.outputs(cell)
             for output in cell.get("outputs", []):
                 data = output.get("data", {})
                 if "text/markdown" in data:

@@ -1,4 +1,4 @@
-"""The glossary's pictures, each drawn by the library that the words are about."""
+"""The glossary's pictures, each drawn by the library that the words are about, and those that move without a kernel."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from paperlib import plots, quantizers, recipes
 from paperlib.analysis.one_weight import one_weight as one_weight_table
 from paperlib.analysis.one_weight import staircases
 from paperlib.plots.style import BLUE, GREEN, GREY, ORANGE, STYLE
+from paperlib.teaching import moving
 from paperlib.teaching.widgets.interval import draw as draw_interval
 
 NAMES: dict[str, Callable[[], tuple[Figure, str]]] = {}
@@ -36,6 +37,22 @@ def figure(source: Path, name: str) -> str:
         drawn.savefig(folder / file, dpi=STYLE["savefig.dpi"])
     plt.close(drawn)
     return image(f"pictures/{file}", alt)
+
+
+def live(source: Path, name: str) -> str:
+    """Write a live picture as Markdown: the fixed picture of the same name, and the module that takes its place."""
+    html = moving.html(name.replace(" ", "_"))
+    return f"{figure(source, name)}\n\n````{{raw}} html\n{html}\n````"
+
+
+def outputs(cell: dict) -> list[dict]:
+    """Return the outputs of a notebook's cell with a module after each picture that names one in its metadata."""
+    shown = []
+    for output in cell.get("outputs", []):
+        shown.append(output)
+        if html := moving.noted(output.get("metadata", {})):
+            shown.append({"output_type": "display_data", "data": {"text/html": html}, "metadata": {}})
+    return shown
 
 
 @picture
@@ -179,3 +196,6 @@ def progressive() -> tuple[Figure, str]:
     return drawn, (f"Bits over {ends[-1]} epochs of PROFIT's recipe at ImageNet scale. Activations step down from "
                    "float to 8, 5 and 4 bits; only then weights do the same. "
                    f"The last {rounds} stretches at 4 bits are shaded, darker each time: the rounds of freezing.")
+
+
+LIVE = [name for name in NAMES if name.replace(" ", "_") in moving.NAMES]

@@ -2,15 +2,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
+from gallery import FIGURES
 
 from paperlib.analysis.summaries import IMAGES
 from paperlib.claims.verdict import CLAIM, CONTRADICTED, NOT_ENOUGH, SUPPORTED, VERDICTS
 from paperlib.runs import recorded
 
-SCOREBOARD = Path(__file__).resolve().parent.parent / "figures" / "recorded" / "scoreboard.csv"
 SHORT = 2       # reasons that as many claims share, or fewer, are not named one by one
 
 
@@ -81,7 +80,7 @@ def _listed(claims: pd.DataFrame) -> str:
 def inserted() -> dict[str, Callable[[], str]]:
     """Return {"summary: name": what stands in its place in a page}."""
     def filled(part):
-        table = pd.read_csv(SCOREBOARD, keep_default_na=False)
+        table = pd.read_csv(FIGURES / "scoreboard.csv", keep_default_na=False)
         return part(table[table.kind == CLAIM], recorded.index())
 
     return {f"summary: {part.__name__}": lambda part=part: filled(part)
