@@ -15,7 +15,9 @@ from kernels import fork_kernels
 from paperlib import __main__ as commandline
 from paperlib.claims import CONTRADICTED, SUPPORTED, scoreboard
 from paperlib.recipes import weights_alone
+from paperlib.runs import Run
 from paperlib.system.paths import ROOT
+from paperlib.training.history import HISTORY_COLUMNS
 
 os.environ["PAPERLIB_FIGURES"] = tempfile.mkdtemp(prefix="paperlib-figures-")
 START = time.time()
@@ -104,6 +106,24 @@ def whole_history(recipe, accuracy: float) -> pd.DataFrame:
          for split, epochs in (("val", range(phase.epochs + 1)), ("train", range(1, phase.epochs + 1)),
                                ("val_ema", [phase.epochs])) for epoch in epochs],
         columns=["phase", "epoch", "step", "split", "metric", "value"])
+
+
+def made_up(recipe, rows, *tables) -> Run:
+    """A run of this recipe with these rows of history, (phase, epoch, split, metric, value), and no network."""
+    history = pd.DataFrame([(phase, epoch, epoch, *rest) for phase, epoch, *rest in rows], columns=HISTORY_COLUMNS)
+    return Run(recipe, history, pd.DataFrame(), *tables, key="made up", seconds=0.0, environment={})
+
+
+def ends_at(recipe, end: float, before={}, *, averaged: float = 0.0, rows=()) -> Run:
+    """A made-up run that ends with this accuracy, so much higher with averaged weights; its phases before end as
+    ``before`` says, {phase: accuracy}, or at 30, where all begin.  ``rows``: more of its history."""
+    rows = list(rows)
+    for phase in recipe.phases:
+        last = end if phase is recipe.phases[-1] else before.get(phase.name, 30.0)
+        rows += [(phase.name, epoch, "val", "accuracy", 30.0 if epoch < phase.epochs else last)
+                 for epoch in range(phase.epochs + 1)]
+        rows.append((phase.name, phase.epochs, "val_ema", "accuracy", last + averaged))
+    return made_up(recipe, rows)
 
 
 def agreeing(verdict) -> pd.Series:

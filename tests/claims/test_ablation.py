@@ -1,30 +1,19 @@
 """PROFIT, Table 3: claims and tables on made-up runs."""
-import pandas as pd
 import pytest
-from conftest import agree, leans
+from conftest import agree, ends_at, leans
 from matplotlib import pyplot as plt
 
 from paperlib import analysis, claims, plots
 from paperlib.claims import CONTRADICTED, SUPPORTED, experiments
-from paperlib.runs import Run
 
 ROWS = [*experiments.AT_ONCE, *experiments.STEP_BY_STEP]
 RISING = dict(zip(ROWS, (60.0, 58.0, 62.0, 64.0, 65.0, 66.0, 67.0, 68.0)))
 
 
-def run(recipe, end):
-    rows = [(p.name, epoch, epoch, "val", "accuracy", end if (p, epoch) == (recipe.phases[-1], p.epochs) else 30.0)
-            for p in recipe.phases for epoch in range(p.epochs + 1)]
-    rows += [(p.name, p.epochs, p.epochs, "val_ema", "accuracy", end if p is recipe.phases[-1] else 1.0)
-             for p in recipe.phases]
-    history = pd.DataFrame(rows, columns=["phase", "epoch", "step", "split", "metric", "value"])
-    return Run(recipe, history, pd.DataFrame(), key="made up", seconds=0.0, environment={})
-
-
 def found(bits=3, seeds=1, **changes):
     """Runs of all rows that end as RISING says, plus their seed; ``changes`` by row name, for the last seed."""
     ends = RISING | {row: value for row, value in changes.items()}
-    return {row: [run(r, ends[row] if r.seed == seeds - 1 else RISING[row]) for r in recipes]
+    return {row: [ends_at(r, ends[row] if r.seed == seeds - 1 else RISING[row]) for r in recipes]
             for row, recipes in experiments.ablation("laptop", seeds, bits).items()}
 
 
@@ -103,7 +92,7 @@ def test_a_seed_that_failed_is_named_and_counts_in_no_mean():
 
 def test_the_papers_own_situation():
     ends = {"nothing frozen": 70.0, "+ PROFIT": 72.0}
-    pictures = {bits: {row: [run(r, ends[row]) for r in recipes] for row, recipes in rows.items()}
+    pictures = {bits: {row: [ends_at(r, ends[row]) for r in recipes] for row, recipes in rows.items()}
                 for bits, rows in experiments.ablation_photographs().items()}
     verdicts = {v.claim: v for v in claims.ablation.verdicts_on_photographs(pictures, "recorded")}
     assert {claim: leans(v) for claim, v in verdicts.items()} == {

@@ -1,13 +1,12 @@
 """PROFIT, Table 1: claims and tables on made-up runs."""
 import pandas as pd
 import pytest
-from conftest import agree, leans
+from conftest import agree, ends_at, leans
 from matplotlib import pyplot as plt
 
 from paperlib import analysis, claims, plots
 from paperlib.claims import CONTRADICTED, SUPPORTED, experiments, paper_tables
 from paperlib.errors import InputError
-from paperlib.runs import Run
 
 V3 = "mobilenet_v3_large"
 
@@ -16,16 +15,9 @@ def run(bits, seed=0, model=V3, full=80.0, taught=81.0, end=80.0):
     """A run with these accuracies at the end of "float", of "fine-tuning" and of all; 30 before each, other splits and
     losses beside them, and averaged weights five points better."""
     recipe = experiments.accuracy("laptop", seed + 1, (bits,), (model,))[model, bits][seed]
-    rows = []
-    for phase in recipe.phases:
-        last = {"float": full, "fine-tuning": taught}.get(phase.name, end if phase is recipe.phases[-1] else 30.0)
-        for epoch in range(phase.epochs + 1):
-            rows += [(phase.name, epoch, epoch, "val", "accuracy", last if epoch == phase.epochs else 30.0),
-                     (phase.name, epoch, epoch, "train", "accuracy", 99.0),
-                     (phase.name, epoch, epoch, "val", "loss", 1.0)]
-        rows.append((phase.name, phase.epochs, phase.epochs, "val_ema", "accuracy", last + 5))
-    history = pd.DataFrame(rows, columns=["phase", "epoch", "step", "split", "metric", "value"])
-    return Run(recipe, history, pd.DataFrame(), key="made up", seconds=0.0, environment={})
+    rows = [(phase.name, epoch, *other) for phase in recipe.phases for epoch in range(phase.epochs + 1)
+            for other in (("train", "accuracy", 99.0), ("val", "loss", 1.0))]
+    return ends_at(recipe, end, {"float": full, "fine-tuning": taught}, averaged=5, rows=rows)
 
 
 @pytest.mark.parametrize("loss, verdict", [(-2.0, SUPPORTED), (1.48, SUPPORTED), (1.5, CONTRADICTED)])

@@ -2,7 +2,7 @@
 import pandas as pd
 import pytest
 import torch
-from conftest import leans
+from conftest import leans, made_up
 from matplotlib import pyplot as plt
 from torch import nn
 
@@ -11,7 +11,6 @@ from paperlib.analysis import bn_folding
 from paperlib.claims import CONTRADICTED, SUPPORTED
 from paperlib.errors import InputError
 from paperlib.models import Scheme, fused_conv
-from paperlib.runs import Run
 
 NETWORKS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "vgg7")
 
@@ -151,14 +150,13 @@ def test_zeroed_channels_become_zero():
 
 def run(after, bits=4, is_folded=True, channel=False, seed=0, start=60.0, table=None, before=5.0):
     """A made-up run of one cell; other metrics and splits stand beside the accuracy."""
-    rows = [("float", 0, 0, "val", "accuracy", 9.0), ("float", 9, 9, "val", "accuracy", start),
-            ("weights", 0, 0, "val", "accuracy", before), ("weights", 1, 9, "val", "accuracy", 1.0),
-            ("weights", 2, 9, "val", "accuracy", after), ("weights", 2, 9, "val", "loss", 70.0),
-            ("weights", 2, 9, "val_ema", "accuracy", 70.0), ("weights", 2, 9, "train", "accuracy", 70.0),
-            ("weights", 2, 9, "train", "loss", 0.5)]
+    rows = [("float", 0, "val", "accuracy", 9.0), ("float", 9, "val", "accuracy", start),
+            ("weights", 0, "val", "accuracy", before), ("weights", 1, "val", "accuracy", 1.0),
+            ("weights", 2, "val", "accuracy", after), ("weights", 2, "val", "loss", 70.0),
+            ("weights", 2, "val_ema", "accuracy", 70.0), ("weights", 2, "train", "accuracy", 70.0),
+            ("weights", 2, "train", "loss", 0.5)]
     recipe = recipes.weights_alone(bits, profile="smoke", seed=seed, folded=is_folded, per_channel=channel)
-    made = Run(recipe, pd.DataFrame(rows, columns=["phase", "epoch", "step", "split", "metric", "value"]),
-               pd.DataFrame(), key="made up", seconds=0.0, environment={})
+    made = made_up(recipe, rows)
     made._found = {} if table is None else {"weight_ranges": table}
     return made
 

@@ -2,9 +2,8 @@
 
 import dataclasses
 
-import pandas as pd
 import pytest
-from conftest import agree, leans
+from conftest import agree, leans, made_up
 
 from paperlib import models, recipes, runs
 from paperlib.claims import (
@@ -16,7 +15,7 @@ from paperlib.claims.pact_vs_duq import beside_guessing, duq_ends_lower, duq_sta
 from paperlib.claims.verdict import at_scale
 from paperlib.data import cifar10_images
 from paperlib.errors import InputError
-from paperlib.runs import Run, loading
+from paperlib.runs import loading
 from paperlib.runs.phase_store import StoredPhase
 from paperlib.training import checkpoint
 from paperlib.training.engine import Trainer
@@ -35,13 +34,11 @@ def run(method, seed, **curves):
         start = 0 if split == "val" else 1
         losses = curves.pop(f"{phase}_{split}", [2.0, 1.5, 1.0][start:])
         for epoch, loss in enumerate(losses, start):
-            rows += [(phase, epoch, 9, split, "loss", loss), (phase, epoch, 9, split, "accuracy", 99 - loss)]
-        rows.append((phase, len(losses) + start - 1, 99, "val_ema", "loss", 50.0 * (method == "duq")))
-    rows.append(("float", 1, 10, "val", "loss", 50.0 * (method == "duq")))
+            rows += [(phase, epoch, split, "loss", loss), (phase, epoch, split, "accuracy", 99 - loss)]
+        rows.append((phase, len(losses) + start - 1, "val_ema", "loss", 50.0 * (method == "duq")))
+    rows.append(("float", 1, "val", "loss", 50.0 * (method == "duq")))
     assert not curves
-    history = pd.DataFrame(rows, columns=["phase", "epoch", "step", "split", "metric", "value"])
-    recipe = recipes.activations_then_weights(method, profile="smoke", seed=seed)
-    return Run(recipe, history, pd.DataFrame(), key="made up", seconds=0.0, environment={})
+    return made_up(recipes.activations_then_weights(method, profile="smoke", seed=seed), rows)
 
 
 def ends(method, *values, seed=0):

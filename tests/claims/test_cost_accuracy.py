@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 import pytest
+from conftest import ends_at
 from matplotlib import pyplot as plt
 
 from paperlib import analysis, claims, models, plots
@@ -18,16 +19,8 @@ from paperlib.claims import (
     published,
 )
 from paperlib.models import Scheme, cost
-from paperlib.runs import Run
 
 THE_RULE = next(iter(bit_operations.RULES))
-
-
-def accuracy_run(recipe, accuracy):
-    rows = [(p.name, e, e, split, "accuracy", accuracy if p is recipe.phases[-1] and split == "val" and e == p.epochs
-             else 50.0) for p in recipe.phases for e in range(p.epochs + 1) for split in ("val", "val_ema")]
-    history = pd.DataFrame(rows, columns=["phase", "epoch", "step", "split", "metric", "value"])
-    return Run(recipe, history, pd.DataFrame(), key="k", seconds=0.0, environment={})
 
 
 def test_small_network_counted_by_hand():
@@ -132,7 +125,7 @@ def test_table_at_the_papers_size():
 
 @pytest.fixture(scope="module")
 def points():
-    found = {(model, bits): [accuracy_run(recipe, bits + 60.0 + recipe.seed) for recipe in recipes]
+    found = {(model, bits): [ends_at(recipe, bits + 60.0 + recipe.seed, averaged=5) for recipe in recipes]
              for (model, bits), recipes in experiments.accuracy("laptop", 2, (8, 4)).items()}
     return pd.concat([paper_tables.cost_points(), analysis.accuracy.points(found)], ignore_index=True)
 

@@ -1,7 +1,7 @@
 """PROFIT's loss curves: the measure of fluctuation, the claims on made-up runs, and what is drawn."""
 import pandas as pd
 import pytest
-from conftest import agree, leans
+from conftest import agree, leans, made_up
 from matplotlib import pyplot as plt
 
 from paperlib import analysis, plots, recipes
@@ -10,7 +10,6 @@ from paperlib.claims import CONTRADICTED, SUPPORTED, experiments, loss_curves
 from paperlib.errors import InputError
 from paperlib.plots.loss_curves import PANELS
 from paperlib.recipes import profiles
-from paperlib.runs import Run
 
 WITH_NORMS = profiles.changed("smoke", bn_epochs=1)
 CALM, WILD = [2.0, 1.5, 1.0], [2.0, 3.0, 1.0]       # before a round, and after its two epochs
@@ -31,9 +30,7 @@ def run(order="aiwq", seed=0, *, val=(CALM, CALM), train=((1.2, 0.9), (1.1, 0.8)
         rows += [(name, 2, split, "accuracy", other) for split in ("val", "train")]
         rows += [(name, 2, "val_ema", "loss", other)]
     rows += [("weights 4, norms after", epoch, "val", "accuracy", value) for epoch, value in ((1, 0.0), (2, accuracy))]
-    history = pd.DataFrame(rows, columns=["phase", "epoch", "split", "metric", "value"]).assign(step=9)
-    return Run(recipes.profit(profile=WITH_NORMS, order=order, seed=seed), history, pd.DataFrame(), key="made up",
-               seconds=0.0, environment={})
+    return made_up(recipes.profit(profile=WITH_NORMS, order=order, seed=seed), rows)
 
 
 @pytest.mark.parametrize("losses, expected", [

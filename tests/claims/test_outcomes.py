@@ -4,10 +4,9 @@ import dataclasses
 import pandas as pd
 import pytest
 import torch
-from conftest import leans
+from conftest import ends_at, leans, made_up
 from matplotlib import pyplot as plt
 from test_ablation import found
-from test_ablation import run as ended
 
 from paperlib import analysis, claims, models, plots, recipes
 from paperlib.claims import experiments, scoreboard
@@ -17,16 +16,13 @@ from paperlib.training.collapse import collapsed
 from paperlib.training.engine import Trainer
 from paperlib.training.phases import Phase
 
-COLUMNS = ["phase", "epoch", "step", "split", "metric", "value"]
 RECIPE = recipes.qil("vgg7", w_bits=2, a_bits=1, profile="laptop")     # 5 000 test images
 LAST = RECIPE.phases[-1].name
 
 
 def made(*rows, accuracy=60.0, recipe=RECIPE):
     """A run that ends at this accuracy, with more rows (phase, epoch, split, metric, value)."""
-    rows = [(LAST, 5, "val", "accuracy", accuracy), *rows]
-    history = pd.DataFrame([(phase, epoch, epoch, *rest) for phase, epoch, *rest in rows], columns=COLUMNS)
-    return Run(recipe, history, pd.DataFrame(), key="made up", seconds=0.0, environment={})
+    return made_up(recipe, [(LAST, 5, "val", "accuracy", accuracy), *rows])
 
 
 def interval(c, d, epoch=5):
@@ -97,7 +93,7 @@ def test_one_failed_seed_does_not_count_and_is_told():
 
 def test_a_claim_about_failing_has_failed_trainings_for_evidence():
     def cells(end):
-        return {cell: [ended(dataclasses.replace(r, recorded=False), end if cell == (4, True, False) else 60.0)
+        return {cell: [ends_at(dataclasses.replace(r, recorded=False), end if cell == (4, True, False) else 60.0)
                        for r in recipes] for cell, recipes in experiments.folding("laptop", 1).items()}
 
     assert leans(claims.bn_folding.four_bits_fail_folded(cells(10.0))) == claims.SUPPORTED
@@ -121,7 +117,7 @@ def test_every_claim_answers_for_runs_that_are_not_there(monkeypatch):
 def test_the_ladder_marks_what_is_no_result():
     runs = found(seeds=2, DuQ=10.0)
     runs["QIL"] = unrecorded(runs["QIL"])
-    runs["PACT"] = [ended(run.recipe, 10.0) for run in runs["PACT"]]
+    runs["PACT"] = [ends_at(run.recipe, 10.0) for run in runs["PACT"]]
     table = analysis.ablation.ladder({3: runs})
     shown = analysis.ablation.summary(table)["accuracy (%), 3 bits"]
     assert shown["QIL"] == "not recorded yet" and shown["DuQ"] == "64.0 (n=1); failed training: 10.0"

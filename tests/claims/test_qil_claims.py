@@ -1,20 +1,16 @@
 """QIL, section 4.1: claims on made-up runs that support them, and that don't."""
 import pandas as pd
 import pytest
-from conftest import agree, leans
+from conftest import agree, ends_at, leans
 
 from paperlib.claims import CONTRADICTED, SUPPORTED, experiments, qil_intervals, qil_tables
 from paperlib.errors import InputError
-from paperlib.runs import Run
 
 
 def run(recipe, end, full=80.0, rows=(), pruned=None):
     """A run with these accuracies at the end and in float, 30 before; ``rows``: more history; ``pruned``: {role:
     shares by layer}."""
-    rows = [(p.name, epoch, epoch, "val", "accuracy", 30.0 if epoch < p.epochs else full if p.name == "float" else end)
-            for p in recipe.phases for epoch in range(p.epochs + 1)] + list(rows)
-    history = pd.DataFrame(rows, columns=["phase", "epoch", "step", "split", "metric", "value"])
-    made = Run(recipe, history, pd.DataFrame(), key="made up", seconds=0.0, environment={})
+    made = ends_at(recipe, end, {"float": full}, rows=rows)
     if pruned:
         made._found["interval_pruning"] = pd.DataFrame(
             [(f"layer {i}", role, share, share / 2, 0.0) for role, shares in pruned.items()
@@ -116,7 +112,7 @@ def tracked(c, d, epochs=8, roles=("weight", "activation")):
             for role in ("weight", "activation"):
                 moves = layer == "features.1" and role in roles
                 values = (c(epoch), d(epoch)) if moves else (1 - 2.0 ** -epoch,) * 2
-                rows += [(recipe.phases[-1].name, epoch, epoch, "quantizer", f"{layer} {role} {name}", value)
+                rows += [(recipe.phases[-1].name, epoch, "quantizer", f"{layer} {role} {name}", value)
                          for name, value in zip("cd", values)]
     return run(recipe, 80.0, rows=rows)
 

@@ -1,27 +1,18 @@
 """QIL, Tables 1 and 2: tables and pictures of made-up runs."""
 import pandas as pd
 import pytest
+from conftest import ends_at
 from matplotlib import pyplot as plt
 
 from paperlib import analysis, plots
 from paperlib.claims import experiments, paper_tables
-from paperlib.runs import Run
 
 FULL, LONGER = "float network", "float network trained as long"
 ENDS = {"QIL": 80.0, "TTQ": 78.0, "TWN": 77.0, "BC": 74.0, "BWN": 73.0, "DoReFa": 72.0, "XNOR": 60.0, "float": 85.0}
 
 
 def run(recipe, end, full=82.0):
-    """30 until the last epoch of "float", which ends at ``full``, and of the other phase, which ends at ``end``;
-    averaged weights five points better."""
-    rows = []
-    for phase in recipe.phases:
-        last = full if phase.name == "float" else end
-        rows += [(phase.name, epoch, epoch, "val", "accuracy", last if epoch == phase.epochs else 30.0)
-                 for epoch in range(phase.epochs + 1)]
-        rows.append((phase.name, phase.epochs, phase.epochs, "val_ema", "accuracy", last + 5))
-    history = pd.DataFrame(rows, columns=["phase", "epoch", "step", "split", "metric", "value"])
-    return Run(recipe, history, pd.DataFrame(), key="made up", seconds=0.0, environment={})
+    return ends_at(recipe, end, {"float": full}, averaged=5)
 
 
 def table1(seeds=2):
