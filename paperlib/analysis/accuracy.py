@@ -10,7 +10,7 @@ from ..models import cost
 from ..runs import Run
 from ..runs.seeds import on_shared_seeds
 from . import bit_operations
-from .summaries import IMAGES, mean_and_spread
+from .summaries import IMAGES, accuracy_after, mean_and_spread
 
 FULL, TAUGHT = "Full", "Full+"
 POINTS = ["data", "network", "method", "ours", "a_bits", "w_bits", "accuracy", "confidence", "seeds", "gbops", "mb"]
@@ -35,18 +35,11 @@ def accuracies(found: Found) -> pd.DataFrame:
         for run in runs:
             names = [p.name for p in run.recipe.phases]
             for precision, phase in ((FULL, "float"), (TAUGHT, "fine-tuning"), (f"{bits} bits", names[-1])):
-                value, averaged = (_last(run, phase, split) for split in ("val", "val_ema"))
+                value, averaged = (accuracy_after(run, phase, split) for split in ("val", "val_ema"))
                 rows.append((bit_operations.NAMES[model], precision, run.recipe.seed, value, averaged,
                              sum(p.epochs for p in run.recipe.phases[:names.index(phase) + 1])))
     table = pd.DataFrame(rows, columns=["network", "precision", "seed", "accuracy", "averaged", "epochs"])
     return table.drop_duplicates(["network", "precision", "seed"], ignore_index=True)   # all share the float phases
-
-
-def _last(run: Run, phase: str, split: str) -> float:
-    """Accuracy (%) after a phase; NaN if it was not evaluated, such as the averaged weights of a pretrained network."""
-    h = run.history
-    rows = h[(h.phase == phase) & (h.split == split) & (h.metric == "accuracy")]
-    return rows.value.iloc[-1] if len(rows) else float("nan")
 
 
 def precisions(table: pd.DataFrame) -> list[str]:

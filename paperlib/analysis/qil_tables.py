@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ..runs import Run
-from .summaries import accuracies_in_words
+from .summaries import accuracies_in_words, accuracy_after
 
 FLOAT, LONGER = "float network", "float network trained as long"
 TABLE1_BITS = ((2, 1), (3, 1), (2, 2), (3, 3), (4, 4), (5, 5), (8, 8))     # of weights and activations
@@ -37,7 +37,7 @@ def accuracies(found: Mapping[tuple, Sequence[Run]]) -> pd.DataFrame:
                     continue                                # XNOR's, with Hardtanh
                 end = phases[until - 1]
                 rows.append((name, width_name(*width), *width, lam, run.recipe.seed,
-                             *(run.values(end.name, split, "accuracy").iloc[-1] for split in ("val", "val_ema")),
+                             *(accuracy_after(run, end.name, split) for split in ("val", "val_ema")),
                              sum(p.epochs for p in phases[:until]),
                              run.outcome if until > 1 or run.absent else ""))
     table = pd.DataFrame(rows, columns=["method", "bits", "w_bits", "a_bits", "distillation", "seed", "accuracy",

@@ -3,10 +3,19 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ..runs import Run
 from ..runs.outcomes import FAILED, NOT_RECORDED
 
 IMAGES = {"cifar10": "CIFAR-10", "subset": "the embedded CIFAR-10 subset", "imagenette": "Imagenette",
           "imagenet": "ImageNet"}
+
+
+def accuracy_after(run: Run, phase: str, split: str) -> float:
+    """Look up the accuracy (%) after a phase, ``split`` "val", or "val_ema" for averaged weights; NaN if it was not
+    evaluated, such as the averaged weights of a pretrained network."""
+    h = run.history
+    rows = h[(h.phase == phase) & (h.split == split) & (h.metric == "accuracy")]
+    return rows.value.iloc[-1] if len(rows) else float("nan")
 
 
 def mean_and_spread(values: pd.Series) -> str:

@@ -280,7 +280,7 @@ def qil_reasons() -> dict[str, Wanted]:
     longer, wider = profiles.changed("laptop", stage_epochs=25), profiles.changed("laptop", vgg_width=0.25)
     return {"nothing changed": tried("laptop"), "a tenth of the rate": tried("laptop", make=slower),
             "5 times the epochs": tried(longer), "5 times, step by step": tried("laptop", longer, progressive=True),
-            "twice the width": tried(wider), "twice the width, from a trained network": tried("pretrained")}
+            "twice the width": tried(wider), "twice the width, trained before": tried("pretrained")}
 
 
 def qil_intervals(profile: str, seeds: int = 0) -> Wanted:

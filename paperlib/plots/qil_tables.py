@@ -149,9 +149,9 @@ def _without_failed(ax: mpl.axes.Axes, rows: pd.DataFrame, x: str, y: str) -> pd
 
 def _title(table: pd.DataFrame) -> str:
     if "epochs" not in table.columns:
-        return "the paper: full width, all images, 200 epochs"
-    first, whole = table[table.method == FLOAT].epochs.max(), table.epochs.max()
-    return f"ours: {whole - first} epochs after {first} in float"
+        return "the paper: 200 epochs, all images"
+    first, whole = (table[table.method == name].epochs.max() for name in (FLOAT, "QIL"))
+    return f"ours: {whole - first} epochs " + (f"after {first} in float" if first else "from a trained network")
 
 
 def _levels(draw, table: pd.DataFrame) -> None:

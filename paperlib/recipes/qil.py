@@ -70,7 +70,10 @@ def vgg7(method: Name, *, profile: str | profiles.Profile = "laptop", seed: Seed
         raise InputError(f"unknown method {method!r}: choose from float, {', '.join(OTHERS)}")
     model = "vgg7_hardtanh" if method == "XNOR" else "vgg7"
     scheme = Scheme(w_bits=32, a_bits=32) if method == "float" else OTHERS[method]
-    phase = Phase(_name(scheme), scheme=_scheme(scheme), **_stage("vgg7", profile))
+    stage = _stage("vgg7", profile)
+    if method == "TTQ":     # its scales' gradients are sums over all weights: at the intervals' rate they run away
+        stage["quantizer_lr"] = QIL_LR
+    phase = Phase(_name(scheme), scheme=_scheme(scheme), **stage)
     return _recipe(model, profile, method, seed, [phase])
 
 

@@ -47,6 +47,18 @@ def test_each_cell_and_the_float_network_once(first):
     assert set(floats.epochs) == {phases[0].epochs} and set(floats.accuracy) == {82.0}
 
 
+def test_a_float_network_that_was_there_before_has_no_averaged_weights():
+    [recipe] = experiments.qil_table1("pretrained", 1)[2, 2, 0.5]
+    begun = run(recipe, 80.0)
+    begun.history = begun.history[~((begun.history.phase == "float") & (begun.history.split == "val_ema"))]
+    table = analysis.qil_tables.accuracies({(2, 2, 0.5): [begun]}).set_index("method")
+    assert table.averaged.to_dict() == pytest.approx({FULL: float("nan"), "QIL": 85.0}, nan_ok=True)
+    assert table.epochs.to_dict() == {FULL: 0, "QIL": 5}
+    figure = plots.qil_tables.draw_table1(table.reset_index(), footnote="made up")
+    assert figure.axes[0].get_title(loc="left") == "ours: 5 epochs from a trained network"
+    plt.close("all")
+
+
 def test_both_tables_together_share_what_they_share(first, second):
     together = analysis.qil_tables.accuracies(table1() | table2())
     assert len(together) == len(first) + len(second) - 2 * 3       # the float network, A2W2 and A1W2 with lambda 0.5
@@ -111,7 +123,7 @@ def test_picture_of_table_1(first):
     assert means["λ = 0"] == [50.5, 50.5, 60.5, 70.5, 80.5, 80.5, 80.5] and means[FULL] == [82.0, 82.0]
     assert ours.get_ylim()[1] < paper.get_ylim()[0] and len(paper.lines) == 3 + 1 and len(ours.lines) == 6 + 1
     assert [ax.get_title(loc="left") for ax in figure.axes] == [
-        "ours: 5 epochs after 24 in float", "the paper: full width, all images, 200 epochs"]
+        "ours: 5 epochs after 24 in float", "the paper: 200 epochs, all images"]
     assert "lambda 0.5: A1W2 52.5, A2W2 62.5" in figure.alt and "float network 82.0; the paper" in figure.alt
     plt.close("all")
 

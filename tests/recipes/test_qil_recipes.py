@@ -63,6 +63,7 @@ def test_from_trained_weights_weights_have_the_profiles_rate_and_intervals_the_p
     beginning, phase = recipes.qil("vgg7", w_bits=2, a_bits=2, profile="pretrained").phases
     assert (beginning.epochs, phase.epochs, phase.lr) == (0, scale.stage_epochs, scale.lr)
     assert phase.lr * phase.quantizer_lr == pytest.approx(0.1 * 0.01)
+    assert recipes.vgg7("TTQ", profile="pretrained").phases[1].quantizer_lr == 0.01         # of weights, not of QIL's
     paper = recipes.qil("vgg7", profile=profiles.changed("cifar10", weights="CIFAR10_V1")).phases[1]
     assert (paper.lr, paper.quantizer_lr) == (0.1, 0.01)
 
