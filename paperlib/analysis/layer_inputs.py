@@ -1,6 +1,7 @@
 """The inputs of a network's layers."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable
 
@@ -32,14 +33,9 @@ def capture_inputs(net: nn.Module, images: Tensor, names: Iterable[str]) -> dict
     ``net`` is in evaluation mode afterwards; the inputs carry no gradient.
     """
     inputs = {}
-
-    def watch(name):
-        return net.get_submodule(name).register_forward_pre_hook(lambda _, args: inputs.update({name: args[0]}))
-
-    hooks = [watch(name) for name in names]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for name in names:
+            hooks.enter_context(net.get_submodule(name).register_forward_pre_hook(
+                lambda _, args, name=name: inputs.update({name: args[0]})))
         net.eval()(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return inputs

@@ -1,6 +1,7 @@
 """What few bits do to a trained network that is rounded and not trained again."""
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterable
 
@@ -77,12 +78,10 @@ def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
 def watch(net: nn.Module, images: Tensor, hook: Callable) -> None:
     """Run ``net`` once on ``images`` (N, C, H, W) with ``hook(layer, args, output)`` after each of its
     :func:`convolutions`; what the hook returns, if anything, takes the place of the output, as torch has it."""
-    hooks = [layer.register_forward_hook(hook) for layer in convolutions(net).values()]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for layer in convolutions(net).values():
+            hooks.enter_context(layer.register_forward_hook(hook))
         net.eval()(images)
-    finally:
-        for handle in hooks:
-            handle.remove()
 
 
 @torch.no_grad()

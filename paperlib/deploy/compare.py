@@ -1,6 +1,7 @@
 """Does the integer network compute what was trained?  Code by code, and answer by answer."""
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -63,7 +64,7 @@ def compare(net: nn.Module, batches: Batches, fraction: int = 20) -> pd.DataFram
 @torch.no_grad()
 def _observe(net: nn.Module, images: Tensor, names: Iterable[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """({name: codes}, {name: their places on the code axis before rounding}) in a fake-quantized network."""
-    codes, places, hooks = {}, {}, []
+    codes, places = {}, {}
 
     def look(module: nn.Module, args: tuple, name: str) -> None:
         quantizer = getattr(module, "input_quantizer", module)
@@ -71,13 +72,10 @@ def _observe(net: nn.Module, images: Tensor, names: Iterable[str]) -> tuple[dict
         places[name] = (torch.full_like(args[0], math.nan) if affine is None else
                         position(args[0], affine, quantizer.grid))
 
-    for name in names:
-        hooks.append(net.get_submodule(name).register_forward_pre_hook(functools.partial(look, name=name)))
-    try:
+    with contextlib.ExitStack() as hooks:
+        for name in names:
+            hooks.enter_context(net.get_submodule(name).register_forward_pre_hook(functools.partial(look, name=name)))
         net(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return codes, places
 
 

@@ -8,10 +8,10 @@ import math
 import torch
 from torch import nn
 
-from ... import models
 from ...analysis import post_training
 from ...data import cifar10_images
 from ...data.cifar10_batches import Batches
+from .. import networks
 from . import exercise, expect
 
 LAYERS = ("features.2.block.1.0", "features.13.block.3.0")      # depthwise; project
@@ -19,8 +19,7 @@ LAYERS = ("features.2.block.1.0", "features.13.block.3.0")      # depthwise; pro
 
 @functools.cache
 def _rounded(bits: int) -> nn.Module:
-    net = models.build("mobilenet_v3_large", width=0.5, weights="CIFAR10_V1")
-    return post_training.rounded(net.eval(), bits)
+    return post_training.rounded(networks.shipped()[0], bits)
 
 
 @exercise("3.1", "the step as a share of the norm of each output channel's weights",
