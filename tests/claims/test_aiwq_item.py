@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import agree, leans
+from conftest import agree, leans, made_up
 from matplotlib import pyplot as plt
 from torch import nn
 
@@ -35,10 +35,8 @@ def run(bits, aiwq=(1.0, 2.0, 3.0), drift=0.1, seed=0, dead=2, **changes):
                 late = changes.get(metric, drift)
                 rows.append((i, norm, metric, late * (1 + 0.5 * (-1) ** i) if i > 4 else 9.0 * (late < 0.2)))
     steps = pd.DataFrame(rows, columns=["iteration", "layer", "metric", "value"]).assign(phase="weights")
-    history = pd.DataFrame([("weights", e, 9, "val", "accuracy", 50.0 + 10 * e) for e in (0, 1)],
-                           columns=["phase", "epoch", "step", "split", "metric", "value"])
-    return Run(recipes.weights_alone(bits, profile="smoke", measure=True, seed=seed), history, pd.DataFrame(), table,
-               steps, key="made up", seconds=0.0, environment={})
+    history = [("weights", epoch, "val", "accuracy", 50.0 + 10 * epoch) for epoch in (0, 1)]
+    return made_up(recipes.weights_alone(bits, profile="smoke", measure=True, seed=seed), history, table, steps)
 
 
 # -- the toy ------------------------------------------------------------------------------------------------------

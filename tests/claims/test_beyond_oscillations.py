@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import agree, leans
+from conftest import agree, leans, made_up
 from matplotlib import pyplot as plt
 
 from paperlib import models, recipes, runs
@@ -22,15 +22,12 @@ RISING = np.arange(1.0, 9.0)
 
 def run(seed=0, *, aiwq=RISING, oscillating=RISING, kl=RISING, rounds=70.0, anew=75.0, end=80.0):
     """A run with these values of its eight layers in the last round; in the round before all is the other way round."""
-    history = pd.DataFrame([("round 3", 2, "val", "accuracy", rounds), ("weights 4, norms after", 1, "val", "accuracy",
-                                                                        end)],
-                           columns=["phase", "epoch", "split", "metric", "value"]).assign(step=9)
+    history = [("round 3", 2, "val", "accuracy", rounds), ("weights 4, norms after", 1, "val", "accuracy", end)]
     measured = pd.DataFrame({"layer": LAYERS, "kind": "depthwise", "aiwq": aiwq, "changed": 2.0, "turned": 1.0,
                              "oscillating": oscillating, "frozen": 0.0})
     before = measured.assign(aiwq=measured.aiwq[::-1].to_numpy(), oscillating=0.0, frozen=50.0)
     instability = pd.concat([before.assign(phase="round 2"), measured.assign(phase="round 3")], ignore_index=True)
-    made = Run(recipes.profit(profile="cifar10", seed=seed), history, pd.DataFrame(), instability, key="made up",
-               seconds=0.0, environment={})
+    made = made_up(recipes.profit(profile="cifar10", seed=seed), history, instability)
     made._found["wrong_statistics"] = pd.DataFrame({"layer": LAYERS[:-1], "kl": kl[:-1]})      # none behind the last
     made._found["norms_taken_anew"] = pd.DataFrame({
         "statistics": [analysis.AS_TRAINED, analysis.AGAIN], "loss": 1.0, "accuracy": [rounds, anew]})
