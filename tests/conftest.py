@@ -109,8 +109,8 @@ def whole_history(recipe, accuracy: float) -> pd.DataFrame:
 
 
 def made_up(recipe, rows, *tables) -> Run:
-    """A run of this recipe with these rows of history, (phase, epoch, split, metric, value), and no network; ``tables``:
-    instability and steps."""
+    """A run of this recipe with these rows of history, (phase, epoch, split, metric, value), and no network;
+    ``tables``: instability and steps."""
     history = pd.DataFrame([(phase, epoch, epoch, *rest) for phase, epoch, *rest in rows], columns=HISTORY_COLUMNS)
     return Run(recipe, history, pd.DataFrame(), *tables, key="made up", seconds=0.0, environment={})
 
