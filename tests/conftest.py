@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
-from kernels import fork_kernels
+from forks import Module, fork_kernels
 
 from paperlib import __main__ as commandline
 from paperlib.claims import CONTRADICTED, SUPPORTED, scoreboard
@@ -72,6 +72,12 @@ def paperlib(monkeypatch, capsys):
     return say
 
 
+@pytest.fixture
+def forked(monkeypatch):
+    """Processes that the library starts as `python -m MODULE` are forks of one that is warm."""
+    monkeypatch.setattr(subprocess, "Popen", Module)
+
+
 @pytest.fixture(scope="session")
 def recorded():
     """All claims, judged by the recorded runs."""
@@ -94,7 +100,7 @@ def site(tmp_path_factory):
 
 def short(bits, seed=0):
     """A recipe of two short phases."""
-    recipe = weights_alone(bits, profile="smoke", seed=seed)
+    recipe = weights_alone(bits, model="vgg7", profile="smoke", seed=seed)
     phases = [dataclasses.replace(phase, epochs=1) for phase in recipe.phases]
     return dataclasses.replace(recipe, train_images=100, test_images=100, phases=phases)
 

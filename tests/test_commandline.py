@@ -21,14 +21,14 @@ from paperlib.runs.phase_store import StoredPhase
 from paperlib.system import paths
 from paperlib.training import checkpoint
 
-SETTINGS = {"width": 0.1, "train_images": 60, "test_images": 50, "batch_size": 15, "float_epochs": 0, "stage_epochs": 4,
+SETTINGS = {"width": 0.0625, "train_images": 60, "test_images": 50, "batch_size": 15, "float_epochs": 0, "stage_epochs": 4,
             "lr": 0.01}
 
 
 def training(*words):
     """A short training, with more words; a setting among them takes the place of one of SETTINGS."""
     kept = [f"{name}={value}" for name, value in SETTINGS.items() if not any(w.startswith(f"{name}=") for w in words)]
-    return ["train", "--recipe", "activations_then_weights", "--model", "mobilenet_v2", "--profile", "smoke",
+    return ["train", "--recipe", "activations_then_weights", "--model", "vgg7", "--profile", "smoke",
             *(word for setting in kept for word in ("--set", setting)), *words]
 
 
@@ -143,7 +143,7 @@ def test_prepare_has_nothing_to_do_for_recorded_runs(paperlib):
 def test_runs_that_are_there(paperlib, folder, monkeypatch):
     code, text, _ = paperlib("runs")
     assert code == 0 and text == f"no runs in {folder} yet\n"
-    recipe = recipes.activations_then_weights("duq", model="mobilenet_v2", seed=3, profile=profiles.changed(
+    recipe = recipes.activations_then_weights("duq", model="vgg7", seed=3, profile=profiles.changed(
         "smoke", **{**SETTINGS, "stage_epochs": 1}))
 
     def stop(*, phase, **event):
@@ -157,9 +157,9 @@ def test_runs_that_are_there(paperlib, folder, monkeypatch):
     assert code == 0
     lines = {line.split()[0]: line for line in text.splitlines()}
     first, second, third = StoredPhase.chain(recipe)
-    assert re.search(r"done +mobilenet_v2 +float +3 ", lines[first.key])
-    assert re.search(rf"done +mobilenet_v2 +activations +{first.key} +3 +\d", lines[second.key])
-    assert re.search(rf"interrupted +mobilenet_v2 +weights +{second.key} +3 ", lines[third.key])
+    assert re.search(r"done +vgg7 +float +3 ", lines[first.key])
+    assert re.search(rf"done +vgg7 +activations +{first.key} +3 +\d", lines[second.key])
+    assert re.search(rf"interrupted +vgg7 +weights +{second.key} +3 ", lines[third.key])
     assert "interrupted" in lines["empty"] and "stray" not in lines and len(lines) == 5
 
 
@@ -169,7 +169,7 @@ def test_last_phase_without_epochs(paperlib):
 
 
 def recipe(method):
-    return recipes.activations_then_weights(method, model="mobilenet_v2", profile=profiles.changed("smoke", **SETTINGS))
+    return recipes.activations_then_weights(method, model="vgg7", profile=profiles.changed("smoke", **SETTINGS))
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +214,7 @@ def test_export(paperlib, folder, tmp_path, monkeypatch):
 
 def test_a_run_trained_by_other_code_is_found_by_its_key(paperlib, folder, monkeypatch):
     settings = {name: value for name, value in SETTINGS.items() if name != "stage_epochs"}
-    run = runs.obtain(recipes.weights_alone(4, model="mobilenet_v2", profile=profiles.changed(
+    run = runs.obtain(recipes.weights_alone(4, model="vgg7", profile=profiles.changed(
         "smoke", **{**settings, "round_epochs": 0, "float_epochs": 0})),
         progress=lambda **event: None)
     weights = run.model().state_dict()

@@ -3,7 +3,7 @@ import pytest
 
 from paperlib.runs import selftest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked")]
 SMALL = {"width": 0.25, "batch": 16, "images": 64}
 
 

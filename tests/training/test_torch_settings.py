@@ -24,9 +24,9 @@ def folder(tmp_path, monkeypatch):
 
 def tiny(**changes):
     """A float phase of one epoch and a quantized one, of two steps each."""
-    recipe = recipes.activations_then_weights("duq", model="mobilenet_v2", profile="smoke")
+    recipe = recipes.activations_then_weights("duq", model="vgg7", profile="smoke")
     phases = tuple(dataclasses.replace(phase, epochs=1) for phase in recipe.phases[:2])
-    return dataclasses.replace(recipe, **{"width": 0.1, "train_images": 40, "test_images": 20, "batch_size": 20,
+    return dataclasses.replace(recipe, **{"width": 0.0625, "train_images": 40, "test_images": 20, "batch_size": 20,
                                           "phases": phases, **changes})
 
 
@@ -104,7 +104,7 @@ def test_nothing_is_trained_under_edited_files(monkeypatch):
     assert not paths.runs_dir().exists()
 
 
-def test_a_worker_trains_nothing_under_another_key():
+def test_a_worker_trains_nothing_under_another_key(forked):
     """The right key gets as far as the data, which are refused."""
     recipe = tiny(train_images=45)
     for key, says in (("0" * 16, "has changed since this training was asked for: restart the kernel"),
