@@ -21,8 +21,8 @@ from paperlib.runs.phase_store import StoredPhase
 from paperlib.system import paths
 from paperlib.training import checkpoint
 
-SETTINGS = {"width": 0.0625, "train_images": 60, "test_images": 50, "batch_size": 15, "float_epochs": 0, "stage_epochs": 4,
-            "lr": 0.01}
+SETTINGS = {"width": 0.0625, "train_images": 60, "test_images": 50, "batch_size": 15, "float_epochs": 0,
+            "stage_epochs": 4, "lr": 0.01}
 
 
 def training(*words):

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from test_c_program import BYTES, floats
-from test_integer_net import NETWORKS, network
+from test_integer_net import network
 from torch import nn
 
 from paperlib import models
@@ -45,7 +45,7 @@ def words(program, address, count):
 
 
 def test_calls_and_structs_lead_to_tables_and_places():
-    net = network(*NETWORKS["v3, DuQ"])
+    net = network("v3, DuQ")
     program = browser_program(net, input_size=32)
     end = program.start + len(program.tables)
     assert {call[0] for call in program.calls} - {"see"} <= set(

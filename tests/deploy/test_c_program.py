@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from test_integer_net import NETWORKS, network
+from test_integer_net import network
 from torch import nn
 
 from paperlib import models
@@ -46,7 +46,7 @@ def interleaved(images):
 @needs_cc
 @pytest.mark.parametrize("how", SCHEMES)
 def test_every_code_and_logit(how, tmp_path):
-    net, images = network(*NETWORKS[how]), BYTES[:SCHEMES[how]]
+    net, images = network(how), BYTES[:SCHEMES[how]]
     fixed = IntegerNet(net, "fixed", 18)
     library = ctypes.CDLL(str(compiled(to_c(net, tmp_path / "net.c", input_size=32, fraction=18), "-O1", "-shared",
                                        "-fPIC", "-DNET_LIBRARY")))
@@ -89,7 +89,7 @@ def test_the_program_is_clean_and_prints_what_it_computes(how, tmp_path):
         compiled(tmp_path / "none.c", *SANITIZED)
     except subprocess.CalledProcessError as error:
         pytest.skip(f"cc has no sanitizers: {error.stderr.strip().splitlines()[-1]}")
-    net, images = network(*NETWORKS[how]), BYTES[:2]
+    net, images = network(how), BYTES[:2]
     program, given = compiled(to_c(net, tmp_path / "net.c", input_size=32), *SANITIZED), interleaved(images).tobytes()
     logits = (IntegerNet(net, "fixed")(floats(images)) * 2**20).long().tolist()
 
@@ -143,7 +143,7 @@ def test_what_c_cannot_compute(tmp_path):
 
 
 def test_only_what_is_used_is_written(tmp_path):
-    text = to_c(network(*NETWORKS["v2, LSQ"]), tmp_path / "net.c", input_size=32).read_text()
+    text = to_c(network("v2, LSQ"), tmp_path / "net.c", input_size=32).read_text()
     assert "hardswish" not in text and "max_pool" not in text and max(map(len, text.splitlines())) <= 125
     tables, memory = map(int, re.search(r"Tables take (\d+) bytes, working memory (\d+);", text).groups())
     assert 0 < memory and 0 < tables < len(text)

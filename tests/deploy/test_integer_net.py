@@ -1,4 +1,5 @@
 """Integers compute what was trained: each layer, each code, each rounding."""
+import functools
 import json
 from fractions import Fraction
 
@@ -37,12 +38,18 @@ NETWORKS = {
     "vgg7, QIL": ("vgg7", Scheme("qil", "qil", 3, 3)),
     "resnet18, QIL": ("resnet18", Scheme("qil", "qil", 3, 3)),
 }
-PARTLY_FLOAT = "resnet18, float ends", ("resnet18", Scheme("qil", "qil", 3, 3, quantize_first=False,
-                                                           quantize_last=False))
+PARTLY_FLOAT = {"resnet18, float ends": ("resnet18", Scheme("qil", "qil", 3, 3, quantize_first=False,
+                                                            quantize_last=False))}
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def network(name, scheme):
+@functools.cache
+def network(how):
+    """One of the networks above, made once and not to be changed."""
+    return made(*{**NETWORKS, **PARTLY_FLOAT}[how])
+
+
+def made(name, scheme):
     """Quantized, with batch norms as no training leaves them: gammas of both signs and 0."""
     torch.manual_seed(1)
     net = models.build(name, width={"vgg7": 0.0625, "resnet18": 1.0}.get(name, 0.25))
@@ -56,9 +63,9 @@ def network(name, scheme):
     return models.calibrate(models.quantize(net, scheme), IMAGES).eval()
 
 
-@pytest.fixture(scope="module", params=[*NETWORKS.items(), PARTLY_FLOAT], ids=lambda item: item[0])
+@pytest.fixture(params=[*NETWORKS, *PARTLY_FLOAT])
 def net(request):
-    return network(*request.param[1])
+    return network(request.param)
 
 
 def test_scale_and_bias_stand_for_layer_and_batch_norm(net):
@@ -118,7 +125,7 @@ def test_codes_of_weights_are_those_of_training():
 
 
 def test_a_wrong_weight_is_seen(monkeypatch):
-    net = network(*NETWORKS["v2, LSQ"])
+    net = network("v2, LSQ")
 
     def altered(net):
         found = integers(net)
@@ -136,7 +143,7 @@ def test_logits(net):
 
 @pytest.mark.parametrize("how", NETWORKS)
 def test_fixed_point_holds_integers_alone(how, monkeypatch):
-    fixed, seen = IntegerNet(network(*NETWORKS[how]), "fixed"), []
+    fixed, seen = IntegerNet(network(how), "fixed"), []
     run = programs.FixedProgram.run_node
     monkeypatch.setattr(programs.FixedProgram, "run_node",
                         lambda self, node: seen.append((node.op, run(self, node))) or seen[-1][1])
@@ -144,12 +151,12 @@ def test_fixed_point_holds_integers_alone(how, monkeypatch):
     inner = [value for op, value in seen if op not in ("placeholder", "output")]
     assert logits.dtype == torch.float64 and all(value.dtype == torch.int64 for value in inner)
     assert max(value.abs().max() for value in inner) < 2**31
-    exact = IntegerNet(network(*NETWORKS[how]))(IMAGES)
+    exact = IntegerNet(network(how))(IMAGES)
     assert (logits - exact).abs().max() < 0.3 * exact.abs().max()
 
 
 def test_more_fraction_bits_cost_fewer_codes():
-    net, wrong = network(*NETWORKS["v3, DuQ"]), []
+    net, wrong = network("v3, DuQ"), []
     for fraction in (6, 11, 16):
         table = compare(net, [(IMAGES, None)], fraction)
         wrong.append(table.fixed.sum() / table.codes.sum())
@@ -284,7 +291,7 @@ def convolve(x, w, groups, stride, padding):
 @pytest.mark.parametrize("how", ["v2, LSQ", "v3, DuQ", "v3, zeros as padding", "v2, identity of 8 bits",
                                  "vgg7, 1-bit weights"])
 def test_the_exported_program_needs_nothing_but_integers(how, tmp_path):
-    net = network(*NETWORKS[how])
+    net = network(how)
     fixed = IntegerNet(net, "fixed", 18)
     codes = [c.numpy().astype(np.int64) for c in fixed.codes(IMAGES).values()]
     logits = fixed(IMAGES)
@@ -301,15 +308,15 @@ def test_what_cannot_be_integers_says_why(tmp_path):
     xnor = models.calibrate(models.quantize(net, Scheme("xnor", "xnor", 1, 1, first_input_bits=1)), IMAGES)
     with pytest.raises(InputError, match="factor that it takes from the input"):
         IntegerNet(xnor)
-    ttq = network("vgg7", Scheme("ttq", "duq", 2, 4))
+    ttq = made("vgg7", Scheme("ttq", "duq", 2, 4))
     with pytest.raises(InputError, match="not evenly spaced"):
         integers(ttq)
-    partly = network(*PARTLY_FLOAT[1])
+    partly = network("resnet18, float ends")
     with pytest.raises(InputError, match="conv1, fc stayed in float"):
         IntegerNet(partly, "fixed")
-    good = network(*NETWORKS["v2, LSQ"])
+    good = network("v2, LSQ")
     with pytest.raises(InputError, match="features.0.0: the image has to go to one layer"):
-        export_program(network(*NETWORKS["vgg7, QIL"]), tmp_path / "net.npz", input_size=32)
+        export_program(network("vgg7, QIL"), tmp_path / "net.npz", input_size=32)
     assert not any(tmp_path.iterdir())
     with pytest.raises(InputError, match="float or fixed, got 'int'"):
         IntegerNet(good, "int")

@@ -1,4 +1,6 @@
 """ONNX files: the same codes at every quantizer as in PyTorch, the operators, sizes and bytes, and what is refused."""
+import copy
+import functools
 import json
 
 import numpy as np
@@ -25,8 +27,10 @@ def images(n=4, size=32):
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
+@functools.cache
 def network(name="mobilenet_v2", size=32, **scheme):
-    """A network whose batch norms have negative and zero scales; float where no scheme is given."""
+    """A network whose batch norms have negative and zero scales; float where no scheme is given.  Made once, and not
+    to be changed."""
     torch.manual_seed(0)
     width = {} if name in ("alexnet", "resnet18") else {"width": 0.25}
     net = models.build(name, input_size=size, **width)
@@ -140,7 +144,7 @@ def limits(net):
     kinds = [modules.get(n.target) if n.op == "call_module" else None for n in nodes]
     for i in range(len(nodes) - 3):
         if isinstance(kinds[i + 2], nn.ReLU6) and getattr(kinds[i + 3], "input_quantizer", None):
-            q = kinds[i + 3].input_quantizer.double()
+            q = copy.deepcopy(kinds[i + 3].input_quantizer).double()
             yield nodes[i].target, q, 0, int(q.codes(torch.tensor([6.0]).double()))
 
 
@@ -225,7 +229,7 @@ def test_any_batch_and_any_float_network(tmp_path):
 
 
 def test_runner_takes_the_place_of_the_network(tmp_path):
-    net, x = network("vgg7", **FOUR), images(6)
+    net, x = copy.deepcopy(network("vgg7", **FOUR)), images(6)
     run = runner(to_onnx(net, tmp_path / "net.onnx", input_size=32), threads=1)
     with torch.no_grad():
         labels = net(x).argmax(1)

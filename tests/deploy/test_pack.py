@@ -28,7 +28,7 @@ from paperlib.system import paths
 pytestmark = pytest.mark.usefixtures("one_thread")
 QIL = dict(weight="qil", activation="qil", quantize_first=False, quantize_last=False)
 CASES = {
-    "duq": ("mobilenet_v3_large", {}),
+    "duq": ("mobilenet_v3_small", {}),
     "duq per channel in 8 bits": ("mobilenet_v2", dict(w_bits=8, a_bits=8, per_channel=True)),
     "duq folded": ("mobilenet_v1", dict(fold_norms=True)),
     "duq folded per channel": ("vgg7", dict(fold_norms=True, per_channel=True)),

@@ -89,7 +89,7 @@ def test_eight_bits_stay_within_two_points_of_float(family, method, one_thread):
     net, x, y, float_ = trained(family)
     weight, activation, *options = METHODS[method]
     scheme = Scheme(weight, activation, 8, 8, weight_options=dict(*options), negative_padding=False)
-    quantized = models.calibrate(models.quantize(net, scheme), x[::25], "mse" if method in COARSE else None)
+    quantized = models.calibrate(models.quantize(net, scheme), x[::10], "mse" if method in COARSE else None)
     eight = accuracy(quantized, x, y)
     assert float_ >= FLOOR
     if (method, family) in CANNOT:

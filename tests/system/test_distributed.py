@@ -1,6 +1,6 @@
 """Two processes on one machine train what one process trains.
 
-This file is also what the two processes run: ``python tests/system/test_distributed.py FOLDER``.
+This file is also what the two processes run, see ``main``.
 """
 import dataclasses
 import os
@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from forks import Module
 from PIL import Image
 from torch import nn
 
@@ -34,23 +34,23 @@ from paperlib.training.phases import Phase
 HAS_GLOO = torch.distributed.is_available() and torch.distributed.is_gloo_available()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not HAS_GLOO, reason="this torch has no gloo")]
 
-SETTINGS = {"width": 0.1, "train_images": 60, "test_images": 50, "batch_size": 15, "float_epochs": 0, "stage_epochs": 3,
-            "lr": 0.01}     # 15 images a batch: 8 in one process and 7 in the other
+SETTINGS = {"width": 0.1, "train_images": 60, "test_images": 50, "batch_size": 15, "float_epochs": 0,
+            "stage_epochs": 3, "lr": 0.01}      # 15 images a batch: 8 in one process and 7 in the other
 COMMAND = ["-m", "paperlib", "train", "--recipe", "activations_then_weights", "--method", "duq",
            "--model", "mobilenet_v2", "--profile", "smoke",
            *(f"--set={name}={value}" for name, value in SETTINGS.items())]
 
 
-def stages():
-    return recipes.activations_then_weights("duq", model="mobilenet_v2", profile=profiles.changed("smoke", **SETTINGS))
+def stages(model="mobilenet_v2"):
+    return recipes.activations_then_weights("duq", model=model, profile=profiles.changed("smoke", **SETTINGS))
 
 
 def recipe(name):
     """ "float", "quantized" with AIWQ, "photographs", "bfloat16"."""
-    plain = dataclasses.replace(stages(), phases=(Phase("float", 2, lr=0.02, warmup_epochs=0),))
+    plain = dataclasses.replace(stages("vgg7"), width=0.0625, phases=(Phase("float", 2, lr=0.02, warmup_epochs=0),))
     if name == "photographs":
-        return dataclasses.replace(plain, data="imagenet", num_classes=3, input_size=224, train_images=0, test_images=0,
-                                   batch_size=4)
+        return dataclasses.replace(plain, model="mobilenet_v2", width=0.1, data="imagenet", num_classes=3,
+                                   input_size=224, train_images=0, test_images=0, batch_size=4)
     if name == "quantized":
         scheme = stages().phases[2].scheme
         return dataclasses.replace(plain, phases=(*plain.phases, Phase(
@@ -119,8 +119,8 @@ def without_dropout(self, input):
     return input
 
 
-def part(folder):
-    """What each of the two processes does."""
+def main():
+    """What each of the two processes does; its argument is a folder."""
     torch.set_num_threads(1)
     nn.Dropout.forward = without_dropout
     with distributed.started():
@@ -134,7 +134,7 @@ def part(folder):
                  "double": [in_double(q) for q in (False, True)], **{name: curves(name) for name in NAMES}}
         nn.Dropout.forward = DROPOUT
         runs.obtain(stages(), progress=lambda **event: None)
-        torch.save(found, Path(folder) / f"{rank}.pt")
+        torch.save(found, Path(sys.argv[1]) / f"{rank}.pt")
 
 
 def port():
@@ -168,16 +168,14 @@ def both(photographs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     env = {**environment(folder / "runs", photographs), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
            "MASTER_PORT": str(port())}
-    processes = [subprocess.Popen([sys.executable, __file__, str(folder)], cwd=paths.ROOT, text=True,
-                                  stderr=subprocess.PIPE, env={**env, "RANK": rank, "LOCAL_RANK": rank})
-                 for rank in "01"]
+    with open(folder / "errors", "w") as errors:
+        processes = [Module([sys.executable, "-m", "test_distributed", str(folder)], cwd=paths.ROOT, stderr=errors,
+                            env={**env, "RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
     try:
-        with ThreadPoolExecutor(2) as pool:
-            errors = list(pool.map(lambda process: process.communicate(timeout=300)[1], processes))
+        assert [process.wait(300) for process in processes] == [0, 0], (folder / "errors").read_text()
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], errors
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)], folder
 
 
@@ -291,7 +289,3 @@ def test_torchrun_stopped_and_started_again(both, photographs, tmp_path):
         assert finals[0]["history"] == finals[1]["history"]
         for name, value in finals[0]["net"].items():
             assert not torch.is_tensor(value) or torch.equal(value, finals[1]["net"][name]), name
-
-
-if __name__ == "__main__":
-    part(sys.argv[1])
