@@ -135,6 +135,7 @@ def measure(name: str, args: argparse.Namespace, folder: Path) -> None:
           f"threads {args.threads}, torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}; "
           "ratios to PyTorch float")
     print(table.round({c: 1 if "memory" in c or "file" in c else 2 for c in table}).to_string(na_rep=""), flush=True)
+    return table.rename_axis("variant").assign(network=name, width=args.width, size=args.size)
 
 
 def main() -> None:
@@ -144,6 +145,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 64], help="default: 1 64")
     parser.add_argument("--width", type=float, default=1.0, help="of the networks (default: %(default)s)")
     parser.add_argument("--classes", type=int, default=1000, help="of the networks (default: %(default)s)")
+    parser.add_argument("--csv", type=Path, help="a file for the tables")
     parser.add_argument("--bits", type=int, default=4, help="of weights and activations (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="counted turns of large batches; small ones have up to "
                         "8 times as many (default: %(default)s)")
@@ -152,8 +154,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads[-1])
     with tempfile.TemporaryDirectory() as folder:
-        for name in args.model:
-            measure(name, args, Path(folder))
+        tables = [measure(name, args, Path(folder)) for name in args.model]
+    if args.csv:
+        pd.concat(tables).to_csv(args.csv, float_format="%.4g")
 
 
 if __name__ == "__main__":

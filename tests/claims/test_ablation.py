@@ -100,7 +100,7 @@ def test_the_papers_own_situation():
         "4-bit MobileNet-v2 loses at most 1.48 points against full precision, trained as long": SUPPORTED}
     assert verdicts["4-bit MobileNet-v2 loses at most 1.48 points against full precision, trained as long"].reason == (
         "a float network trained as long")
-    assert verdicts["+ PROFIT adds accuracy at 4 bits"].differences.difference.tolist() == [2.0] * 3
+    assert set(verdicts["+ PROFIT adds accuracy at 4 bits"].differences.difference) == {2.0}
     table = analysis.ablation.ladder(pictures)
     assert set(table.quantized) == {"at once"} and set(table.chance) == {10.0} and table.epochs.nunique() == 1
     figure = plots.ablation.draw(table, footnote="made up")
