@@ -112,7 +112,7 @@ def variants(name: str, size: int, args: argparse.Namespace, folder: Path) -> di
 
 
 @torch.no_grad()
-def measure(name: str, args: argparse.Namespace, folder: Path) -> None:
+def measure(name: str, args: argparse.Namespace, folder: Path) -> pd.DataFrame:
     torch.manual_seed(0)
     found = variants(name, args.size, args, folder)
     table = pd.DataFrame({"file MB": {label: size and size / 1e6 for label, (_, size, _) in found.items()},
