@@ -21,9 +21,9 @@ from paperlib.training.history import HISTORY_COLUMNS
 
 os.environ["PAPERLIB_FIGURES"] = tempfile.mkdtemp(prefix="paperlib-figures-")
 START = time.time()
-LONGEST = ("test_site.py", "test_commandline.py", "test_distributed.py", "test_runs.py", "test_gpu_experiments.py",
-           "test_selftest.py", "test_eight_bits.py", "learn_4_progressive_freezing.ipynb", "deploy_integers.ipynb",
-           ".ipynb", "test_browser.py")
+LONGEST = ("test_site.py", "test_eight_bits.py", "test_distributed.py", "test_gpu_experiments.py", "own_network.ipynb",
+           "test_commandline.py", "test_integer_net.py", "learn_4_progressive_freezing.ipynb", "deploy_integers.ipynb",
+           "test_runs.py", ".ipynb", "test_browser.py")
 fork_kernels()
 
 

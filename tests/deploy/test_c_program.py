@@ -43,6 +43,7 @@ def interleaved(images):
     return images.permute(0, 2, 3, 1).contiguous().numpy()
 
 
+@pytest.mark.slow
 @needs_cc
 @pytest.mark.parametrize("how", SCHEMES)
 def test_every_code_and_logit(how, tmp_path):
@@ -81,6 +82,7 @@ def test_a_patch_as_large_as_a_pixel_is_still_a_patch(channels, size, conv, tmp_
         assert list(out) == wanted.tolist()
 
 
+@pytest.mark.slow
 @needs_cc
 @pytest.mark.parametrize("how", ["v3, zeros as padding", "vgg7, 1-bit weights"])
 def test_the_program_is_clean_and_prints_what_it_computes(how, tmp_path):

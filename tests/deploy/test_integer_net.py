@@ -68,6 +68,7 @@ def net(request):
     return network(request.param)
 
 
+@pytest.mark.slow
 def test_scale_and_bias_stand_for_layer_and_batch_norm(net):
     double, seen = float64_copy(net), {}
     found = integers(net)
@@ -86,6 +87,7 @@ def test_scale_and_bias_stand_for_layer_and_batch_norm(net):
         torch.testing.assert_close(output, after, rtol=1e-9, atol=1e-9 * after.abs().max().item())
 
 
+@pytest.mark.slow
 def test_sums_are_those_of_whole_numbers(net):
     for layer in list(integers(net).values())[:6]:
         grid = layer.layer.input_quantizer.grid
@@ -101,6 +103,7 @@ def test_sums_are_those_of_whole_numbers(net):
         assert (sums.numpy() == exact).all()
 
 
+@pytest.mark.slow
 def test_every_code_is_that_of_the_fake_quantized_network(net):
     table = compare(net, [(IMAGES[:2], None), (IMAGES[2:], None)])
     assert len(table) >= len(integers(net)) and table.codes.min() >= 32
@@ -136,11 +139,13 @@ def test_a_wrong_weight_is_seen(monkeypatch):
     assert compare(net, [(IMAGES, None)]).integer[4:].sum() > 0
 
 
+@pytest.mark.slow
 def test_logits(net):
     exact = float64_copy(net)(IMAGES.double()).detach()
     torch.testing.assert_close(IntegerNet(net)(IMAGES), exact, rtol=0, atol=1e-9 * exact.abs().max().item())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", NETWORKS)
 def test_fixed_point_holds_integers_alone(how, monkeypatch):
     fixed, seen = IntegerNet(network(how), "fixed"), []
@@ -155,6 +160,7 @@ def test_fixed_point_holds_integers_alone(how, monkeypatch):
     assert (logits - exact).abs().max() < 0.3 * exact.abs().max()
 
 
+@pytest.mark.slow
 def test_more_fraction_bits_cost_fewer_codes():
     net, wrong = network("v3, DuQ"), []
     for fraction in (6, 11, 16):
@@ -288,6 +294,7 @@ def convolve(x, w, groups, stride, padding):
     return out.reshape(groups, n, *size, -1).transpose(1, 0, 4, 2, 3).reshape(n, -1, *size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["v2, LSQ", "v3, DuQ", "v3, zeros as padding", "v2, identity of 8 bits",
                                  "vgg7, 1-bit weights"])
 def test_the_exported_program_needs_nothing_but_integers(how, tmp_path):

@@ -117,6 +117,7 @@ NETWORKS = [("mobilenet_v1", FOUR), ("mobilenet_v2", FOUR), ("mobilenet_v3_large
             ("vgg7", {"w_bits": 32, "a_bits": 4})]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, scheme", NETWORKS, ids=[f"{n}-{'-'.join(map(str, s.values()))}" for n, s in NETWORKS])
 def test_every_code_is_the_networks_own(name, scheme, tmp_path):
     size = 63 if name == "alexnet" else 32

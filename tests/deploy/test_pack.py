@@ -137,6 +137,7 @@ def after_relu():
     return nn.Sequential(nn.ReLU(), *own())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_loaded_network_is_the_same_to_the_bit(case, tmp_path):
     net, build = made(case), arguments(CASES[case][0])

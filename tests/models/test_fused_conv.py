@@ -73,6 +73,7 @@ def assert_same(one, other, rtol=1e-9):
             assert off <= rtol * max(top, 1e-2), f"{key}: off by {off:g} where the greatest is {top:g}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, scheme", [*(("mobilenet_v2", s) for s in SCHEMES), *(
     ("mobilenet_v3_large", s) for s in ("DuQ", "QIL"))])
 def test_fused_network_computes_the_same(name, scheme):

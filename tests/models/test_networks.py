@@ -285,6 +285,7 @@ def test_what_reaches_each_layer(name):
     assert set(plan.input[1:]) == {"signed" if f == -math.inf else f">= {f:g}" for f in FLOORS[name]}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:DuQ. no value of the calibration data")     # squeeze-and-excite, untrained
 @pytest.mark.parametrize("scheme", [Scheme(), Scheme("qil", "qil", quantize_first=False, quantize_last=False,
                                                      identity_bits=4)], ids=["PROFIT", "QIL"])

@@ -145,6 +145,7 @@ def test_an_exception_leaves_nothing_behind(net):
     assert not net._forward_hooks and not net._forward_pre_hooks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [models.unfuse, models.fuse])
 @pytest.mark.parametrize("when", ["before", "within", "a layer"])
 def test_compiled(net, form, when):
