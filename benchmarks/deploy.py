@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 64], help="default: 1 64")
     parser.add_argument("--width", type=float, default=1.0, help="of the networks (default: %(default)s)")
     parser.add_argument("--classes", type=int, default=1000, help="of the networks (default: %(default)s)")
-    parser.add_argument("--csv", type=Path, help="a file for the tables")
+    parser.add_argument("--csv", type=Path, help="a file for the tables, which are replaced")
     parser.add_argument("--bits", type=int, default=4, help="of weights and activations (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="counted turns of large batches; small ones have up to "
                         "8 times as many (default: %(default)s)")

@@ -187,8 +187,10 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=list(peers.PEERS), choices=list(peers.PEERS), metavar="NAME",
                         help="which other libraries take part (default: all that are installed; none after a bare "
                              "--peers).  All of them together want more than 24 GB at 16x224")
-    parser.add_argument("--csv", type=Path, help="a file that the tables are added to")
+    parser.add_argument("--csv", type=Path, help="a file to add the tables to; for a CPU and channels_last")
     args = parser.parse_args()
+    if args.csv and (args.contiguous or args.device != "cpu"):
+        parser.error("--csv is for --device cpu without --contiguous: its file does not tell others apart")
     args.compile = [] if args.compile is None else args.compile or list(COMPILABLE)
     if missing := [name for name in args.peers if peers.version(name) is None]:
         print("not installed (pyproject.toml, extra \"peers\"):", ", ".join(sorted(missing)))

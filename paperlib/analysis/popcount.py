@@ -42,7 +42,7 @@ def product(a: np.ndarray, w: np.ndarray, a_bits: int, w_bits: int) -> np.ndarra
     """``a @ w.T`` by AND and popcount, exactly: int64 (m, k) from integers ``a`` (m, n) and ``w`` (k, n).
 
     ``a``: unsigned, 0 to 2**a_bits - 1, 1 to 8 bits.  ``w``: signed, -2**(w_bits-1) to 2**(w_bits-1) - 1, 2 to 8 bits
-    (2 bits hold ternary weights); with ``w_bits=1`` bipolar, -1 or 1.  InputError for other integers.
+    (2 bits hold ternary weights); with ``w_bits=1`` bipolar, -1 or 1.  InputError for integers beyond these.
     """
     half = 2 ** (w_bits - 1)
     a = _checked("activations", a, a_bits, 0, 2**a_bits - 1)

@@ -57,8 +57,8 @@ def in_words(found: Mapping[int, Sequence[Run]], bits: int = 4) -> str:
     phase, paper = found[bits][0].recipe.phases[-1], PAPER["vgg7"]["epochs"]
     steps = found[bits][0].history.query("phase == @phase.name").step.max()
     lines = [f"Quantized networks train for {phase.epochs} epochs, {steps} steps, where the paper's train for {paper} "
-             f"epochs. Intervals learn at {phase.quantizer_lr:g} of the weights' rate, "
-             + ("as in the paper." if phase.quantizer_lr == QIL_LR else f"the paper's at {QIL_LR:g}."),
+             f"epochs. Weights learn at {phase.lr:g} at first and intervals at {phase.lr * phase.quantizer_lr:g}; "
+             f"in the paper at {PAPER['vgg7']['lr']:g} and {PAPER['vgg7']['lr'] * QIL_LR:g}.",
              f"At {bits} bits, of all bounds in all layers, the one that moves farthest from where data set it goes "
              f"{way['weights']:.2g} % of its interval's width among the weights, and {way['activations']:.2g} % among "
              "the activations."]

@@ -139,7 +139,8 @@ def pact_vs_duq(profile: str, seeds: int = 0, bits: int = 4, quantizer_lr: float
 
 
 def hswish(profile: str, seeds: int = 0, bits: int = 4) -> Wanted:
-    """PROFIT, supplement Fig. 3: networks whose h-swish outputs are looked at.  {method: runs}"""
+    """PROFIT, supplement Fig. 3: networks whose h-swish outputs are looked at, which further seeds of the same runs are
+    not.  {method: runs}"""
     return pact_vs_duq(profile, seeds or profiles.get(profile).seeds, bits, methods=("duq", "pact", "lsq", "duq_zeros"))
 
 
@@ -268,9 +269,9 @@ def qil_reasons() -> dict[str, Wanted]:
     of weights, of activations): [run]}}; 32 is the float network trained as long.  Going down step by step takes five
     times the epochs (six for A1W2), so it is to be held against as many at once."""
     def tried(scale, as_long=None, make=qil, **how):
-        cells = {(w, a): _recorded(make, "vgg7", w_bits=w, a_bits=a, distillation=0.5, profile=scale, **how)
+        cells = {(w, a): _recorded(make, "vgg7", w_bits=w, a_bits=a, distillation=0.5, profile=scale, **how)[:1]
                  for w, a in ((2, 2), (2, 1))}
-        return cells | {(32, 32): _recorded(vgg7, "float", profile=as_long or scale)}
+        return cells | {(32, 32): _recorded(vgg7, "float", profile=as_long or scale)[:1]}
 
     def slower(*what, **settings):
         recipe = qil(*what, **settings)
@@ -286,7 +287,8 @@ def qil_reasons() -> dict[str, Wanted]:
 def qil_intervals(profile: str, seeds: int = 0) -> Wanted:
     """QIL, Fig. 4 and 5: runs of Table 1 whose intervals are looked at.  {bits: runs}; the paper does not say which
     lambda, we take 0.5."""
-    return {b: qil_table1(profile, seeds)[b, b, 0.5] for b in (5, 4, 3)}
+    cells = qil_table1(profile, seeds or profiles.get(profile).seeds)       # none beyond: their networks are looked at
+    return {b: cells[b, b, 0.5] for b in (5, 4, 3)}
 
 
 def qil_photographs() -> dict[str, Wanted]:

@@ -44,13 +44,15 @@ def load_weights(net: nn.Module, name: str, weights: str | os.PathLike, width: f
 
 
 def shipped_file(name: str, width: float, weights: str) -> Path | None:
-    """Find the file in data/pretrained/ with these weights of a network, in float16; None if there is none."""
-    return shipped_files().get(shipped_name(name, width, weights))
+    """Find the file in data/pretrained/ with these weights of a network, in float16; None if there is none.
+
+    VGG-7 with Hardtanh begins with the weights of VGG-7 with ReLU."""
+    return shipped_files().get(shipped_name(name.removesuffix("_hardtanh"), width, weights))
 
 
 def shipped_name(name: str, width: float, weights: str) -> str:
-    """Name the folder in data/pretrained/ of a network's weights; with Hardtanh it begins with ReLU's."""
-    return f"{name.removesuffix('_hardtanh')}-{width:g}-{weights}"
+    """Name the folder in data/pretrained/ of a network's weights."""
+    return f"{name}-{width:g}-{weights}"
 
 
 def shipped_files() -> dict[str, Path]:

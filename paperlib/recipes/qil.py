@@ -63,8 +63,9 @@ def vgg7(method: Name, *, profile: str | profiles.Profile = "laptop", seed: Seed
     """Another method on QIL's network and data, with its schedule (Jung et al., Table 2): "TTQ", "TWN", "BC", "BWN",
     "DoReFa" (1-bit weights), "XNOR" (1-bit weights and activations), or "float", as long as the others once more.
 
-    XNOR takes signs, so its network has Hardtanh where VGG-7 has ReLU.  Where the others start from trained weights, it
-    starts from the same and trains float for a stage first, to get used to Hardtanh.  InputError for unknown methods.
+    XNOR takes signs, so its network has Hardtanh where VGG-7 has ReLU.  Where the others start from trained weights and
+    train no float network, it starts from the same and trains float for a stage first, to get used to Hardtanh.
+    InputError for unknown methods.
     """
     if method not in OTHERS and method != "float":
         raise InputError(f"unknown method {method!r}: choose from float, {', '.join(OTHERS)}")
@@ -100,7 +101,9 @@ def _stage(model: str, profile: str | profiles.Profile) -> dict:
         return paper
     shorter = _shortened(paper, scale.stage_epochs)
     if scale.weights:
-        shorter |= {"lr": scale.lr, "quantizer_lr": QIL_LR * paper["lr"] / scale.lr}
+        shorter["lr"] = scale.lr
+        if scale.lr:
+            shorter["quantizer_lr"] = QIL_LR * paper["lr"] / scale.lr
     return shorter
 
 
@@ -116,7 +119,7 @@ def _recipe(model: str, profile: str | profiles.Profile, label: str, seed: int, 
         return dataclasses.replace(recipe, augmentation="random_crop",
                                    batch_size=BATCH if scale.paper else recipe.batch_size)
     schedule = _stage("vgg7", profile)
-    if not scale.paper and not (scale.weights and model == "vgg7_hardtanh"):
+    if not scale.paper and (scale.float_epochs or model == "vgg7"):      # else Hardtanh's network has one stage
         schedule = _shortened(schedule, TWICE * scale.float_epochs)
     beginning = Phase("float", **schedule)
     return dataclasses.replace(Recipe.of(profile, label, model, seed, [beginning, *phases]), width=scale.vgg_width)

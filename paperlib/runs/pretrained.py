@@ -78,7 +78,7 @@ def from_scratch(recipe: Recipe) -> Recipe:
     """The recipe that trains the float network it starts with, as the one in data/pretrained/ was trained, instead of
     loading it.  InputError if it starts with none of these."""
     file = shipped_file(recipe.model, recipe.width, recipe.weights or "")
-    if file is None:
+    if file is None or not file.parent.name.startswith(f"{recipe.model}-"):
         raise InputError(f"{recipe.label} starts with weights={recipe.weights!r}, which data/pretrained/ does not have "
                          f"for {recipe.model} of width {recipe.width:g}: it is trained from scratch or cannot be")
     theirs, (first, *rest) = _described(file.parent.name).recipe, recipe.phases

@@ -12,6 +12,7 @@ from paperlib.claims import contents, recording
 from paperlib.errors import InputError
 from paperlib.recipes import Recipe
 from paperlib.runs import obtaining, parallel
+from paperlib.runs.run import TABLES
 from paperlib.system import paths
 
 SMOKE = "smoke"
@@ -68,6 +69,12 @@ def test_what_recorded_plays_has_its_whole_list():
 
 
 @pytest.mark.slow
+def test_each_recorded_table_is_one_that_a_notebook_asks_for():
+    made = {look.__name__ for _, looks in contents.needed("recorded") for look in looks}
+    there = {file.stem for file in paths.recorded_dir().glob("*/*.csv")}
+    assert there <= made | set(TABLES) and not made & set(TABLES)
+
+
 def test_from_nothing_to_all_and_not_twice(grid, own_shelf_and_store, one_thread):
     tasks, heard = recording.tasks(SMOKE, seeds=1), []
     assert told(tasks) == {"one": {"to do": 1, "epochs left": 2}, "two": {"to do": 2, "epochs left": 3},

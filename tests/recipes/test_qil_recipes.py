@@ -63,6 +63,7 @@ def test_from_trained_weights_weights_have_the_profiles_rate_and_intervals_the_p
     beginning, phase = recipes.qil("vgg7", w_bits=2, a_bits=2, profile="pretrained").phases
     assert (beginning.epochs, phase.epochs, phase.lr) == (0, scale.stage_epochs, scale.lr)
     assert phase.lr * phase.quantizer_lr == pytest.approx(0.1 * 0.01)
+    assert recipes.qil("vgg7", profile=profiles.changed("pretrained", lr=0)).phases[1].lr == 0
     assert recipes.vgg7("TTQ", profile="pretrained").phases[1].quantizer_lr == 0.01         # of weights, not of QIL's
     paper = recipes.qil("vgg7", profile=profiles.changed("cifar10", weights="CIFAR10_V1")).phases[1]
     assert (paper.lr, paper.quantizer_lr) == (0.1, 0.01)
@@ -71,6 +72,8 @@ def test_from_trained_weights_weights_have_the_profiles_rate_and_intervals_the_p
 def test_from_trained_weights_xnors_network_first_gets_used_to_hardtanh():
     recipe = recipes.vgg7("XNOR", profile="pretrained")
     assert recipe.model == "vgg7_hardtanh" and [p.epochs for p in recipe.phases] == [5, 5]
+    begun = profiles.changed("pretrained", float_epochs=12)             # all others train float first, too
+    assert recipes.vgg7("XNOR", profile=begun).phases[0] == recipes.vgg7("TWN", profile=begun).phases[0]
     ours, relu = (models.build(name, width=0.25, weights="CIFAR10_V1").state_dict() for name in (recipe.model, "vgg7"))
     assert all(torch.equal(ours[name], value) for name, value in relu.items()) and ours.keys() == relu.keys()
 

@@ -90,7 +90,7 @@ def expect(got: float | Tensor, right: float | Tensor, told: str, mistakes: Iter
            within: float = 1e-5) -> None:
     """Assert that a number or a tensor is right, or explain it: by the hints of the first of ``mistakes``, (value, a
     hint, ...), that it is, or else by ``hints``; numbers are equal ``within`` this, as such or as a share of the larger
-    one."""
+    one.  Shapes are not compared, only how many numbers there are."""
     def is_(value: float | Tensor) -> bool:
         pair = [torch.as_tensor(x).detach().double().flatten() for x in (got, value)]
         return pair[0].shape == pair[1].shape and torch.allclose(*pair, rtol=within, atol=within)
