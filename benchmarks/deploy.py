@@ -153,8 +153,10 @@ def main() -> None:
                         help="of ONNX Runtime, each in its turn (default: %(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads[-1])
-    with tempfile.TemporaryDirectory() as folder:
-        tables = [measure(name, args, Path(folder)) for name in args.model]
+    tables = []
+    for name in args.model:
+        with tempfile.TemporaryDirectory() as folder:       # one each: a library is loaded once from a place
+            tables.append(measure(name, args, Path(folder)))
     if args.csv:
         pd.concat(tables).to_csv(args.csv, float_format="%.4g")
 

@@ -68,3 +68,17 @@ def test_every_link_of_the_readme_leads_to_a_file():
     assert len(targets) > 40
     assert [t for t in targets if not (ROOT / t).exists()] == []
     assert (recorded_dir() / recorded.INDEX).exists()
+
+
+def test_the_tables_of_speed_are_the_benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import steps_table
+    assert steps_table.markdown(pd.read_csv(steps_table.STEPS)) in README
+    times = pd.read_csv(ROOT / "benchmarks" / "deploy.csv").set_index(["variant", "network"])["ms at 1"]
+    for row, variants in (("ONNX Runtime float", ("ONNX Runtime float, threads: 1", "ONNX Runtime float, threads: 2")),
+                          ("ONNX Runtime, 4-bit network on 8-bit carriers",
+                           ("ONNX Runtime int8, threads: 1", "ONNX Runtime int8, threads: 2")),
+                          ("C file, one thread, integers alone", ("C file",))):
+        cells = (" / ".join(f"{times[variant, network]:.2f}" for variant in variants)
+                 for network in ("mobilenet_v2", "mobilenet_v3_large"))
+        assert f"| {row} | {' | '.join(cells)} |" in README
