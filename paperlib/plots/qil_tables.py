@@ -15,12 +15,13 @@ from .style import BLUE, GREEN, GREY, ORANGE, STYLE, blank, finish
 
 MARKS = {0.0: ("o", BLUE), 0.5: ("s", ORANGE), 1.0: ("^", GREEN)}       # by lambda
 LINES = {FLOAT: ":", LONGER: "--"}
+CROSS = {"color": GREY, "markersize": 8, "markeredgewidth": 2}          # of a failed training
 
 
 def draw_table1(ours: pd.DataFrame, *, footnote: str) -> Figure:
     """Draw QIL's Table 1: accuracy by bit-width for each lambda, ours on the left, the paper's on the right, on a scale
-    of its own.  Crosses are failed trainings, no results.  Large marks are means over seeds, small ones single seeds;
-    lines are float networks.
+    of its own.  Crosses are failed trainings, no results; what is far below is drawn at the foot.  Large marks are
+    means over seeds, small ones single seeds; lines are float networks.
 
     ``ours``: :func:`paperlib.analysis.qil_tables.accuracies`.
     """
@@ -30,11 +31,14 @@ def draw_table1(ours: pd.DataFrame, *, footnote: str) -> Figure:
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(11, 5.4))
         for ax, table in zip(axes, (ours, paper)):
+            failed = []
             for share, shift in zip(DISTILLATION, (-0.22, 0, 0.22)):
                 marker, color = MARKS[share]
                 rows = table[(table.method == "QIL") & (table.distillation == share) & table.bits.isin(WIDTHS)]
                 rows = rows.assign(x=rows.bits.map(WIDTHS.index) + shift)
-                rows = _without_failed(ax, rows, "x", "accuracy")
+                if "outcome" in rows:
+                    failed += [*rows[rows.outcome == FAILED][["x", "accuracy"]].itertuples(index=False)]
+                    rows = rows[rows.outcome != FAILED]
                 means = rows.groupby("x").accuracy.mean()
                 ax.plot(means.index, means, marker, color=color, markersize=9, markeredgecolor="w", linestyle="-",
                         linewidth=1, label=f"λ = {share:g}")
@@ -46,6 +50,10 @@ def draw_table1(ours: pd.DataFrame, *, footnote: str) -> Figure:
             ax.grid(axis="x", visible=False)
             ax.margins(y=0.12)
             _levels(ax.axhline, table)
+            low, high = ax.get_ylim()
+            for x, accuracy in failed:
+                ax.plot(x, min(max(accuracy, low), high), "x", clip_on=False, **CROSS)
+            ax.set_ylim(low, high)
         axes[0].set_ylabel("validation accuracy (%)")
         axes[1].set_ylabel("test accuracy (%), another scale")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=11)
@@ -143,7 +151,7 @@ def _without_failed(ax: mpl.axes.Axes, rows: pd.DataFrame, x: str, y: str) -> pd
         return rows
     failed = rows[rows.outcome == FAILED]
     if len(failed):
-        ax.plot(failed[x], failed[y], "x", color=GREY, markersize=8, markeredgewidth=2)
+        ax.plot(failed[x], failed[y], "x", **CROSS)
     return rows[rows.outcome != FAILED]
 
 
