@@ -152,7 +152,8 @@ def test_longest_way_first_and_nothing_before_its_beginning(workers, monkeypatch
     parallel.train(chains(TREE), workers)
     assert Worker.most == min(workers, 2)
     assert all(StoredPhase.chain(r)[-1].done for r in TREE) and parallel.training_jobs(chains(TREE)) == {}
-    assert Worker.order[0] == "a b" and set(Worker.order) == {"a b", "a b c", "a b d e", "x"}
+    first = 1 if workers == 1 else 2        # which of two threads says first that it runs is not settled
+    assert "a b" in Worker.order[:first] and set(Worker.order) == {"a b", "a b c", "a b d e", "x"}
     assert Worker.order.index("a b d e") < Worker.order.index("a b c")
 
 
