@@ -11,10 +11,10 @@ intersection-union test: if the claim is false, at least one comparison is, and 
 most 2.5 % of the cases (if the number of seeds was fixed beforehand), however many others there are; so nothing is
 adjusted.  To be *contradicted* any single comparison is enough, and each is another chance to be wrong; so there the
 intervals are Bonferroni's, 1 - 5 % / k for k comparisons (Holm's first step, and a further step could not change the
-verdict).  Simulated with normal noise, three
-seeds support a true effect of one standard deviation (of the paired differences) in 17 % of the cases, of two in 46 %
-and of four in 91 %; six seeds in 50, 98 and 100 % (tests/claims/test_verdict.py).  Where three seeds left a claim open,
-a fourth and a fifth may have been added; who looks again after each lets chance pass in 5 % of the cases, not 2.5 %.
+verdict).  Simulated with normal noise, three seeds support a true effect of one standard deviation (of the paired
+differences) in 17 % of the cases, of two in 46 % and of four in 91 %; six seeds in 50, 98 and 100 %
+(tests/claims/test_verdict.py).  Where three seeds left a claim open, a fourth and a fifth may have been added; who
+looks again after each lets chance pass in 5 % of the cases, not 2.5 %.
 
 No difference comes from a run that is not there, guesses or has a collapsed quantizer, unless the claim is about
 failing; a comparison with a failed seed speaks for nothing, since the seeds that survive are no fair sample.
