@@ -11,7 +11,7 @@ from ..models import Scheme
 from ..recipes import Recipe, activations_then_weights, profiles, profit, qil, vgg7, weights_alone
 from ..recipes.qil import OTHERS
 from ..system import kinds
-from ..training.phases import Oscillations
+from ..training.phases import Oscillations, Phase
 
 Wanted = dict[Hashable, list[Recipe]]      # or names of such
 BITS = (32, 8, 5, 4, 3, 2)
@@ -202,10 +202,25 @@ def ablations(profile: str, seeds: int = 0, bits: Iterable[int] = ()) -> dict[in
 
 
 def ablation_photographs() -> dict[int, Wanted]:
-    """PROFIT alone in the paper's own situation: two of the orders of :func:`loss_curves_photographs`, recorded.
-    {bits: {row: runs}}"""
+    """PROFIT alone in the paper's own situation: two of the orders of :func:`loss_curves_photographs`, and the float
+    network trained as long, recorded.  {bits: {row: runs}}"""
     orders = loss_curves_photographs()
-    return {4: {"nothing frozen": orders["none"], "+ PROFIT": orders["aiwq"]}}
+    floating = _recorded(lambda **settings: float_as_long(profit("mobilenet_v2", **settings)), seeds=3, w_bits=4,
+                         a_bits=4, profile="photographs", order="none", progressive=False)
+    return {4: {"nothing frozen": orders["none"], "+ PROFIT": orders["aiwq"], FLOAT_ROW: floating}}
+
+
+def identity_path() -> Wanted:
+    """PROFIT, supplement section 5: Table 3's row DuQ at 3 bits, with the identity path of residual blocks in 3 bits as
+    well, and the float network trained as long; recorded.  {path: runs}"""
+    def quantized(recipe: Recipe) -> Recipe:
+        begun, *stages = recipe.phases
+        return dataclasses.replace(recipe, label="DuQ, identity path in 3 bits", phases=(begun, *(
+            dataclasses.replace(p, scheme=dataclasses.replace(p.scheme, identity_bits=3)) for p in stages)))
+
+    rows = ablation("recorded", bits=3)
+    return {"high precision": rows["DuQ"], "3 bits": [quantized(recipe) for recipe in rows["DuQ"]],
+            FLOAT_ROW: rows[FLOAT_ROW]}
 
 
 def folding(profile: str, seeds: int = 0, model: str = "mobilenet_v3_large") -> Wanted:
@@ -282,6 +297,27 @@ def qil_reasons() -> dict[str, Wanted]:
     return {"nothing changed": tried("laptop"), "a tenth of the rate": tried("laptop", make=slower),
             "5 times the epochs": tried(longer), "5 times, step by step": tried("laptop", longer, progressive=True),
             "twice the width": tried(wider), "twice the width, trained before": tried("pretrained")}
+
+
+def qil_parts() -> Wanted:
+    """QIL, section 4.1: Table 1's A2W2 with lambda 0.5, and with one part of the recipe left out at a time; recorded.
+    {part: runs}"""
+    def without(*what, change: Callable[[Phase], dict] | None, label: str, **settings) -> Recipe:
+        recipe = qil(*what, **settings)
+        *before, last = recipe.phases
+        if change is None:
+            return recipe
+        return dataclasses.replace(recipe, label=label, phases=(*before, dataclasses.replace(last, **change(last))))
+
+    def scheme(**settings) -> Callable[[Phase], dict]:
+        return lambda phase: {"scheme": dataclasses.replace(phase.scheme, **settings)}
+
+    changes = {"as in the table": None, "weights not normalized": scheme(weight_options={}),
+               "fully connected layers at the full rate": lambda phase: {"linear_lr": 1.0},
+               "first and last layer quantized": scheme(quantize_first=True, quantize_last=True),
+               "intervals left as they were set": lambda phase: {"quantizer_lr": 0.0}}
+    return {part: _recorded(without, "vgg7", seeds=3, w_bits=2, a_bits=2, distillation=0.5, profile="pretrained",
+                            change=change, label=f"QIL, {part}") for part, change in changes.items()}
 
 
 def qil_intervals(profile: str, seeds: int = 0) -> Wanted:

@@ -27,6 +27,7 @@ class DuQ(Quantizer):
     K = 2**bits - 1 unsigned, 2**(bits-1) - 1 signed (weights too): 15 levels of weights at 4 bits, 16 of activations.
     With ``floor=-3/8`` (h-swish) code 0 is -3/8 and 0 itself is in general not a level.  ``learn_offset=True`` makes b
     and the d that takes the place of -b at the end parameters, for unsigned activations; border padding is then d.
+    ``one_scale=True`` takes s(a) for s(c), too: the levels end where the clip does, as with PACT and LSQ.
 
     *Gradient*: dy/dx = s(c)/s(a) inside the clip, else 0; dy/da = -sigmoid(a) s(c) (x+b)/s(a)**2 inside, else 0;
     dy/dc = sigmoid(c) round(K v)/K everywhere; dy/db = dy/dx; dy/dd = 1.
@@ -48,11 +49,11 @@ class DuQ(Quantizer):
 
     range_from = {"weight": ("max", {"fraction": 0.9}), "activation": ("percentile", {"percent": 95})}
 
-    def __init__(self, *, learn_offset: bool = False, **settings):
+    def __init__(self, *, learn_offset: bool = False, one_scale: bool = False, **settings):
         super().__init__(**settings)
         self.grid = self.symmetric_or_unsigned_grid()
         self.a = nn.Parameter(torch.ones(self.shape))
-        self.c = nn.Parameter(torch.ones(self.shape))
+        self.c = None if one_scale else nn.Parameter(torch.ones(self.shape))
         if learn_offset and self.signed:
             raise InputError("a signed grid is symmetric: leave out learn_offset=True")
         if learn_offset:
@@ -62,9 +63,10 @@ class DuQ(Quantizer):
 
     def affine(self) -> Affine:
         offsets = (-self.b, self.d) if self.learn_offset else (self.floor, self.floor)
-        return Affine(softplus(self.a), softplus(self.c), *offsets)
+        return Affine(softplus(self.a), softplus(self.a if self.c is None else self.c), *offsets)
 
     def set_span(self, span: Tensor) -> None:
         raw = inverse_softplus(span.double()).to(self.a.dtype)
         self.a.copy_(raw)
-        self.c.copy_(raw)
+        if self.c is not None:
+            self.c.copy_(raw)

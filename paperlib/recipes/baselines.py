@@ -12,6 +12,8 @@ from .unused_settings import heeding
 METHODS = {
     "duq": ("DuQ + negative padding", Scheme(weight="duq", activation="duq")),
     "duq_zeros": ("DuQ", Scheme(weight="duq", activation="duq", negative_padding=False)),
+    "duq_one_scale": ("DuQ + negative padding, one scale", Scheme(
+        weight="duq", activation="duq", weight_options={"one_scale": True}, activation_options={"one_scale": True})),
     "pact": ("PACT + SAWB", Scheme(weight="sawb", activation="pact", negative_padding=False)),
     "lsq": ("LSQ", Scheme(weight="lsq", activation="lsq", negative_padding=False)),
     "qil": ("QIL", Scheme(weight="qil", activation="qil", negative_padding=False)),
@@ -26,9 +28,9 @@ def activations_then_weights(method: Name, *, model: Name = "mobilenet_v3_large"
                              quantizer_lr: Amount | None = None) -> Recipe:
     """A float network, then its activations in ``bits`` bits, then its weights too (PROFIT, supplement Fig. 2).
 
-    ``method``: "duq" (DuQ with negative padding), "duq_zeros" (without), "pact" (PACT with SAWB weights), "lsq" or
-    "qil", each in PROFIT's precision map.  All start from the same float network, with zero padding, and see the same
-    batches.  ``quantizer_lr`` is the learning rate of the quantizers' parameters relative to the weights' (None: the
+    ``method``: "duq" (DuQ with negative padding), "duq_zeros" (without), "duq_one_scale" (with one scale before rounding
+    and after it), "pact" (PACT with SAWB weights), "lsq" or "qil", each in PROFIT's precision map.  All start from the
+    same float network, with zero padding, and see the same batches.  ``quantizer_lr`` is the learning rate of the quantizers' parameters relative to the weights' (None: the
     profile's; for QIL its own).  PROFIT's code has 0.01, over 75 000 steps a stage; in the few hundred steps of a small
     stage they would hardly move, so small profiles have 1.
     """
@@ -36,7 +38,8 @@ def activations_then_weights(method: Name, *, model: Name = "mobilenet_v3_large"
         raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
     label, scheme = METHODS[method]
     scale = profiles.scale(profile)
-    settings = {**scheme.__dict__, "a_bits": bits, "activation_options": scale.activation_options}
+    settings = {**scheme.__dict__, "a_bits": bits,
+                "activation_options": {**scheme.activation_options, **scale.activation_options}}
     if method == "pact" and bits in (2, 4):     # as many levels as DuQ has, where SAWB has coefficients for that number
         settings["weight_options"] = {"levels": 2**bits - 1}
     if quantizer_lr is None:
