@@ -28,11 +28,12 @@ def activations_then_weights(method: Name, *, model: Name = "mobilenet_v3_large"
                              quantizer_lr: Amount | None = None) -> Recipe:
     """A float network, then its activations in ``bits`` bits, then its weights too (PROFIT, supplement Fig. 2).
 
-    ``method``: "duq" (DuQ with negative padding), "duq_zeros" (without), "duq_one_scale" (with one scale before rounding
-    and after it), "pact" (PACT with SAWB weights), "lsq" or "qil", each in PROFIT's precision map.  All start from the
-    same float network, with zero padding, and see the same batches.  ``quantizer_lr`` is the learning rate of the quantizers' parameters relative to the weights' (None: the
-    profile's; for QIL its own).  PROFIT's code has 0.01, over 75 000 steps a stage; in the few hundred steps of a small
-    stage they would hardly move, so small profiles have 1.
+    ``method``: "duq" (DuQ with negative padding), "duq_zeros" (without), "duq_one_scale" (with one scale, before the
+    rounding and after it), "pact" (PACT with SAWB weights), "lsq" or "qil", each in PROFIT's precision map.  All start
+    from the same float network, with zero padding, and see the same batches.  ``quantizer_lr`` is the learning rate of
+    the quantizers' parameters relative to the weights' (None: the profile's; for QIL its own).  PROFIT's code has 0.01,
+    over 75 000 steps a stage; in the few hundred steps of a small stage they would hardly move, so small profiles have
+    1.
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
