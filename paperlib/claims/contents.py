@@ -70,7 +70,8 @@ NOTEBOOKS = {
         {"profile": PROFILE, "seeds": SEEDS, "bits": SEVERAL_BITS},
         [Shown(experiments.ablations, claims.ablation.verdicts),
          Shown(experiments.ablation_photographs, claims.ablation.verdicts_on_photographs,
-               "Imagenette, 4 bits", recorded=True)]),
+               "Imagenette, 4 bits", recorded=True),
+         Shown(experiments.identity_path, claims.ablation.verdicts_on_identity, "3 bits", recorded=True)]),
     "profit_supp_fig1_loss_curves": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "w_bits": BITS, "a_bits": BITS},
         [Shown(experiments.loss_curves, claims.loss_curves.verdicts, "4-bit weights"),
@@ -81,7 +82,8 @@ NOTEBOOKS = {
         {"profile": PROFILE, "seeds": SEEDS, "bits": BITS, "quantizer_lr": number(1.0, 0, 100), "extension": SWITCH},
         [Shown(experiments.pact_vs_duq, claims.pact_vs_duq.verdicts),
          Shown(lambda profile, seeds: experiments.pact_vs_duq(profile, seeds, methods=("lsq", "qil"))),
-         Shown(lambda _, seeds: experiments.pact_vs_duq("recorded", seeds, quantizer_lr=0.01))]),
+         Shown(lambda _, seeds: experiments.pact_vs_duq("recorded", seeds, quantizer_lr=0.01)),
+         Shown(experiments.duq_scales, claims.pact_vs_duq.verdicts_on_scales, "one scale", recorded=True)]),
     "profit_supp_fig3_hswish_histograms": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "bits": BITS},
         [Shown(experiments.hswish, claims.hswish.verdicts, tables=(hswish_layers, hswish_levels)),
@@ -104,7 +106,8 @@ NOTEBOOKS = {
          "d": number(0.4, 0.01, "c"), "images": number(2, 1, 1000)}),
     "qil_table1_2_cifar10": Notebook(
         {"profile": PROFILE, "seeds": SEEDS},
-        [Shown(experiments.qil_tables, claims.qil_tables.verdicts), 
+        [Shown(experiments.qil_tables, claims.qil_tables.verdicts),
+         Shown(experiments.qil_parts, claims.qil_tables.verdicts_on_parts, "a part left out", recorded=True),
          Shown(experiments.qil_reasons, claims.qil_tables.verdicts_on_steps, "step by step", recorded=True)]),
     "qil_fig4_5_intervals": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "layer": one_of(*LAYERS)},

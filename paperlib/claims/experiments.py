@@ -138,6 +138,12 @@ def pact_vs_duq(profile: str, seeds: int = 0, bits: int = 4, quantizer_lr: float
             for method in methods}
 
 
+def duq_scales() -> Wanted:
+    """PROFIT, supplement section 2: DuQ as it is, and with one scale for both sides of the rounding; recorded.
+    {method: runs}"""
+    return pact_vs_duq("recorded", methods=("duq", "duq_one_scale"))
+
+
 def hswish(profile: str, seeds: int = 0, bits: int = 4) -> Wanted:
     """PROFIT, supplement Fig. 3: networks whose h-swish outputs are looked at, which further seeds of the same runs are
     not.  {method: runs}"""

@@ -18,6 +18,18 @@ def verdicts(found: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
                               duq_starts_higher(found["duq"], found["pact"])])
 
 
+def verdicts_on_scales(found: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
+    """Judge the runs of :func:`paperlib.claims.experiments.duq_scales`.
+
+    Supplement section 2: "additional parameters in post transformation eventually helps increase the accuracy".  Read
+    as: DuQ with both scales ends more accurate than with one.  ``difference`` is the former minus the latter, in
+    points."""
+    rows = [("two scales minus one, 4 bits (points)", pair, pair[0].accuracy() - pair[1].accuracy())
+            for pair in shared_seeds(found["duq"], found["duq_one_scale"])]
+    return at_scale(profile, [Verdict.of("DuQ's scale after the rounding, a parameter of its own, raises the accuracy",
+                                         "PROFIT, supplement, section 2", rows, above=0)])
+
+
 def verdicts_on_others(duq: Sequence[Run], others: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
     """Judge the same against other methods, {method: runs}: an extension, which the scoreboard leaves out."""
     return at_scale(profile, [duq_ends_lower(*zip(*shared_seeds(duq, runs)), runs[0].recipe.label, EXTENSION)

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..runs import Run
 from ..runs.seeds import shared_seeds
 from . import published
-from .verdict import PAPERS, Verdict, at_scale
+from .verdict import OURS, PAPERS, Verdict, at_scale
 
 TABLE1, TABLE2 = "QIL, section 4.1 and Table 1", "QIL, section 4.1 and Table 2"
+MUCH = 1.0      # points that a layer may cost if it is quantized
 RIVALS = {32: ("TTQ", "TWN", "BC", "BWN"), 1: ("XNOR",)}    # of ternary weights, by bits of activations
 Cells = Mapping[tuple, Sequence[Run]]
 
@@ -94,6 +95,30 @@ def few_activation_bits_cost_little(found: Cells) -> Verdict:
             for pair in shared_seeds(found["QIL", 2, 32], found["QIL", 2, 2])]
     return Verdict.of(f"With ternary weights, 2-bit activations cost at most {most:g} points", TABLE2, rows, below=most,
                       margin=PAPERS, printed=f"{most:g} points")
+
+
+def verdicts_on_parts(found: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
+    """Judge the runs of :func:`paperlib.claims.experiments.qil_parts`, each sentence of section 4.1, but the last, of
+    section 1, by the run in which what it praises is left out.
+
+    Read as: the recipe as it is ends above the other; "significantly" as by a point at least.  That normalized weights
+    train more stably as well is not judged: five epochs show no more than whether they train.  ``difference`` is the
+    recipe minus the other, in points."""
+    whole, (unscaled, full_rate, all_layers, still) = found["as in the table"], list(found.values())[1:]
+
+    def gains(other: Sequence[Run], words: str) -> list[tuple]:
+        return [(f"A2W2, lambda 0.5: as in the table minus {words} (points)", pair,
+                 pair[0].accuracy() - pair[1].accuracy()) for pair in shared_seeds(whole, other)]
+
+    text = "QIL, section 4.1"
+    return at_scale(profile, [
+        Verdict.of("Normalized weights make training more accurate", text, gains(unscaled, "not normalized"), above=0),
+        Verdict.of("A hundredth of the rate for fully-connected layers helps", text, gains(full_rate, "the full rate"),
+                   above=0),
+        Verdict.of(f"Quantizing the first and the last layer costs much accuracy, {MUCH:g} point at least", text,
+                   gains(all_layers, "all layers quantized"), above=MUCH, margin=OURS),
+        Verdict.of("Intervals that are learned by the loss are better than those of least error", "QIL, section 1",
+                   gains(still, "intervals of least error"), above=0)])
 
 
 def verdicts_on_steps(found: Mapping[str, Cells], profile: str) -> list[Verdict]:

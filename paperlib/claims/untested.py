@@ -5,23 +5,9 @@ from .verdict import NOT_RECORDED, Verdict
 
 # notebook: (claim, where it stands, what is missing, whether it could be tested here)
 SENTENCES = {
-    "profit_table3_ablation": [
-        ("The identity path in high precision greatly reduces what quantization costs", "PROFIT, supplement, section 5",
-         "runs with a quantized identity path (identity_bits)", True)],
-    "profit_supp_fig2_pact_vs_duq": [
-        ("DuQ's scale behind the rounding, free to learn, raises the accuracy in the end",
-         "PROFIT, supplement, section 2", "runs in which both of DuQ's scales are one", True)],
     "profit_supp_s5_bn_folding": [
         ("MobileNet-v1 with folded batch norms fails at 4 bits as well", "PROFIT, supplement, section 5",
          "runs of MobileNet-v1", True)],
-    "qil_table1_2_cifar10": [
-        ("Normalized weights make training more stable and more accurate", "QIL, section 4.1",
-         "runs without the normalization", True),
-        ("A hundredth of the rate for fully-connected layers helps", "QIL, section 4.1", "runs at the full rate", True),
-        ("Quantizing the first and the last layer costs much accuracy", "QIL, section 4.1",
-         "runs with these layers quantized", True),
-        ("Intervals that are learned by the loss are better than those of least error", "QIL, section 1",
-         "runs whose intervals stay at the least error", True)],
     "qil_fig4_5_intervals": [
         ("Weights trained at few bits have distributions of quite another shape", "QIL, section 4.1 and Fig. 5",
          "a measure of shape beside that of a float network trained as long", True)],

@@ -36,9 +36,8 @@ def draw_table1(ours: pd.DataFrame, *, footnote: str) -> Figure:
                 marker, color = MARKS[share]
                 rows = table[(table.method == "QIL") & (table.distillation == share) & table.bits.isin(WIDTHS)]
                 rows = rows.assign(x=rows.bits.map(WIDTHS.index) + shift)
-                if "outcome" in rows:
-                    failed += [*rows[rows.outcome == FAILED][["x", "accuracy"]].itertuples(index=False)]
-                    rows = rows[rows.outcome != FAILED]
+                rows, lost = _results(rows)
+                failed += [*lost[["x", "accuracy"]].itertuples(index=False)]
                 means = rows.groupby("x").accuracy.mean()
                 ax.plot(means.index, means, marker, color=color, markersize=9, markeredgecolor="w", linestyle="-",
                         linewidth=1, label=f"λ = {share:g}")
@@ -85,7 +84,9 @@ def draw_table2(ours: pd.DataFrame, *, footnote: str) -> Figure:
             ends, words = {}, {}
             for y, row in enumerate(ROWS):
                 rows = table[[key == row for key in zip(table.method, table.w_bits, table.a_bits)]]
-                values = _without_failed(ax, rows.assign(y=y), "accuracy", "y").accuracy.dropna()
+                results, lost = _results(rows)
+                ax.plot(lost.accuracy, [y] * len(lost), "x", **CROSS)
+                values = results.accuracy.dropna()
                 if "outcome" in rows and (rows.outcome != "").any():
                     words[y] = rows.outcome.max()
                 if values.empty:
@@ -145,14 +146,10 @@ def _rank(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
     return f"With float activations QIL is {told[0]} here, {told[1]} in the paper"
 
 
-def _without_failed(ax: mpl.axes.Axes, rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """The rows that are no failed trainings; draws a cross for each that is."""
-    if "outcome" not in rows:
-        return rows
-    failed = rows[rows.outcome == FAILED]
-    if len(failed):
-        ax.plot(failed[x], failed[y], "x", **CROSS)
-    return rows[rows.outcome != FAILED]
+def _results(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split rows into results and failed trainings; without a column outcome all are results."""
+    failed = rows.outcome == FAILED if "outcome" in rows else pd.Series(False, rows.index)
+    return rows[~failed], rows[failed]
 
 
 def _title(table: pd.DataFrame) -> str:

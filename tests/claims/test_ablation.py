@@ -90,23 +90,36 @@ def test_a_seed_that_failed_is_named_and_counts_in_no_mean():
     plt.close("all")
 
 
-def test_the_papers_own_situation():
-    ends = {"nothing frozen": 70.0, "+ PROFIT": 72.0}
+@pytest.mark.parametrize("end, close", [(73.4, SUPPORTED), (73.5, CONTRADICTED)])
+def test_the_papers_own_situation(end, close):
+    ends = {"nothing frozen": 70.0, "+ PROFIT": 72.0, "float": end}
     pictures = {bits: {row: [ends_at(r, ends[row]) for r in recipes] for row, recipes in rows.items()}
                 for bits, rows in experiments.ablation_photographs().items()}
     verdicts = {v.claim: v for v in claims.ablation.verdicts_on_photographs(pictures, "recorded")}
     assert {claim: leans(v) for claim, v in verdicts.items()} == {
         "+ PROFIT adds accuracy at 4 bits": SUPPORTED,
-        "4-bit MobileNet-v2 loses at most 1.48 points against full precision, trained as long": SUPPORTED}
-    assert verdicts["4-bit MobileNet-v2 loses at most 1.48 points against full precision, trained as long"].reason == (
-        "a float network trained as long")
+        "4-bit MobileNet-v2 loses at most 1.48 points against full precision, trained as long": close}
     assert set(verdicts["+ PROFIT adds accuracy at 4 bits"].differences.difference) == {2.0}
     table = analysis.ablation.ladder(pictures)
-    assert set(table.quantized) == {"at once"} and set(table.chance) == {10.0} and table.epochs.nunique() == 1
+    assert table.groupby("row").quantized.unique().map(list).to_dict() == {
+        "nothing frozen": ["at once"], "+ PROFIT": ["at once"], "float": [""]}
+    assert set(table.chance) == {10.0} and table.epochs.nunique() == 1
     figure = plots.ablation.draw(table, footnote="made up")
     assert [ax.get_title(loc="left") for ax in figure.axes] == [f"weights and activations: {b} bits" for b in (4,)]
-    assert figure.alt.endswith(" 4 bits: nothing frozen 70.0, + PROFIT 72.0.")
+    assert figure.alt.endswith(f" 4 bits: nothing frozen 70.0, + PROFIT 72.0, float {end}.")
     plt.close("all")
+
+
+@pytest.mark.parametrize("coarse, verdict", [(70.0, SUPPORTED), (71.0, SUPPORTED), (75.0, CONTRADICTED)])
+def test_the_identity_path(coarse, verdict):
+    wanted = experiments.identity_path()
+    ends = {"high precision": 80.0, "3 bits": coarse, "float": 89.0}
+    judged, = claims.ablation.verdicts_on_identity(
+        {path: [ends_at(r, ends[path]) for r in recipes] for path, recipes in wanted.items()}, "recorded")
+    assert leans(judged) == verdict
+    assert judged.differences.difference.iloc[0] == pytest.approx((80 - coarse) / (89 - coarse))
+    quantized = [phase.scheme for phase in wanted["3 bits"][0].phases if phase.scheme]
+    assert {scheme.identity_bits for scheme in quantized} == {3}
 
 
 def test_a_row_with_fewer_seeds_keeps_the_others_and_says_so():

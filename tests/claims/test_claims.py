@@ -3,15 +3,17 @@
 import dataclasses
 
 import pytest
-from conftest import agree, leans, made_up
+from conftest import agree, ends_at, leans, made_up
 
 from paperlib import models, recipes, runs
-from paperlib.claims import (
-    CONTRADICTED,
-    NOT_TESTABLE,
-    SUPPORTED,
+from paperlib.claims import CONTRADICTED, NOT_TESTABLE, SUPPORTED, experiments
+from paperlib.claims.pact_vs_duq import (
+    beside_guessing,
+    duq_ends_lower,
+    duq_starts_higher,
+    verdicts_on_others,
+    verdicts_on_scales,
 )
-from paperlib.claims.pact_vs_duq import beside_guessing, duq_ends_lower, duq_starts_higher, verdicts_on_others
 from paperlib.claims.verdict import at_scale
 from paperlib.data import cifar10_images
 from paperlib.errors import InputError
@@ -82,6 +84,15 @@ def test_another_method_in_the_place_of_pact_is_no_claim_of_the_paper(values, ve
     [found] = verdicts_on_others([ends("duq", 1, 1, 1, 1)], {"lsq": [ends("lsq", *values)]}, "laptop")
     assert leans(found) == verdict and "than LSQ," in found.claim and "not in the paper" in found.where
     assert found.differences.difference.tolist() == [1 - value for value in values]
+
+
+@pytest.mark.parametrize("end, verdict", [(64.0, SUPPORTED), (65.0, CONTRADICTED)])
+def test_a_scale_of_its_own(end, verdict):
+    ends = {"duq": 65.0, "duq_one_scale": end}
+    judged, = verdicts_on_scales(
+        {method: [ends_at(r, ends[method]) for r in recipes] for method, recipes in experiments.duq_scales().items()},
+        "recorded")
+    assert leans(judged) == verdict and set(judged.differences.difference) == {65.0 - end}
 
 
 def test_a_method_beside_guessing():

@@ -1,10 +1,11 @@
 """QIL, Table 1: explanations of the losses at few bits, on made-up runs."""
 import pytest
+from conftest import leans
 from matplotlib import pyplot as plt
 from test_qil_tables import run
 
 from paperlib import analysis, claims, plots
-from paperlib.claims import experiments
+from paperlib.claims import CONTRADICTED, SUPPORTED, experiments
 
 BEGUN = "twice the width, trained before"
 ENDS = {"nothing changed": (70.0, 60.0, 75.0), "a tenth of the rate": (65.0, 61.0, 75.0),    # A2W2, A1W2, float
@@ -68,4 +69,40 @@ def test_picture(table):
     assert [text.get_text() for text in figure.axes[0].texts][2] == "0.1  (75.9 of 76.0 %)"
     assert [t.get_text().split("\n")[0] for t in figure.axes[0].get_yticklabels()] == list(ENDS)
     assert "A1W2: nothing changed 15.0, a tenth of the rate 14.0" in figure.alt
+    plt.close("all")
+
+
+PART_ENDS = dict(zip(experiments.qil_parts(), (87.0, 86.0, 86.5, 83.0, 87.0)))
+
+
+@pytest.fixture
+def parts():
+    return {part: [run(r, PART_ENDS[part]) for r in recipes] for part, recipes in experiments.qil_parts().items()}
+
+
+def test_each_part_is_left_out_alone():
+    whole, *others = [recipes[0].phases[-1] for recipes in experiments.qil_parts().values()]
+
+    def differing(part, one, other):
+        return {(part, name): (getattr(one, name), getattr(other, name)) for name in one.__dataclass_fields__
+                if getattr(one, name) != getattr(other, name) and name != "scheme"}
+
+    found = [differing("phase", whole, other) | differing("scheme", whole.scheme, other.scheme) for other in others]
+    assert found == [{("scheme", "weight_options"): ({"normalized": True}, {})}, {("phase", "linear_lr"): (0.01, 1.0)},
+                     {("scheme", "quantize_first"): (False, True), ("scheme", "quantize_last"): (False, True)},
+                     {("phase", "quantizer_lr"): (0.1, 0.0)}]
+
+
+def test_each_part_has_its_claim(parts):
+    verdicts = claims.qil_tables.verdicts_on_parts(parts, "recorded")
+    assert [leans(v) for v in verdicts] == [SUPPORTED, SUPPORTED, SUPPORTED, CONTRADICTED]
+    assert [set(v.differences.difference) for v in verdicts] == [{1.0}, {0.5}, {4.0}, {0.0}]
+
+
+def test_picture_of_the_parts(parts):
+    figure = plots.qil_reasons.draw_parts(analysis.qil_reasons.parts(parts), footnote="made up")
+    ax, = figure.axes
+    assert [t.get_text() for t in ax.texts] == ["87.0", "86.0  (1.0 lost)", "86.5  (0.5 lost)", "83.0  (4.0 lost)",
+                                                "87.0  (0.0 lost)"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == list(PART_ENDS)
     plt.close("all")
