@@ -17,7 +17,7 @@ from . import confirmations, untested
 from .confirmations import Confirmation
 from .contents import NOTEBOOKS, Shown
 from .experiments import flat
-from .verdict import CLAIM, Verdict, effect, in_words
+from .verdict import CLAIM, CONTRADICTED, SUPPORTED, Verdict, effect, in_words
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,18 @@ def page(table: pd.DataFrame) -> str:
                   f"{f' ({row.reason})' if row.reason else ''}"
                   f"{f'; with confirmations {row.together}' if row.further else ''} | {row.runs}{_trained(row)} |"
                   for row in rows.itertuples()]
+    return "\n".join(lines)
+
+
+def decided(table: pd.DataFrame) -> str:
+    """Write the papers' claims that are supported or contradicted, with what decides them, as a table in Markdown; the
+    README has it."""
+    lines = ["| | claim | effect, 95 % interval, seeds | unit | runs |", "|---|---|---|---|---|"]
+    for verdict in (SUPPORTED, CONTRADICTED):
+        for row in table[(table.kind == CLAIM) & (table.verdict == verdict)].itertuples():
+            runs = row.runs.partition(": ")[2] or {"recorded": "CIFAR-10"}.get(row.runs, row.runs)
+            lines.append(f"| {verdict} | [{row.claim}](notebooks/{row.notebook}.ipynb) | {row.ours} | {row.unit} | "
+                         f"{runs} |")
     return "\n".join(lines)
 
 
