@@ -44,17 +44,19 @@ def begin(net: nn.Module, phase: Phase, x: Tensor, *, fast: bool = True) -> nn.M
 
 
 def parameter_groups(net: nn.Module, phase: Phase) -> list[dict]:
-    """Weights with decay, biases and batch norm without; quantizers and fully connected layers at their own rates;
-    nothing that is frozen."""
+    """Weights with decay, biases and batch norm without; quantizers and fully connected layers at their own rates, a
+    quantizer of such a layer at the lower of the two; nothing that is frozen."""
+    linear = {module for layer in net.modules() if isinstance(layer, nn.Linear) for module in layer.modules()}
     groups: dict[tuple[float, bool], list] = {}
     for module in net.modules():
         for parameter in module.parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
             if isinstance(module, Quantizer):
-                key = (phase.quantizer_lr, module.weight_decay)
+                highest = phase.linear_lr if module in linear else math.inf
+                key = (min(phase.quantizer_lr, highest), module.weight_decay)
             else:
-                key = (phase.linear_lr if isinstance(module, nn.Linear) else 1.0, parameter.ndim > 1)
+                key = (phase.linear_lr if module in linear else 1.0, parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
     return [{"params": parameters, "lr": phase.lr * scale, "weight_decay": phase.weight_decay if decay else 0.0}
             for (scale, decay), parameters in groups.items()]
