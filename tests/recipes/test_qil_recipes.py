@@ -140,6 +140,17 @@ def test_convolutions_linear_layers_and_intervals_have_rates_of_their_own():
         n for n, p in net.named_parameters() if p.ndim > 1}
 
 
+def test_intervals_of_linear_layers_learn_no_faster_than_these():
+    recipe = recipes.qil("vgg7", profile="pretrained")
+    net, stage = started(recipe), recipe.phases[-1]
+    assert (stage.lr, stage.quantizer_lr, stage.linear_lr) == (0.01, 0.1, 0.01)
+    by_id = {id(p): name for name, p in net.named_parameters()}
+    rates = {by_id[id(p)]: group["lr"] for group in parameter_groups(net, stage) for p in group["params"]}
+    for role in ("weight", "input"):
+        assert rates[f"features.3.0.{role}_quantizer.c"] == pytest.approx(0.001)
+        assert rates[f"classifier.0.{role}_quantizer.c"] == rates["classifier.0.weight"] == pytest.approx(1e-4)
+
+
 def test_quantizer_parameters_have_names_and_values():
     net = started(recipes.qil("vgg7", w_bits=3, a_bits=2, profile="laptop"))
     found = quantizer_parameters(net)
