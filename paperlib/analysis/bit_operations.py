@@ -33,10 +33,14 @@ def imagenet(model: str, a_bits: int, w_bits: int, exceptions: bool = True) -> n
 
     ``exceptions``: with the supplement's two of 8 bits; otherwise all layers have the same bits.
     """
-    with torch.device("meta"):
-        net = models.build(model, num_classes=1000, input_size=224)
     alike = {} if exceptions else {"first_input_bits": a_bits, "se_bits": a_bits}
-    return models.quantize(net, Scheme(a_bits=a_bits, w_bits=w_bits, **alike))
+    return models.quantize(_float(model), Scheme(a_bits=a_bits, w_bits=w_bits, **alike))
+
+
+@functools.cache
+def _float(model: str) -> nn.Module:
+    with torch.device("meta"):
+        return models.build(model, num_classes=1000, input_size=224)
 
 
 @functools.cache

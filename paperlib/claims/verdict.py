@@ -140,9 +140,7 @@ class Verdict:
 
     def _intervals(self, confidence: float) -> pd.DataFrame:
         """The comparisons with intervals of this confidence; without spread, or with failed seeds, there is none."""
-        grouped = self.differences.assign(failed=self.differences.outcome == FAILED).groupby("comparison", sort=False)
-        table = grouped.agg(mean=("difference", "mean"), sd=("difference", "std"), n=("difference", "count"),
-                            failed=("failed", "any")).reset_index()
+        table = self._effects.copy()
         error = (table.sd / table.n**0.5).where((table.sd > 0) & ~table.failed)
         half = special.stdtrit(table.n - 1, (1 + confidence) / 2) * error           # Student's t
         low, high = table["mean"] - half, table["mean"] + half
@@ -151,6 +149,13 @@ class Verdict:
         table.insert(3, "low", low)
         table.insert(4, "high", high)
         return table
+
+    @functools.cached_property
+    def _effects(self) -> pd.DataFrame:
+        """The comparisons: mean, s.d. and number of the differences, and whether a seed failed."""
+        grouped = self.differences.assign(failed=self.differences.outcome == FAILED).groupby("comparison", sort=False)
+        return grouped.agg(mean=("difference", "mean"), sd=("difference", "std"), n=("difference", "count"),
+                           failed=("failed", "any")).reset_index()
 
     def _inside(self, row) -> bool:
         return self.least <= row.low and row.high <= self.most
