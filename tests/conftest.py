@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
-from forks import Module, fork_kernels
+from forks import fork_kernels, popen
 
 from paperlib import __main__ as commandline
 from paperlib.claims import CONTRADICTED, SUPPORTED, scoreboard
@@ -21,10 +21,25 @@ from paperlib.training.history import HISTORY_COLUMNS
 
 os.environ["PAPERLIB_FIGURES"] = tempfile.mkdtemp(prefix="paperlib-figures-")
 START = time.time()
-LONGEST = ("test_site.py", "test_eight_bits.py", "test_distributed.py", "test_gpu_experiments.py", "own_network.ipynb",
-           "test_commandline.py", "test_integer_net.py", "learn_4_progressive_freezing.ipynb", "deploy_integers.ipynb",
-           "test_runs.py", ".ipynb", "test_browser.py")
+LONGEST = ("test_site.py", "test_distributed.py", "own_network.ipynb", "test_eight_bits.py", "test_commandline.py",
+           "test_confirmations.py", "learn_4_progressive_freezing.ipynb", "deploy_integers.ipynb", "scoreboard.ipynb",
+           "test_gpu_experiments.py", "test_integer_net.py", "test_runs.py", ".ipynb", "test_browser.py")
+# what judges all claims does it once, in one process
+JUDGING = ("test_confirmations.py", "test_outcomes.py", "test_readme.py", "test_scoreboard.py")
 fork_kernels()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Tests of a file go to one process, and so do files that share what takes long."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "judging" if file.endswith(JUDGING) else file
+
+    return Scheduling(config, log)
 
 
 def pytest_addoption(parser):
@@ -75,7 +90,7 @@ def paperlib(monkeypatch, capsys):
 @pytest.fixture
 def forked(monkeypatch):
     """Processes that the library starts as `python -m MODULE` are forks of one that is warm."""
-    monkeypatch.setattr(subprocess, "Popen", Module)
+    monkeypatch.setattr(subprocess, "Popen", popen)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ and modules of the library."""
 import importlib
 import multiprocessing
 import os
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from multiprocessing.connection import Connection
@@ -45,13 +46,17 @@ def module(words, cwd, env, *streams):
     settle(cwd, env)
     for number, stream in enumerate(streams):
         os.dup2(stream.fileno(), number)
-    sys.argv, sys.stdin = words, open(0)
-    sys.exit(importlib.import_module(words[0]).main())
+    sys.argv, subprocess.Popen = words, popen
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)
+    named = importlib.import_module(words[0])
+    if hasattr(named, "__path__") and not hasattr(named, "main"):
+        named = importlib.import_module(f"{words[0]}.__main__")
+    sys.exit(named.main())
 
 
 class Module(Fork):
-    """In place of subprocess.Popen([sys.executable, "-m", MODULE, ...]): `main` of that module, with pipes for its
-    standard input and output."""
+    """In place of subprocess.Popen([sys.executable, "-m", MODULE, ...]): `main` of that module or package, with pipes
+    for its standard input and output.  The modules that it starts are forks, too."""
 
     def __init__(self, command, *, cwd=None, env=None, stderr=None, **options):
         (stdin, to_it), (from_it, stdout) = os.pipe(), os.pipe()
@@ -69,6 +74,11 @@ class Module(Fork):
         self.stdin.close()
         self.stdout.close()
         self.wait()
+
+
+def popen(command, *args, real=subprocess.Popen, **options):
+    """In place of subprocess.Popen: a fork for a module, the real one for anything else."""
+    return Module(command, **options) if list(command[1:2]) == ["-m"] else real(command, *args, **options)
 
 
 # -- kernels ----------------------------------------------------------------------------------------------------------

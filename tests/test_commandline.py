@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forks import Module
 
 from paperlib import deploy, recipes, runs
 from paperlib.claims import contents, experiments
@@ -54,7 +55,7 @@ def test_help_names_every_option(paperlib):
                                                          "data", "check-env"))
 
 
-@pytest.mark.parametrize("package", ["torch", "pandas", "tqdm"])
+@pytest.mark.parametrize("package", ["torch", "tqdm"])
 def test_a_missing_package_is_named_with_all_that_is_missing(package, tmp_path):
     """`check-env` needs packages itself: it must say so where one of them is what is missing."""
     (tmp_path / "sitecustomize.py").write_text(f"""
@@ -240,18 +241,17 @@ HOW = {"SIGTERM": (["duq"], signal.SIGTERM), "SIGINT": (["duq"], signal.SIGINT),
 
 def stopped(how, folder):
     """(exit code, standard error) of a training that gets a signal as soon as its first quantized epoch is saved."""
-    methods, number = HOW[how]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "paperlib", *TRAIN, "--method", *methods, "--workers", str(len(methods))],
-        cwd=paths.ROOT, env={**os.environ, "PAPERLIB_RUNS": str(folder), "CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    (methods, number), said = HOW[how], folder.with_suffix(".errors")
+    with open(said, "w") as errors:
+        process = Module(
+            [sys.executable, "-m", "paperlib", *TRAIN, "--method", *methods, "--workers", str(len(methods))],
+            cwd=paths.ROOT, env={**os.environ, "PAPERLIB_RUNS": str(folder), "CUDA_VISIBLE_DEVICES": ""}, stderr=errors)
     try:
         last = folder / StoredPhase(recipe("duq"), 1).key / "last.pt"
         while not last.exists() and process.poll() is None:
             time.sleep(0.005)
         os.killpg(process.pid, number)          # a terminal's Ctrl-C reaches all processes
-        output, errors = process.communicate(timeout=90)
-        return process.returncode, output, errors
+        return process.wait(90), process.stdout.read(), said.read_text()
     finally:
         process.kill()
 

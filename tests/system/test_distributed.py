@@ -149,6 +149,13 @@ def environment(folder, photographs):
             "PYTHONPATH": str(paths.ROOT)}
 
 
+def two(command, env, errors):
+    """Two processes with one command, as torchrun would start them."""
+    env = {**env, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port())}
+    return [Module([sys.executable, *command], cwd=paths.ROOT, stderr=errors,
+                   env={**env, "RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+
+
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
     """Three classes with 3 pictures to train and, in all, 5 to test: the last batch has none for the second process."""
@@ -166,11 +173,8 @@ def photographs(tmp_path_factory):
 def both(photographs, tmp_path_factory):
     """What the two processes found, and their folder."""
     folder = tmp_path_factory.mktemp("two")
-    env = {**environment(folder / "runs", photographs), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-           "MASTER_PORT": str(port())}
     with open(folder / "errors", "w") as errors:
-        processes = [Module([sys.executable, "-m", "test_distributed", str(folder)], cwd=paths.ROOT, stderr=errors,
-                            env={**env, "RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+        processes = two(["-m", "test_distributed", str(folder)], environment(folder / "runs", photographs), errors)
     try:
         assert [process.wait(300) for process in processes] == [0, 0], (folder / "errors").read_text()
     finally:
@@ -254,36 +258,29 @@ def test_in_double_precision_two_processes_train_what_one_does(quantized, both, 
         assert len(aiwq) == 7 * 3 and max(aiwq) > 1e-4
 
 
-def torchrun(folder, photographs):
-    return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
-                             "--master-addr=127.0.0.1", f"--master-port={port()}", *COMMAND],
-                            cwd=paths.ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            env=environment(folder, photographs))
-
-
-def test_torchrun_stopped_and_started_again(both, photographs, tmp_path):
+def test_two_processes_stopped_and_started_again_by_torchrun(both, photographs, tmp_path):
     """What is lost is nothing: the end is that of two processes that were never stopped."""
-    links = StoredPhase.chain(stages())
-    first = torchrun(tmp_path, photographs)
+    links, env = StoredPhase.chain(stages()), environment(tmp_path, photographs)
+    with open(tmp_path / "errors", "w") as errors:
+        first = two(COMMAND, env, errors)
     try:
         last, deadline = tmp_path / links[1].key / "last.pt", time.monotonic() + 120
-        while not last.exists() and first.poll() is None and time.monotonic() < deadline:
+        while not last.exists() and first[0].poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        first.send_signal(signal.SIGTERM)
-        errors = first.communicate(timeout=60)[1]
+        for process in first:       # as torchrun does when it is told to stop
+            process.send_signal(signal.SIGTERM)
+        assert 0 not in [process.wait(60) for process in first]
     finally:
-        first.kill()
-    assert first.returncode not in (0, None)
-    assert (tmp_path / links[1].key / "last.pt").exists() and not (tmp_path / links[2].key).exists(), errors
-    state = checkpoint.load(tmp_path / links[1].key / "last.pt")
+        for process in first:
+            process.kill()
+    assert last.exists() and not (tmp_path / links[2].key).exists(), (tmp_path / "errors").read_text()
+    state = checkpoint.load(last)
     assert 4 * state["epoch"] + state["step"] >= 4
-    second = torchrun(tmp_path, photographs)
-    try:
-        output, errors = second.communicate(timeout=120)
-    finally:
-        second.kill()
-    assert second.returncode == 0, errors
-    assert len(output.splitlines()) == 1 and output.startswith(links[2].key)
+    second = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
+                             "--master-addr=127.0.0.1", f"--master-port={port()}", *COMMAND],
+                            cwd=paths.ROOT, text=True, capture_output=True, env=env, timeout=120)
+    assert second.returncode == 0, second.stderr
+    assert len(second.stdout.splitlines()) == 1 and second.stdout.startswith(links[2].key)
     for link in links:
         finals = [checkpoint.load(folder / link.key / "final.pt") for folder in (tmp_path, both[1] / "runs")]
         assert finals[0]["history"] == finals[1]["history"]
