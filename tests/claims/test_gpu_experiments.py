@@ -66,6 +66,14 @@ def test_what_does_not_fit_is_left_out_with_what_goes_on_from_it(tmp_path, monke
 BLOCKED = ("ipython", "jupyter", "papermill", "nbformat", "nbval", "nbclient", "onnx", "ipywidgets", "ipykernel",
            "traitlets", "packaging", "sphinx", "playwright", "hypothesis", "_hypothesis", "pytest", "_pytest")
 
+# `python -m paperlib`; the self-test tries a single way, since tests/runs/test_selftest.py tries others
+ONE_WAY = """
+from paperlib import __main__
+from paperlib.runs import selftest
+selftest.TRIAL.update(most=1, ways={"float32": {}})
+raise SystemExit(__main__.main())
+"""
+
 
 @pytest.mark.slow
 def test_the_whole_way_in_small_where_little_is_installed(tmp_path):
@@ -82,7 +90,7 @@ def test_the_whole_way_in_small_where_little_is_installed(tmp_path):
     (project / "data" / "cifar10-subset").symlink_to(paths.ROOT / "data" / "cifar10-subset")
     env = {name: value for name, value in os.environ.items() if not name.startswith("PAPERLIB_")}
     env |= {"PYTHONPATH": os.pathsep.join([str(project), str(site)]), "OMP_NUM_THREADS": "1", "PYTHONNOUSERSITE": "1"}
-    command = [sys.executable, "-S", "-m", "paperlib", "record", "--list", "trial", "--deliver", str(tmp_path / "out")]
+    command = [sys.executable, "-S", "-c", ONE_WAY, "record", "--list", "trial", "--deliver", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "chosen: Choice(changes={}" in done.stdout and done.stdout.count("recorded in") == 3

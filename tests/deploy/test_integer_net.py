@@ -38,9 +38,8 @@ NETWORKS = {
     "vgg7, QIL": ("vgg7", Scheme("qil", "qil", 3, 3)),
     "resnet18, QIL": ("resnet18", Scheme("qil", "qil", 3, 3)),
 }
-PARTLY_FLOAT = {"resnet18, float ends": ("resnet18", Scheme("qil", "qil", 3, 3, quantize_first=False,
-                                                            quantize_last=False))}
-IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+PARTLY_FLOAT = {"vgg7, float ends": ("vgg7", Scheme("qil", "qil", 3, 3, quantize_first=False, quantize_last=False))}
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 @functools.cache
@@ -105,8 +104,8 @@ def test_sums_are_those_of_whole_numbers(net):
 
 @pytest.mark.slow
 def test_every_code_is_that_of_the_fake_quantized_network(net):
-    table = compare(net, [(IMAGES[:2], None), (IMAGES[2:], None)])
-    assert len(table) >= len(integers(net)) and table.codes.min() >= 32
+    table = compare(net, [(IMAGES[:1], None), (IMAGES[1:], None)])
+    assert len(table) >= len(integers(net)) and table.codes.min() >= 16
     assert (table.integer == 0).all(), table
     assert (table.float32 >= table.ties).all() and not (table.furthest > 1e-3).any(), table
     known = table[table.layer.isin(integers(net))]
@@ -318,8 +317,8 @@ def test_what_cannot_be_integers_says_why(tmp_path):
     ttq = made("vgg7", Scheme("ttq", "duq", 2, 4))
     with pytest.raises(InputError, match="not evenly spaced"):
         integers(ttq)
-    partly = network("resnet18, float ends")
-    with pytest.raises(InputError, match="conv1, fc stayed in float"):
+    partly = network("vgg7, float ends")
+    with pytest.raises(InputError, match=r"features\.0\.0, classifier\.3 stayed in float"):
         IntegerNet(partly, "fixed")
     good = network("v2, LSQ")
     with pytest.raises(InputError, match="features.0.0: the image has to go to one layer"):
@@ -333,7 +332,7 @@ def test_what_cannot_be_integers_says_why(tmp_path):
         IntegerNet(good, "fixed", 30)(IMAGES)
     odd = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Conv2d(4, 4, 1))
     odd = models.calibrate(models.quantize(odd, Scheme()), IMAGES)
-    assert IntegerNet(odd)(IMAGES).shape == (4, 4, 30, 30)
+    assert IntegerNet(odd)(IMAGES).shape == (2, 4, 30, 30)
     with pytest.raises(InputError, match="^1: GELU has no form in integers: use rescale='float'$"):
         IntegerNet(odd, "fixed")(IMAGES)
 

@@ -13,11 +13,10 @@ from paperlib.models import Scheme
 
 CLASSES, IMAGES, BATCH = 4, 500, 50     # each class of the embedded subset that takes part has 125 images
 FLOOR = 60      # percent at least in float; guessing has 25
-POINTS = 2      # ten images
-# epochs, learning rate; ImageNet's ResNet-18 and a narrow end for AlexNet, since neither has a width
+POINTS = 2      # five of the 250 images that are looked at
+# epochs, learning rate; AlexNet has a narrow end, since it has no width
 FAMILIES = {"mobilenet_v1": (9, 0.05), "mobilenet_v2": (6, 0.05), "mobilenet_v3_large": (8, 0.05),
-            "mobilenet_v3_small": (12, 0.05), "vgg7": (3, 0.05), "vgg7_hardtanh": (4, 0.05), "resnet18": (6, 0.02),
-            "alexnet": (4, 0.02)}
+            "vgg7_hardtanh": (4, 0.05), "alexnet": (4, 0.02)}
 METHODS = {"DuQ": ("duq", "duq"), "LSQ": ("lsq", "lsq"), "LSQ+": ("lsq+", "lsq+"), "PACT": ("lsq+", "pact"),
            "SAWB": ("sawb", "lsq+"), "QIL": ("qil", "qil"), "QIL, normalized": ("qil", "qil", {"normalized": True}),
            "QIL, CVPR": ("qil", "qil", {"version": "cvpr"}), "DoReFa": ("dorefa", "dorefa")}
@@ -27,10 +26,14 @@ BELOW_ZERO = "what h-swish puts below 0 has no level"
 ONE = "activations end at 1 whatever comes"
 SCALE = "[0, 1] instead of the activations' own range, before layers with a bias and without batch norm"
 FORMULA = "its clip is a formula, fitted to weights in the shape of a bell; here it cuts off a third of the range"
-CANNOT = {**{(method, f"mobilenet_v3_{size}"): BELOW_ZERO for size in ("large", "small")
-             for method in METHODS if method not in ("DuQ", "LSQ+", "SAWB")},
-          **{("DoReFa", family): ONE for family in FAMILIES if family != "vgg7_hardtanh"}, ("QIL", "alexnet"): SCALE,
+CANNOT = {("QIL", "mobilenet_v3_large"): BELOW_ZERO, ("LSQ", "mobilenet_v3_large"): BELOW_ZERO,
+          ("DoReFa", "mobilenet_v2"): ONE, ("QIL", "alexnet"): SCALE,
           ("SAWB", "mobilenet_v1"): FORMULA, ("SAWB", "alexnet"): FORMULA}
+# each method on one network, each network with one method, and where a method meets what it cannot do, or can after all
+TRIED = [*((method, "mobilenet_v2") for method in METHODS), *(("DuQ", family) for family in FAMILIES
+                                                              if family != "mobilenet_v2"),
+         ("LSQ+", "mobilenet_v3_large"), ("DoReFa", "vgg7_hardtanh"),
+         *(pair for pair in CANNOT if pair[1] != "mobilenet_v2")]
 
 
 def test_every_method_is_tried():
@@ -61,14 +64,13 @@ def accuracy(net, x, y):
 
 @functools.cache
 def trained(family):
-    """(float network that has learned its images, images, labels, its accuracy on them): a few seconds."""
+    """(float network that has learned its images, every other image, labels, its accuracy on them): a few seconds."""
     epochs, lr = FAMILIES[family]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         x, y = images(64 if family == "alexnet" else 32)
         net = narrow_alexnet() if family == "alexnet" else models.build(
-            family, num_classes=CLASSES, input_size=224 if family == "resnet18" else 32,
-            width=1 if family == "resnet18" else 0.125 if family.startswith("vgg7") else 0.25)
+            family, num_classes=CLASSES, width=0.125 if family == "vgg7_hardtanh" else 0.25)
         for norm in (m for m in net.modules() if isinstance(m, _BatchNorm)):
             norm.momentum = 0.1
         optimizer = torch.optim.SGD(net.train().parameters(), lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -79,17 +81,17 @@ def trained(family):
                 F.cross_entropy(net(x[i]), y[i]).backward()
                 optimizer.step()
                 schedule.step()
+    x, y = x[::2], y[::2]
     return net, x, y, accuracy(net, x, y)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_eight_bits_stay_within_two_points_of_float(family, method, one_thread):
+@pytest.mark.parametrize("method, family", sorted(TRIED, key=lambda pair: pair[1]))
+def test_eight_bits_stay_within_two_points_of_float(method, family, one_thread):
     net, x, y, float_ = trained(family)
     weight, activation, *options = METHODS[method]
     scheme = Scheme(weight, activation, 8, 8, weight_options=dict(*options), negative_padding=False)
-    quantized = models.calibrate(models.quantize(net, scheme), x[::10], "mse" if method in COARSE else None)
+    quantized = models.calibrate(models.quantize(net, scheme), x[::5], "mse" if method in COARSE else None)
     eight = accuracy(quantized, x, y)
     assert float_ >= FLOOR
     if (method, family) in CANNOT:

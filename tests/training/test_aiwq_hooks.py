@@ -146,8 +146,7 @@ def test_an_exception_leaves_nothing_behind(net):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", [models.unfuse, models.fuse])
-@pytest.mark.parametrize("when", ["before", "within", "a layer"])
+@pytest.mark.parametrize("when, form", [("before", models.fuse), ("within", models.unfuse), ("a layer", models.fuse)])
 def test_compiled(net, form, when):
     """AIWQ of a compiled network is that of the plain one, and the network goes on working afterwards."""
     plain, wanted = form(net), form(net)
