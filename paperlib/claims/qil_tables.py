@@ -101,9 +101,9 @@ def verdicts_on_parts(found: Mapping[str, Sequence[Run]], profile: str) -> list[
     """Judge the runs of :func:`paperlib.claims.experiments.qil_parts`, each sentence of section 4.1, but the last, of
     section 1, by the run in which what it praises is left out.
 
-    Read as: the recipe as it is ends above the other; "significantly" as by a point at least.  That normalized weights
-    train more stably as well is not judged: five epochs show no more than whether they train.  ``difference`` is the
-    recipe minus the other, in points."""
+    Read as: the recipe as it is ends above the other; "significantly" as by a point at least.  Normalized weights are
+    there for "training stability", so trainings that fail without them are evidence, too.  ``difference`` is the recipe
+    minus the other, in points."""
     whole, (unscaled, full_rate, all_layers, still) = found["as in the table"], list(found.values())[1:]
 
     def gains(other: Sequence[Run], words: str) -> list[tuple]:
@@ -112,7 +112,8 @@ def verdicts_on_parts(found: Mapping[str, Sequence[Run]], profile: str) -> list[
 
     text = "QIL, section 4.1"
     return at_scale(profile, [
-        Verdict.of("Normalized weights make training more accurate", text, gains(unscaled, "not normalized"), above=0),
+        Verdict.of("Normalized weights make training more stable and more accurate", text,
+                   gains(unscaled, "not normalized"), above=0, of_failure=True),
         Verdict.of("A hundredth of the rate for fully-connected layers helps", text, gains(full_rate, "the full rate"),
                    above=0),
         Verdict.of(f"Quantizing the first and the last layer costs much accuracy, {MUCH:g} point at least", text,

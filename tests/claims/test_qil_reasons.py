@@ -99,6 +99,13 @@ def test_each_part_has_its_claim(parts):
     assert [set(v.differences.difference) for v in verdicts] == [{1.0}, {0.5}, {4.0}, {0.0}]
 
 
+def test_a_training_that_fails_without_normalization_is_evidence_for_it(parts):
+    parts["weights not normalized"] = [run(r.recipe, 10.0) for r in parts["weights not normalized"]]
+    parts["first and last layer quantized"] = [run(r.recipe, 10.0) for r in parts["first and last layer quantized"]]
+    stable, _, ends, _ = claims.qil_tables.verdicts_on_parts(parts, "recorded")
+    assert set(stable.differences.difference) == {77.0} and ends.reason == "failed training"
+
+
 def test_picture_of_the_parts(parts):
     figure = plots.qil_reasons.draw_parts(analysis.qil_reasons.parts(parts), footnote="made up")
     ax, = figure.axes
