@@ -1,5 +1,5 @@
 """Recorded runs as they lie in data/recorded/, a folder each: found by their recipe, checked as they are read, replaced
-as a whole, listed in an index.  A warning names what is damaged, which keeps no others from being found."""
+as a whole, listed in an index, whose warning names what is damaged and keeps no others from being found."""
 from __future__ import annotations
 
 import functools
@@ -24,6 +24,7 @@ from . import descriptions
 from .descriptions import Description
 
 PACKED, INDEX = "network.packed", "index.csv"
+FIRST = "model", "width", "data", "train_images", "seed"        # what tells most recipes from each other
 COLUMNS = {"history": ("phase", "epoch", "split", "metric", "value"), "layers": ("layer",)}
 
 
@@ -33,7 +34,7 @@ def read(name: str) -> Description:
     if not name or not file.parent.is_dir():
         raise InputError(f"no recorded run {name!r}: data/recorded/index.csv lists them")
     try:
-        return _as_it_is(os.fspath(file))[1]
+        return _known(os.fspath(file), _version(os.fspath(file)))[1]
     except OSError:
         return _read(file)      # which says what is the matter
 
@@ -41,7 +42,7 @@ def read(name: str) -> Description:
 def places(recipe: Recipe) -> list[Path]:
     """The folders with this recipe's run: one, or none, or several where a folder was copied."""
     wanted = known_by(recipe)
-    return [paths.recorded_dir() / name for name, (key, _) in _descriptions().items() if key == wanted]
+    return [paths.recorded_dir() / name for name, (key, _) in _descriptions(recipe).items() if key == wanted]
 
 
 def recorded_at(recipe: Recipe) -> Path | None:
@@ -159,15 +160,18 @@ def write_index() -> None:
         index().to_csv(temp, index=False, lineterminator="\n")
 
 
-def _descriptions() -> dict[str, tuple[str, Description]]:
-    """{name: (what its recipe is known by, its description)}, in the order of names."""
+def _descriptions(of: Recipe | None = None) -> dict[str, tuple[str, Description]]:
+    """{name: (what its recipe is known by, its description)}, in the order of names; ``of``: of runs that may be this
+    recipe's alone, since checking them all takes seconds."""
     found, folder = {}, os.fspath(paths.recorded_dir())
+    first = of and tuple(getattr(of, field) for field in FIRST)
     # hundreds of folders, each time that a run is looked for: strings and one look at each file take a tenth of the
     # time that Path and glob would
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
         try:
-            if not name.startswith("."):
-                found[name] = _as_it_is(f"{folder}/{name}/run.json")
+            file = f"{folder}/{name}/run.json"
+            if not name.startswith(".") and (of is None or _first(file, _version(file)) in (first, None)):
+                found[name] = _known(file, _version(file))
         except OSError:
             continue        # no recorded run
         except InputError as error:
@@ -175,14 +179,26 @@ def _descriptions() -> dict[str, tuple[str, Description]]:
     return found
 
 
-def _as_it_is(file: str) -> tuple[str, Description]:
-    """(what its recipe is known by, its description), read only once while the file stays the same."""
+def _version(file: str) -> tuple[int, ...]:
+    """What changes when a file does."""
     facts = os.stat(file)
-    return _known(file, (facts.st_mtime_ns, facts.st_size, facts.st_ino))
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+
+@functools.cache
+def _first(file: str, version: tuple[int, ...]) -> tuple | None:
+    """What its recipe says of FIRST, unchecked; None where it does not say."""
+    try:
+        with open(file, "rb") as opened:
+            recipe = json.load(opened)["recipe"]
+        return tuple(recipe[field] for field in FIRST)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 @functools.cache
 def _known(file: str, version: tuple[int, ...]) -> tuple[str, Description]:
+    """(what its recipe is known by, its description), read only once while the file stays the same."""
     told = _read(Path(file))
     return known_by(told.recipe), told
 

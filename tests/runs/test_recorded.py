@@ -159,12 +159,13 @@ def test_a_damaged_run_is_named_and_the_others_are_there(how):
     file = bad.record() / "run.json"
     good.record()
     damage(file, how)
+    assert all_marks(ask(good)) == [1.0] * 5
     with pytest.warns(UserWarning, match=f"left out: .*{file.parent.name}/run.json is damaged"):
-        assert all_marks(ask(good)) == [1.0] * 5
-    with pytest.warns(UserWarning, match="left out"):
-        assert recorded.index().run.tolist() == [good.name] and runs.recorded_at(bad.recipe) is None
-    with pytest.warns(UserWarning, match="left out"):
-        assert runs.is_recorded(bad.recipe)     # so that a figure of it says what is wrong
+        assert recorded.index().run.tolist() == [good.name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # so that a figure of it says what is wrong
+        assert runs.recorded_at(bad.recipe) is None and runs.is_recorded(bad.recipe)
     for asked in (lambda: ask(bad), lambda: recorded.read(bad.name), lambda: runs.trained(bad.name), bad.record):
         with warnings.catch_warnings(), pytest.raises(InputError) as told:
             warnings.simplefilter("ignore")
