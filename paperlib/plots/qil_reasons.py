@@ -82,7 +82,7 @@ def draw_parts(table: pd.DataFrame, *, footnote: str) -> Figure:
         told = ", ".join(f"{part} {mean_accuracy(rows)}" for part, rows in table.groupby("part", sort=False))
         worst = means.iloc[1:].dropna()
         return finish(figure, "A row for each part of QIL's recipe that is left out, with validation accuracy in "
-                      f"percent at A2W2, a point for each seed and a bar for the mean: {told}.", footnote,
+                      f"percent at A2W2, a point for each seed and a bar for the mean. {told}.", footnote,
                       f"Most is lost with “{worst.idxmax()}”: {worst.max():.1f} points" if len(worst) else "")
 
 
