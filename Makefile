@@ -67,7 +67,7 @@ lab: $(READY)  ## JupyterLab, opened at notebooks/00_start_here.ipynb
 test: $(LONG:%=$(PASSED)/%) | $(READY)  ## unit tests, and notebooks against their outputs and the site where anything changed since they passed
 	$(TEST) --nbval --passed $(PASSED) $(DUE) tests $(patsubst %,--ignore %,$(filter-out $(DUE),$(SITE)))
 
-test-quick: $(READY)  ## unit tests without those that train, start processes, or try one network after another
+test-quick: $(READY)  ## unit tests without those that train, start processes, judge all claims, or try many networks
 	$(TEST) tests -m "not slow"
 
 site: $(READY)  ## notebooks, figures, glossary and API as pages that need no network: build/site/index.html

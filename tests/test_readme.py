@@ -31,6 +31,7 @@ def test_the_gallery_has_every_figure_once_with_its_notebook():
         assert len(finding.split()) >= 4
 
 
+@pytest.mark.slow
 def test_the_summary_counts_as_the_scoreboard_does(recorded):
     table = scoreboard.table(recorded)
     counts = table[table.kind == CLAIM].verdict.value_counts()
@@ -42,6 +43,7 @@ def test_decided_claims_are_the_scoreboards():
     assert scoreboard.decided(pd.read_csv(FIGURES / "scoreboard.csv")) in README
 
 
+@pytest.mark.slow
 def test_effects_in_the_summary_are_the_scoreboards():
     """Each "+0.36 [+0.30, +0.42], n = 3" is one of the file's, claim and all."""
     ours = set(pd.read_csv(FIGURES / "scoreboard.csv").ours.dropna())
@@ -50,6 +52,7 @@ def test_effects_in_the_summary_are_the_scoreboards():
     assert len(told) >= 4 and set(told) <= ours, set(told) - ours
 
 
+@pytest.mark.slow
 def test_what_it_took_is_what_the_runs_say():
     runs = recorded.index()
     told = f"{len(runs)} recorded runs; one by one they would take {runs.minutes.sum() / 60:.0f} hours"

@@ -301,6 +301,7 @@ def test_what_was_not_recorded_is_filled_in(claim):
     assert with_them(one, confirmation(one, (0,), 3.0)) == {1: 2.0, 0: 3.0}
 
 
+@pytest.mark.slow
 def test_each_claim_has_an_id_and_confirmations_of_the_repository_hold(recorded):
     claims = {one.id: one.verdict for one in recorded}
     assert len(claims) == len(recorded) > 50 and all(re.fullmatch(r"[a-z_]+_[0-9a-f]{4}", name) for name in claims)
@@ -308,6 +309,7 @@ def test_each_claim_has_an_id_and_confirmations_of_the_repository_hold(recorded)
         assert confirmations.read(file, claims).differences
 
 
+@pytest.mark.slow
 def test_a_seed_judged_alone_says_what_it_says_among_others(recorded, monkeypatch):
     """One claim of each list: its own runs are there, all others are not."""
     def own_alone(wanted):

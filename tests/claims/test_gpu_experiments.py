@@ -12,8 +12,12 @@ from paperlib.runs.rates import Kind
 from paperlib.system import paths
 
 
-def test_every_run_is_named_once_and_comparisons_stand_together():
-    wanted = gpu_experiments.tasks()
+@pytest.fixture(scope="module")
+def wanted():
+    return gpu_experiments.tasks()
+
+
+def test_every_run_is_named_once_and_comparisons_stand_together(wanted):
     identities = [repr(w.recipe.identity()) for w in wanted]
     assert len(set(identities)) == len(identities) > 100
     assert [w.items for w in wanted[:21]] == [["QIL, Table 1, at full width"]] * 21
@@ -23,9 +27,9 @@ def test_every_run_is_named_once_and_comparisons_stand_together():
     assert len({r.phases[0] for r in first}) == 1 and len({r.phases[-1].epochs for r in first}) == 1   # as long
 
 
-def test_a_way_of_computing_is_part_of_the_run():
-    plain, fast = (gpu_experiments.tasks(**changes)[0].recipe
-                   for changes in ({}, {"precision": "bfloat16", "compiled": "reduce-overhead"}))
+def test_a_way_of_computing_is_part_of_the_run(wanted):
+    [fast, *_] = gpu_experiments.tasks(precision="bfloat16", compiled="reduce-overhead")
+    plain, fast = wanted[0].recipe, fast.recipe
     assert plain.threads == fast.threads == 1
     assert (fast.precision, fast.compiled) == ("bfloat16", "reduce-overhead")
     assert plain.identity() != fast.identity()
@@ -39,8 +43,8 @@ class Trained:
         self.info = type("Info", (), {"images_per_s": images_per_s})
 
 
-def test_rates_are_learned_and_guessed_by_what_is_computed():
-    recipe = gpu_experiments.tasks()[0].recipe
+def test_rates_are_learned_and_guessed_by_what_is_computed(wanted):
+    recipe = wanted[0].recipe
     phase, other = recipe.phases[:2]
     images = 50_000
     learned = rates.Rates((Kind("vgg7", 1.0, 32, False, False, False), 1000.0))
@@ -48,7 +52,7 @@ def test_rates_are_learned_and_guessed_by_what_is_computed():
     learned.learn(Trained(recipe, phase, 5000.0))
     assert learned.seconds(recipe, phase, images) == pytest.approx(phase.epochs * 10)
     assert learned.seconds(recipe, other, images) == pytest.approx(other.epochs * 10)      # as many products
-    photographs, begun = gpu_experiments.tasks()[-1].recipe, rates.Rates((selftest.KIND, 5000.0))
+    photographs, begun = wanted[-1].recipe, rates.Rates((selftest.KIND, 5000.0))
     fine = photographs.phases[1]
     assert begun.seconds(photographs, fine, 1000) > 50 * fine.epochs * 1000 / 5000     # far more products an image
 

@@ -103,6 +103,7 @@ def test_a_claim_about_failing_has_failed_trainings_for_evidence():
     assert claims.bn_folding.four_bits_fail_folded(missing).reason == claims.NOT_RECORDED
 
 
+@pytest.mark.slow
 def test_every_claim_answers_for_runs_that_are_not_there(monkeypatch):
     """The scoreboard without a single recorded run."""
     monkeypatch.setattr("paperlib.runs.obtaining.is_recorded", lambda recipe: False)

@@ -62,6 +62,7 @@ def test_claims_that_need_it_most_come_first():
     assert found[:3] == list(recording.MOST_WORTH[:3]) and set(found) <= set(contents.names())
 
 
+@pytest.mark.slow
 def test_what_recorded_plays_has_its_whole_list():
     assert [t.recipe for t in recording.tasks("laptop")] == [t.recipe for t in recording.tasks("recorded")]
     assert len(recording.tasks("laptop")) > len({repr(r.identity()) for r, _ in contents.needed("laptop")})

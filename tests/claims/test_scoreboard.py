@@ -88,6 +88,7 @@ def test_no_claim_is_left_out():
     assert {f.__name__ for f in lists - shown} == EXTENSIONS
 
 
+@pytest.mark.slow
 def test_each_list_is_judged_by_its_profile():
     """Of the recorded runs, as if their scale were too small."""
     for notebook in contents.NOTEBOOKS.values():
@@ -97,6 +98,7 @@ def test_each_list_is_judged_by_its_profile():
                 assert {v.verdict for v in verdicts} == {NOT_TESTABLE} and any(len(v.table()) for v in verdicts)
 
 
+@pytest.mark.slow
 def test_recorded_claims_lead_to_notebooks_that_exist(recorded):
     assert {j.notebook for j in recorded} <= set(notebooks.names())
     assert {SUPPORTED, CONTRADICTED, NOT_ENOUGH, NOT_TESTABLE} <= {j.verdict.verdict for j in recorded}
@@ -105,6 +107,7 @@ def test_recorded_claims_lead_to_notebooks_that_exist(recorded):
     assert isinstance(table, pd.DataFrame)
 
 
+@pytest.mark.slow
 def test_whatever_is_judged_has_numbers(recorded):
     for j in recorded:
         told = j.verdict.differences

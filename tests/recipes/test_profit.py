@@ -195,6 +195,7 @@ def unchanged(run, before, after):
     return [name for name in a if all(x is y or torch.equal(x, y) for x, y in zip(a[name], b[name]))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_frozen_layers_stand_still(order, finished):
     run = finished[order]

@@ -95,6 +95,7 @@ def numbers(text, before):
 
 
 # -- all of them ----------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPLORERS)
 def test_the_panel_is_the_same_with_and_without_a_front_end(name, monkeypatch):
     knobs, said, with_knobs = live(monkeypatch, EXPLORERS[name], pictures=True)
@@ -108,6 +109,7 @@ def test_the_panel_is_the_same_with_and_without_a_front_end(name, monkeypatch):
     assert width == 832 and 2 * 240 < height < 4 * 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPLORERS)
 def test_every_place_of_every_knob_has_a_picture_of_its_own(name, monkeypatch):
     knobs, said, _ = live(monkeypatch, EXPLORERS[name], pictures=True)
@@ -242,6 +244,7 @@ def test_a_weight_that_is_too_far_from_the_threshold_stays(monkeypatch):
 
 
 # -- those that a module moves ---------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MOVING)
 def test_a_module_moves_the_picture_and_the_fixed_panel_stays(name, monkeypatch):
     displayed = []

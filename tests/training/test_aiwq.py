@@ -141,6 +141,7 @@ def measured(net, change, x=None, passes=1):
     return aiwq.table().set_index("layer"), before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share, again", [(0.02, False), (0.2, False), (0.2, True)], ids=["few", "many", "all"])
 @pytest.mark.parametrize("fuse", [False, True], ids=["plain", "fused"])
 @pytest.mark.parametrize("scheme", SCHEMES)

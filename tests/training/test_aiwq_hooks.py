@@ -168,6 +168,7 @@ def test_compiled(net, form, when):
     train(plain, compiled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [models.unfuse, models.fuse])
 def test_compiled_networks_compute_the_same(net, form):
     net = form(net)

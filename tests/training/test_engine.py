@@ -108,6 +108,7 @@ def test_counting_oscillations_changes_nothing(batches):
     assert (counted.oscillations.table().changed > 0).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fuse", [False, True], ids=["plain", "fused"])
 @pytest.mark.parametrize("epoch, batch", [(1, 1), (1, 2), (1, 3), (2, 1), (2, 3)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -156,6 +157,7 @@ class Signals:
         return self.batches.epoch(*numbers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_stopped_while_it_evaluates(n, batches, whole, tmp_path):
     """Before the first step, after the first epoch, after the last, and the averaged network."""

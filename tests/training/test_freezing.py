@@ -133,6 +133,7 @@ def state(net):
 NORM = {"0": "1", "3": "4", "6": "7"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [["3"], ["0", "11"], ["0", "3", "6", "11"]], ids="-".join)
 @pytest.mark.parametrize("norms, quantizers", list(itertools.product([True, False], repeat=2)))
 @pytest.mark.parametrize("fuse", [False, True], ids=["plain", "fused"])
@@ -205,6 +206,7 @@ def test_batch_norm_behind_each_convolution(name, some):
     assert freezing.norms_behind(models.fuse(net)) == found
 
 
+@pytest.mark.slow
 def test_an_identity_path_is_no_layer(tmp_path, monkeypatch):
     """Its quantizer has a row in the plan; freezing all layers and their quantizers leaves the blocks' norms alone."""
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
