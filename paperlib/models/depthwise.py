@@ -37,10 +37,11 @@ def library() -> ctypes.CDLL:
 
 def in_c(conv: nn.Conv2d, x: Tensor) -> bool:
     """Say whether C computes the gradient of this convolution's weight for an input ``x`` (N, C, H, W)."""
+    if not conv.groups == conv.in_channels == conv.out_channels:
+        return False
     pairs, size = (conv.kernel_size, conv.stride, conv.padding), conv.kernel_size[0]
     return (all(a == b for a, b in pairs) and size in KERNELS and (size > 3 or min(x.shape[2:]) < size)
-            and conv.dilation == (1, 1)
-            and conv.groups == conv.in_channels == conv.out_channels and x.numel() > 0
+            and conv.dilation == (1, 1) and x.numel() > 0
             and x.is_contiguous(memory_format=torch.channels_last) and kernels.for_dense(x) is not None)
 
 
@@ -56,7 +57,7 @@ def weight_gradient(conv: nn.Conv2d, grad: Tensor, x: Tensor) -> Tensor:
 def backward(conv: nn.Conv2d, grad: Tensor, x: Tensor, weight: Tensor, needs: list[bool]) -> list[Tensor | None]:
     """Compute the gradients of the input ``x``, of ``weight`` and of a bias, each where it is needed, else None."""
     ours = needs[1] and in_c(conv, x)
-    grads = torch.ops.aten.convolution_backward(
+    grads = torch.ops.aten.convolution_backward.default(
         grad, x, weight, [len(weight)], conv.stride, conv.padding, conv.dilation, False, (0, 0), conv.groups,
         [needs[0], False, False] if ours else needs)
     if not ours:

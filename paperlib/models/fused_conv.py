@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..quantizers import Quantizer, kernels
-from ..quantizers.functional import SMALLEST, total_product
+from ..quantizers.functional import SMALLEST, Affine, InNumbers, total_product
 from ..quantizers.kernels import Chain, scratch
 from . import depthwise
+from .copying import hooked
 from .layers import LayerInput, QuantConv2d
 
 UNCLIPPED = (-math.inf, math.inf)
@@ -45,7 +46,7 @@ class Norm(NamedTuple):
             return cls(zero, one, one, zero, False)
         mean, var = bn.running_mean, bn.running_var
         if bn.training:
-            bn.num_batches_tracked += 1
+            bn.num_batches_tracked.add_(1)
             momentum = 1 / bn.num_batches_tracked.item() if bn.momentum is None else bn.momentum
             mean, var = kernels.best(z).moments(z, mean, var, momentum)
         invstd = (var + bn.eps).rsqrt_()
@@ -81,79 +82,102 @@ class Gradients(NamedTuple):
     in_offset: Tensor | None = None
     out_offset: Tensor | None = None
     weight: Tensor | None = None
+    weight_in_scale: Tensor | None = None
+    weight_out_scale: Tensor | None = None
     bias: Tensor | None = None
-    norm: None = None
+    raw: None = None
+    weight_raw: None = None
     layer: None = None
 
 
 class _FusedConv(torch.autograd.Function):
-    """The convolution is of the integer codes, with the step multiplied into its weight."""
+    """The convolution is of the integer codes, with the step multiplied into its weight.
+
+    ``raw``, ``weight_raw``: the scales are softplus of the numbers given.  Where the weight's scales are None, the
+    weight is quantized already.
+    """
 
     @staticmethod
-    def forward(ctx, z, bn_weight, bn_bias, in_scale, out_scale, in_offset, out_offset, weight, bias, norm, layer):
-        in_scale, out_scale, offset, shift = (float(a) for a in (in_scale, out_scale, in_offset, out_offset))
-        in_scale, step = max(in_scale, SMALLEST), max(out_scale, SMALLEST) / layer.input_quantizer.grid.steps
+    def forward(ctx, z, bn_weight, bn_bias, in_scale, out_scale, in_offset, out_offset, weight, weight_in_scale,
+                weight_out_scale, bias, raw, weight_raw, layer):
+        quantizer, k = layer.input_quantizer, kernels.best(z)
+        (in_scale, out_scale, offset, shift), slopes = Affine(in_scale, out_scale, in_offset, out_offset).numbers(raw)
+        in_scale, step = max(in_scale, SMALLEST), max(out_scale, SMALLEST) / quantizer.grid.steps
+        norm = Norm.of(layer.prologue.norm, z)
         chain = layer.chain(norm, in_scale, offset)
-        code = kernels.best(z).codes(z, chain, scratch.like(z))
+        code = k.codes(z, chain, scratch.like(z))
         constant = shift if shift and layer.shift_is_constant else None
         if shift and constant is None:
             code.add_(shift / step)
+        ctx.numbers = None
+        if weight_in_scale is not None:
+            ctx.numbers = InNumbers(Affine(weight_in_scale, weight_out_scale), layer.weight_quantizer.grid,
+                                    layer.weight_quantizer.clip_gradient, weight_raw, step)
         ctx.save_for_backward(z, weight)
-        ctx.norm, ctx.layer, ctx.chain, ctx.numbers = norm, layer, chain, (in_scale, step, shift)
-        output = layer.convolve(code, weight * step, layer.shifted_bias(weight, constant))
+        ctx.norm, ctx.layer, ctx.chain, ctx.how = norm, layer, chain, (in_scale, step, shift, slopes)
+        scaled = weight * step if ctx.numbers is None else ctx.numbers.quantize(weight)
+        output = layer.convolve(code, scaled, layer.shifted_bias(scaled, constant and constant / step))
         if layer.watch is not None:
-            layer.watch(layer, weight, output, LayerInput(code, step, constant or 0.0, None))
+            quantized = weight if ctx.numbers is None else layer.weight_quantizer(weight)
+            layer.watch(layer, quantized, output, LayerInput(code, step, constant or 0.0, None))
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         z, weight = ctx.saved_tensors
-        norm, layer, chain, (in_scale, step, shift) = ctx.norm, ctx.layer, ctx.chain, ctx.numbers
+        norm, layer, chain, numbers = ctx.norm, ctx.layer, ctx.chain, ctx.numbers
+        in_scale, step, shift, slopes = ctx.how
         needs, grads, quantizer, k = Gradients(*ctx.needs_input_grad), {}, layer.input_quantizer, kernels.best(z)
         steps, constant = quantizer.grid.steps, layer.shift_is_constant
         in_place = bool(shift) and not constant
         code = k.codes(z, chain, scratch.like(z))
         if in_place:
             code.add_(shift / step)
+        scaled = weight * step if numbers is None else numbers.quantize(weight)
         before = (any((needs.z, needs.bn_weight, needs.bn_bias, needs.in_scale, needs.in_offset))
                   or in_place and (needs.out_scale or needs.out_offset))
-        g, by_weight, by_bias = depthwise.backward(
-            layer, grad, code, weight * step,
-            [before, needs.out_scale or needs.weight, needs.bias or constant and (bool(shift) or needs.out_offset)])
+        by_weight = needs.weight or needs.weight_in_scale or needs.weight_out_scale
+        g, by_scaled, by_bias = depthwise.backward(
+            layer, grad, code, scaled,
+            [before, needs.out_scale or by_weight, needs.bias or constant and (bool(shift) or needs.out_offset)])
         if needs.out_scale:     # sum(grad * code) over the input is sum(grad * weight) over the weight
-            grads["out_scale"] = total_product(by_weight, weight, torch.Size()) / steps
+            total = float(total_product(by_scaled, scaled, torch.Size())) / step
             if in_place:
-                grads["out_scale"] -= g.sum() * (shift / step**2 / steps)
+                total -= float(g.sum()) * shift / step**2
+            grads["out_scale"] = total / steps * slopes[1]
         if needs.out_offset:
-            grads["out_offset"] = by_bias.dot(weight.sum((1, 2, 3))) if constant else g.sum() / step
-        if needs.weight:
-            grads["weight"] = by_weight.mul_(step)
+            grads["out_offset"] = float((by_bias.dot(scaled.sum((1, 2, 3))) if constant else g.sum()) / step)
+        if by_weight:
             if shift and constant:
-                grads["weight"].add_(by_bias.view(-1, 1, 1, 1), alpha=shift)
+                by_scaled.add_(by_bias.view(-1, 1, 1, 1), alpha=shift / step)
+            if numbers is None:
+                grads["weight"] = by_scaled.mul_(step)
+            else:
+                grads["weight"], grads["weight_in_scale"], grads["weight_out_scale"], *_ = numbers.backward(
+                    by_scaled, weight, (*needs[7:10], False, False))
         if needs.bias:
             grads["bias"] = by_bias
-        if not before:
-            return Gradients(**grads)
-        if g.stride() != z.stride():
-            g = torch.empty_like(z).copy_(g)
-        at_low, at_high = (_clipped(g, z, chain, quantizer) if needs.in_scale or needs.in_offset
-                           else (0.0, 0.0))       # now, since k.backward overwrites g
-        by_xhat, total, by_t, total_t = k.backward(g, z, chain, norm.mean, norm.invstd, norm.moving)
-        if needs.z:
-            grads["z"] = g
-        if needs.bn_weight or needs.bn_bias:
-            grads["bn_weight"], grads["bn_bias"] = by_xhat, total
-        if needs.in_scale and quantizer.clip_gradient:
-            grads["in_scale"] = torch.as_tensor((at_high - at_low) / step, dtype=z.dtype, device=z.device)
-        elif needs.in_scale:
-            grads["in_scale"] = (by_t + at_low * chain.low + at_high * chain.high) * (-1 / in_scale)
-        if needs.in_offset:
-            grads["in_offset"] = (total_t + at_low + at_high) * -chain.per_unit
-        return Gradients(**grads)
+        if before:
+            if g.stride() != z.stride():
+                g = torch.empty_like(z).copy_(g)
+            at_low, at_high = (_clipped(g, z, chain, quantizer) if needs.in_scale or needs.in_offset
+                               else (0.0, 0.0))       # now, since k.backward overwrites g
+            by_xhat, total, by_t, total_t = k.backward(g, z, chain, norm.mean, norm.invstd, norm.moving)
+            if needs.z:
+                grads["z"] = g
+            if needs.bn_weight or needs.bn_bias:
+                grads["bn_weight"], grads["bn_bias"] = by_xhat, total
+            if needs.in_scale:
+                total = ((at_high - at_low) / step if quantizer.clip_gradient else
+                         (float(by_t) + at_low * chain.low + at_high * chain.high) / -in_scale)
+                grads["in_scale"] = total * slopes[0]
+            if needs.in_offset:
+                grads["in_offset"] = (float(total_t) + at_low + at_high) * -chain.per_unit
+        return Gradients(**{name: z.new_tensor(g) if isinstance(g, float) else g for name, g in grads.items()})
 
 
-def _clipped(g: Tensor, z: Tensor, chain: Chain, quantizer: Quantizer) -> tuple[Tensor | float, Tensor | float]:
+def _clipped(g: Tensor, z: Tensor, chain: Chain, quantizer: Quantizer) -> tuple[float, float]:
     """Sums of the gradient over those clipped values that move the input scale, at the lower and at the upper end.
 
     By PACT's rule these are the ones that the grid clips; else those that the activation clips within the grid (ReLU6).
@@ -164,7 +188,7 @@ def _clipped(g: Tensor, z: Tensor, chain: Chain, quantizer: Quantizer) -> tuple[
     if not any(wanted):
         return 0.0, 0.0
     t = kernels.position(z, chain)
-    return tuple((g * (t == bound)).sum() if want else 0.0 for want, (bound, _) in zip(wanted, ends))
+    return tuple(float((g * (t == bound)).sum()) if want else 0.0 for want, (bound, _) in zip(wanted, ends))
 
 
 class FusedPrologue(NamedTuple):
@@ -190,13 +214,25 @@ class FusedConv2d(QuantConv2d):
             return super().forward(self.prologue.apart(z))
         if not (z.is_contiguous() or z.is_contiguous(memory_format=torch.channels_last)):
             z = z.contiguous()      # the loops go along memory, which others may share or skip
-        bn, q, weight = self.prologue.norm, self.input_quantizer, self.quantized_weight()
-        q.observe(z)
-        q._require_calibrated()
-        with torch.no_grad():
-            norm = Norm.of(bn, z)
+        bn = self.prologue.norm
         parameters = (None, None) if bn is None else (bn.weight, bn.bias)
-        return _FusedConv.apply(z, *parameters, *q.float32_affine(), weight, self.bias, norm, self)
+        affine, raw = self.input_quantizer.learned(z)
+        weight, scales, weight_raw = self.weight_and_scales()
+        return _FusedConv.apply(z, *parameters, *affine, weight, *scales, self.bias, raw, weight_raw, self)
+
+    def weight_and_scales(self) -> tuple[Tensor, tuple[Tensor | None, Tensor | None], bool]:
+        """Return the weight, the scales of its grid and whether they are before softplus.
+
+        The scales are None, and the weight is quantized already, where its quantizer is not one range in C or nobody
+        may skip its call.
+        """
+        q, weight = self.weight_quantizer, self.weight
+        if q is not None and type(q).forward is Quantizer.forward and not hooked(q) and kernels.for_dense(weight):
+            affine, raw = q.learned(weight)
+            if affine is not None and not affine.in_scale.dim() and not any(
+                    isinstance(offset, Tensor) or offset for offset in affine[2:]):
+                return weight, affine[:2], raw
+        return self.quantized_weight(), (None, None), False
 
     def fits(self, z: Tensor) -> bool:
         """Single or double precision, without autocast, and large enough; not where torch writes down the plain form.

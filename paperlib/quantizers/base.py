@@ -92,6 +92,10 @@ class Quantizer(Stateful):
         """Say where the evenly spaced grid lies, as functions of the parameters."""
         return None
 
+    def before_softplus(self) -> Affine | None:
+        """Return :meth:`affine` with scales that softplus makes its scales; None where it has other scales."""
+        return None
+
     def codes(self, x: Tensor) -> Tensor:
         """Return the integer codes of ``x``, as floating-point numbers."""
         return F.codes_(F.position(x, self.float32_affine(), self.grid), self.grid)
@@ -163,9 +167,7 @@ class Quantizer(Stateful):
         if x.dtype.itemsize < 4:
             y, shift = self.quantize_with_offset(x.float(), together)
             return y.to(x.dtype), shift
-        self.observe(x)
-        self._require_calibrated()
-        affine = self.float32_affine()
+        affine, raw = self.learned(x)
         if affine is None:
             with torch.no_grad():
                 y = self.values(self.codes(x))
@@ -173,7 +175,7 @@ class Quantizer(Stateful):
         shift = 0.0 if together else affine.out_offset
         if not together:
             affine = affine._replace(out_offset=0.0)
-        return F.fake_quantize(x, affine, self.grid, clip_gradient=self.clip_gradient), shift
+        return F.fake_quantize(x, affine, self.grid, clip_gradient=self.clip_gradient, raw=raw), shift
 
     def gain(self, x: Tensor, layer: nn.Module) -> Tensor | None:
         """Return what the output of ``layer`` is multiplied by, if the method scales there (XNOR)."""
@@ -211,6 +213,15 @@ class Quantizer(Stateful):
             with torch.no_grad():
                 self.update_range_from_weight(x.detach())
             self.calibrated = self.calibrated or next(self.parameters(), None) is None
+
+    def learned(self, x: Tensor) -> tuple[Affine | None, bool]:
+        """Return where the grid lies for the input ``x``; with True, its scales are before softplus."""
+        self.observe(x)
+        self._require_calibrated()
+        raw = self.before_softplus()
+        if raw is None or raw.in_scale.dtype.itemsize < 4:
+            return self.float32_affine(), False
+        return raw, True
 
     def float32_affine(self) -> Affine | None:
         """Return :meth:`affine`, in float32 where the parameters have half precision."""

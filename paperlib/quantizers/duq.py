@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from ..errors import InputError
 from .base import Quantizer
@@ -62,8 +61,11 @@ class DuQ(Quantizer):
         self.learn_offset = learn_offset
 
     def affine(self) -> Affine:
+        return self.before_softplus().positive()
+
+    def before_softplus(self) -> Affine:
         offsets = (-self.b, self.d) if self.learn_offset else (self.floor, self.floor)
-        return Affine(softplus(self.a), softplus(self.a if self.c is None else self.c), *offsets)
+        return Affine(self.a, self.a if self.c is None else self.c, *offsets)
 
     def set_span(self, span: Tensor) -> None:
         raw = inverse_softplus(span.double()).to(self.a.dtype)

@@ -23,12 +23,15 @@ On a CPU the time goes into fresh memory, not into arithmetic: everything here w
 """
 from __future__ import annotations
 
+import ctypes
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import softplus
 
 from . import kernels
 
@@ -62,6 +65,18 @@ class Affine(NamedTuple):
     out_scale: Tensor
     in_offset: Tensor | float = 0.0
     out_offset: Tensor | float = 0.0
+
+    def positive(self) -> Affine:
+        """Put softplus of the scales in their place."""
+        return Affine(softplus(self.in_scale), softplus(self.out_scale), *self[2:])
+
+    def numbers(self, raw: bool) -> tuple[list[float], list[float]]:
+        """Return all four as Python numbers, and what the gradient of each of the two scales is multiplied by.
+
+        ``raw``: the scales are before softplus.
+        """
+        numbers = list(map(float, self.positive() if raw else self))
+        return numbers, [-math.expm1(-scale) if raw else 1.0 for scale in numbers[:2]]
 
 
 def _numbers(affine: Affine) -> Affine:
@@ -124,31 +139,18 @@ class _FakeQuantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, in_scale, out_scale, in_offset, out_offset, grid, clip_gradient):
         affine = Affine(in_scale, out_scale, in_offset, out_offset)
-        c = None if in_scale.dim() else kernels.for_dense(x)
-        if c is None:
-            y = values_(codes_(position(x, affine, grid), grid), affine, grid)
-        else:
-            y = torch.empty_like(x)
-            ctx.uniform = _uniform(affine, grid)
-            c.fake_quantize(x.numel(), x.data_ptr(), ctx.uniform, y.data_ptr())
-        ctx.c, ctx.grid, ctx.clip_gradient = c, grid, clip_gradient
-        if c is None:
-            ctx.save_for_backward(x, y, *(a for a in affine if isinstance(a, Tensor)))  # others keep x and y anyway
-            ctx.numbers = [None if isinstance(a, Tensor) else a for a in affine]
-        else:
-            ctx.save_for_backward(x)
+        y = values_(codes_(position(x, affine, grid), grid), affine, grid)
+        ctx.grid, ctx.clip_gradient = grid, clip_gradient
+        ctx.save_for_backward(x, y, *(a for a in affine if isinstance(a, Tensor)))      # others keep x and y anyway
+        ctx.numbers = [None if isinstance(a, Tensor) else a for a in affine]
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, *tensors = ctx.saved_tensors
-        how = ctx.grid, ctx.clip_gradient, ctx.needs_input_grad[:5]
-        if ctx.c is not None:
-            return *_backward_in_c(ctx.c, grad, x, ctx.uniform, *how), None, None
-        y, *tensors = tensors
+        x, y, *tensors = ctx.saved_tensors
         affine = Affine(*(tensors.pop(0) if n is None else n for n in ctx.numbers))
-        return *_backward(grad, x, y, affine, *how), None, None
+        return *_backward(grad, x, y, affine, ctx.grid, ctx.clip_gradient, ctx.needs_input_grad[:5]), None, None
 
 
 def _backward(grad: Tensor, x: Tensor, y: Tensor, affine: Affine, grid: Grid, clip_gradient: bool, needs) -> list:
@@ -181,32 +183,67 @@ def _backward(grad: Tensor, x: Tensor, y: Tensor, affine: Affine, grid: Grid, cl
     return grads
 
 
-def _uniform(affine: Affine, grid: Grid) -> kernels.Uniform:
-    n = _numbers(affine)
-    per_unit = grid.steps / n.in_scale
-    return kernels.Uniform(per_unit, n.in_offset * per_unit, grid.zero, grid.code_min, grid.code_max,
-                           n.out_scale / grid.steps, n.out_offset, n.out_scale / n.in_scale, grid.half_up)
+class InNumbers:
+    """A grid with one range for the whole tensor, as the loops in C take it, in numbers: a tensor for each number costs
+    more time than the loops.
+
+    ``raw``: the scales of ``affine`` are before softplus.  ``unit``: a factor of the result.
+    """
+
+    def __init__(self, affine: Affine, grid: Grid, clip_gradient: bool = False, raw: bool = False, unit: float = 1.0):
+        (scale, out_scale, in_offset, out_offset), self.slopes = affine.numbers(raw)
+        self.grid, self.clip_gradient, self.unit = grid, clip_gradient, unit
+        scale = max(scale, SMALLEST)
+        per_unit = grid.steps / scale
+        self.uniform = kernels.Uniform(per_unit, in_offset * per_unit, grid.zero, grid.code_min, grid.code_max,
+                                       out_scale / grid.steps * unit, out_offset * unit, out_scale / scale * unit,
+                                       grid.half_up)
+
+    def quantize(self, x: Tensor) -> Tensor:
+        y = torch.empty_like(x)
+        kernels.library().fake_quantize(x.numel(), x.data_ptr(), self.uniform, y.data_ptr())
+        return y
+
+    def backward(self, grad: Tensor, x: Tensor, needs: tuple[bool, ...]) -> list[Tensor | None]:
+        """Compute the gradients of x and of the four members of ``affine``, None where one is not needed."""
+        if grad.stride() != x.stride():
+            grad = torch.empty_like(x).copy_(grad)
+        grad_x, sums = torch.empty_like(x), (ctypes.c_double * 6)()
+        kernels.library().fake_quantize_backward(x.numel(), x.data_ptr(), grad.data_ptr(), self.uniform,
+                                                 grad_x.data_ptr(), sums)
+        by_code, total, by_t, inside, above, below = sums
+        ratio, steps = self.uniform.ratio, self.grid.steps
+        by_scale = ((above - (below if self.grid.code_min < 0 else 0.0)) * self.unit if self.clip_gradient
+                    else by_t * -ratio / steps)
+        grads = [by_scale * self.slopes[0], by_code / steps * self.unit * self.slopes[1], -ratio * inside,
+                 total * self.unit]
+        return [grad_x, *[x.new_tensor(g) if need else None for g, need in zip(grads, needs[1:])]]
 
 
-def _backward_in_c(c, grad: Tensor, x: Tensor, uniform: kernels.Uniform, grid: Grid, clip_gradient: bool,
-                   needs) -> list:
-    if grad.stride() != x.stride():
-        grad = torch.empty_like(x).copy_(grad)
-    grad_x, sums = torch.empty_like(x), torch.empty(6, dtype=torch.float64)
-    c.fake_quantize_backward(x.numel(), x.data_ptr(), grad.data_ptr(), uniform, grad_x.data_ptr(), sums.data_ptr())
-    by_code, total, by_t, inside, above, below = sums.tolist()
-    by_scale = above - (below if grid.code_min < 0 else 0.0) if clip_gradient else by_t * -uniform.ratio / grid.steps
-    grads = [by_scale, by_code / grid.steps, -uniform.ratio * inside, total]
-    return [grad_x, *(x.new_tensor(g) if need else None for g, need in zip(grads, needs[1:]))]
+class _FakeQuantizeInC(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, in_scale, out_scale, in_offset, out_offset, *how):
+        ctx.save_for_backward(x)
+        ctx.numbers = InNumbers(Affine(in_scale, out_scale, in_offset, out_offset), *how)
+        return ctx.numbers.quantize(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        return *ctx.numbers.backward(grad, *ctx.saved_tensors, ctx.needs_input_grad[:5]), None, None, None
 
 
-def fake_quantize(x: Tensor, affine: Affine, grid: Grid, *, clip_gradient: bool = False) -> Tensor:
+def fake_quantize(x: Tensor, affine: Affine, grid: Grid, *, clip_gradient: bool = False, raw: bool = False) -> Tensor:
     """Quantize and dequantize ``x`` with the gradients written at the top of this file.
 
     ``x`` has any shape and a floating dtype.  Scales and offsets are of one dtype, float32 or float64, on the device
-    of ``x``, 0-d or broadcasting against ``x``.  Returns a tensor of the shape of ``x``.  Double backward is refused by
-    torch with a clear error.
+    of ``x``, 0-d or broadcasting against ``x``.  ``raw``: the scales are before softplus.  Returns a
+    tensor of the shape of ``x``.  Double backward is refused by torch with a clear error.
     """
+    if not affine.in_scale.dim() and kernels.for_dense(x) is not None:
+        return _FakeQuantizeInC.apply(x, *affine, grid, clip_gradient, raw)
+    if raw:
+        affine = affine.positive()
     if torch.compiler.is_compiling():       # which wants each tensor once
         affine = Affine(*affine[:1], affine.out_scale.clone(), affine.in_offset, affine.out_offset + 0)
     return _FakeQuantize.apply(x, *affine, grid, clip_gradient)
