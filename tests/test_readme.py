@@ -47,7 +47,7 @@ def test_decided_claims_are_the_scoreboards():
 def test_effects_in_the_summary_are_the_scoreboards():
     """Each "+0.36 [+0.30, +0.42], n = 3" is one of the file's, claim and all."""
     ours = set(pd.read_csv(FIGURES / "scoreboard.csv").ours.dropna())
-    summary = README[README.index("What we take from them"):README.index("The claims that are decided")]
+    summary = README[README.index("Our conclusions"):README.index("The claims that are decided")]
     told = re.findall(r"[+-][\d.]+(?: \[[^]]+\])?, n = \d+", summary)
     assert len(told) >= 4 and set(told) <= ours, set(told) - ours
 

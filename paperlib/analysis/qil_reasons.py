@@ -37,14 +37,13 @@ def parts(found: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """Tabulate the validation accuracy (%) at the end of the runs {part of the recipe that is left out: runs}, of which
     the first has all parts.
 
-    Columns part, seed, accuracy (NaN for failed trainings), loss (points by which it is below the first with the same
+    Columns part, seed, accuracy, loss (points by which it is below the first with the same
     seed), outcome ("", or why there is no loss: Run.outcome of one of the two).
     """
     whole, rows = next(iter(found.values())), []
     for part, runs in found.items():
         for run, reference in shared_seeds(runs, whole):
-            outcome = run.outcome or reference.outcome
-            accuracy = math.nan if run.outcome else run.accuracy()
+            outcome, accuracy = run.outcome or reference.outcome, run.accuracy()
             rows.append((part, run.recipe.seed, accuracy,
                          math.nan if outcome else reference.accuracy() - accuracy, outcome))
     return pd.DataFrame(rows, columns=["part", "seed", "accuracy", "loss", "outcome"])

@@ -36,7 +36,7 @@ def hswish_outputs_differ(duq: Sequence[Run]) -> Verdict:
         return np.log2(table.reach.max() / table.reach.min()), np.log2(table.feature_maps.median())
 
     rows = measured(same_seeds(duq), ("between layers (bits)", "between feature maps (bits)"), factors)
-    return Verdict.of("Distributions behind h-swish differ strongly between layers and between feature maps", WHERE,
+    return Verdict.of("Distributions after h-swish differ strongly between layers and between feature maps", WHERE,
                       rows, above=1, margin=OURS, unit=OCTAVES)
 
 

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ..analysis.qil_reasons import points
-from ..analysis.summaries import mean_accuracy
+from ..analysis.summaries import accuracies_in_words, mean_accuracy
 from ..claims.qil_tables import allowance
 from ..runs.outcomes import FAILED
 from .style import BLUE, GREY, ORANGE, STYLE, blank, finish
@@ -56,34 +56,43 @@ def draw(table: pd.DataFrame, *, footnote: str) -> Figure:
 
 def draw_parts(table: pd.DataFrame, *, footnote: str) -> Figure:
     """Draw :func:`paperlib.analysis.qil_reasons.parts`: a row for each part of the recipe that is left out, points are
-    seeds, bars their mean, with the points that it costs; the dashed line is the recipe as it is."""
-    if table.accuracy.isna().all():
+    seeds, bars their mean, with the points that it costs; the dashed line is the recipe as it is.  Failed trainings are
+    named with their accuracies."""
+    results = table[table.outcome == ""]
+    if results.empty:
         return blank(footnote)
     parts = list(table.part.unique())
     with mpl.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(10, 1.9 + 0.6 * len(parts)))
         for y, part in enumerate(parts):
-            rows = table[table.part == part]
-            if rows.accuracy.isna().all():
-                ax.text(0.02, y, rows.outcome.max(), color=GREY, va="center", transform=ax.get_yaxis_transform())
+            good, color = results[results.part == part], BLUE if y else GREY
+            if len(good) < (table.part == part).sum():
+                ax.text(0.02, y, accuracies_in_words(table[table.part == part]), color=GREY, va="center", fontsize=11,
+                        transform=ax.get_yaxis_transform())
+            if good.empty:
                 continue
-            color = BLUE if y else GREY
-            ax.plot([rows.accuracy.mean()] * 2, [y - 0.3, y + 0.3], color=color, linewidth=3)
-            ax.plot(rows.accuracy, [y] * len(rows), "o", color=color, markeredgecolor="w")
-            failed = f", {(rows.outcome == FAILED).sum()} failed" if (rows.outcome == FAILED).any() else ""
-            ax.annotate(f"{rows.accuracy.mean():.1f}" + (f"  ({rows.loss.mean():.1f} lost{failed})" if y else ""),
-                        (rows.accuracy.max(), y), (9, 0), textcoords="offset points", va="center", fontsize=11)
-        ax.axvline(table[table.part == parts[0]].accuracy.mean(), color=GREY, linestyle="--", zorder=0)
+            ax.plot([good.accuracy.mean()] * 2, [y - 0.3, y + 0.3], color=color, linewidth=3)
+            ax.plot(good.accuracy, [y] * len(good), "o", color=color, markeredgecolor="w")
+            ax.annotate(f"{good.accuracy.mean():.1f}" + (f"  ({good.loss.mean():.1f} lost)" if y else ""),
+                        (good.accuracy.max(), y), (9, 0), textcoords="offset points", va="center", fontsize=11)
+        ax.axvline(results[results.part == parts[0]].accuracy.mean(), color=GREY, linestyle="--", zorder=0)
         ax.set(ylim=(len(parts) - 0.5, -0.5), xlabel="validation accuracy (%)")
         ax.margins(x=0.25)
         ax.set_yticks(range(len(parts)), parts)
         ax.grid(axis="y", visible=False)
-        means = table.groupby("part", sort=False).loss.mean()
         told = ", ".join(f"{part} {mean_accuracy(rows)}" for part, rows in table.groupby("part", sort=False))
-        worst = means.iloc[1:].dropna()
         return finish(figure, "A row for each part of QIL's recipe that is left out, with validation accuracy in "
                       f"percent at A2W2, a point for each seed and a bar for the mean. {told}.", footnote,
-                      f"Most is lost with “{worst.idxmax()}”: {worst.max():.1f} points" if len(worst) else "")
+                      _worst(table))
+
+
+def _worst(table: pd.DataFrame) -> str:
+    """Say in a sentence what makes trainings fail, or else costs most; "" if nothing does."""
+    failed = table[table.outcome == FAILED].part.unique()
+    if len(failed):
+        return f"Trainings fail with {' and with '.join(failed)}"
+    means = table.groupby("part", sort=False).loss.mean().dropna()
+    return f"Most is lost with {means.idxmax()}: {means.max():.1f} points" if (means > 0).any() else ""
 
 
 def _smallest(means: pd.Series) -> str:

@@ -113,3 +113,12 @@ def test_picture_of_the_parts(parts):
                                                 "87.0  (0.0 lost)"]
     assert [t.get_text() for t in ax.get_yticklabels()] == list(PART_ENDS)
     plt.close("all")
+
+
+def test_a_part_whose_trainings_fail_is_named_in_the_picture(parts):
+    parts["weights not normalized"] = [run(r.recipe, 10.0) for r in parts["weights not normalized"]]
+    figure = plots.qil_reasons.draw_parts(analysis.qil_reasons.parts(parts), footnote="made up")
+    ax, = figure.axes
+    assert "failed training: 10.0, 10.0, 10.0" in [t.get_text() for t in ax.texts]
+    assert figure.takeaway == "Trainings fail with weights not normalized"
+    plt.close("all")
