@@ -306,8 +306,8 @@ def qil_reasons() -> dict[str, Wanted]:
 
 
 def qil_parts() -> Wanted:
-    """QIL, section 4.1: Table 1's A2W2 with lambda 0.5, and with one part of the recipe left out at a time; recorded.
-    {part: runs}"""
+    """QIL, section 4.1: Table 1's A2W2 with lambda 0.5, and with one part of the recipe left out at a time, where the
+    intervals of fully connected layers learn faster if these do; recorded.  {part: runs}"""
     def without(*what, change: Callable[[Phase], dict] | None, label: str, **settings) -> Recipe:
         recipe = qil(*what, **settings)
         *before, last = recipe.phases

@@ -62,15 +62,15 @@ def draw(ours: pd.DataFrame, *, footnote: str) -> Figure:
 
 
 def _fall(ours: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """Say in a sentence what the first of the networks loses from 5 to 2 bits without distillation; "" if one of
+    """Say in a sentence what the first of the networks loses from 4 to 2 bits without distillation; "" if one of
     the two is missing or failed in ours."""
     told, network = [], next(iter(NETWORKS.values()))
     for table in (ours[ours.outcome == ""], paper):
         rows = table[(table.network == network) & (table.distillation == 0)].groupby("bits").accuracy.mean().dropna()
-        if not {2, 5} <= set(rows.index):
+        if not {2, 4} <= set(rows.index):
             return ""
-        told.append(f"{rows[5] - rows[2]:.1f}")
-    return f"From 5 to 2 bits {network} loses {told[0]} points here, {told[1]} in the paper (λ = 0)"
+        told.append(f"{rows[4] - rows[2]:.1f}")
+    return f"From 4 to 2 bits {network} loses {told[0]} points here, {told[1]} in the paper (λ = 0)"
 
 
 def _in_words(table: pd.DataFrame) -> str:

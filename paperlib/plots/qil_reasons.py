@@ -7,6 +7,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from ..analysis.qil_reasons import points
 from ..analysis.summaries import accuracies_in_words, mean_accuracy
@@ -68,16 +69,16 @@ def draw_parts(table: pd.DataFrame, *, footnote: str) -> Figure:
             good, color = results[results.part == part], BLUE if y else GREY
             if len(good) < (table.part == part).sum():
                 ax.text(0.02, y, accuracies_in_words(table[table.part == part]), color=GREY, va="center", fontsize=11,
-                        transform=ax.get_yaxis_transform())
+                        transform=ax.get_yaxis_transform(), path_effects=[withStroke(linewidth=4, foreground="w")])
             if good.empty:
                 continue
             ax.plot([good.accuracy.mean()] * 2, [y - 0.3, y + 0.3], color=color, linewidth=3)
             ax.plot(good.accuracy, [y] * len(good), "o", color=color, markeredgecolor="w")
-            ax.annotate(f"{good.accuracy.mean():.1f}" + (f"  ({good.loss.mean():.1f} lost)" if y else ""),
+            ax.annotate(f"{good.accuracy.mean():.1f}" + (f"  ({-good.loss.mean():+.1f} points)" if y else ""),
                         (good.accuracy.max(), y), (9, 0), textcoords="offset points", va="center", fontsize=11)
         ax.axvline(results[results.part == parts[0]].accuracy.mean(), color=GREY, linestyle="--", zorder=0)
         ax.set(ylim=(len(parts) - 0.5, -0.5), xlabel="validation accuracy (%)")
-        ax.margins(x=0.25)
+        ax.margins(x=0.3)
         ax.set_yticks(range(len(parts)), parts)
         ax.grid(axis="y", visible=False)
         told = ", ".join(f"{part} {mean_accuracy(rows)}" for part, rows in table.groupby("part", sort=False))

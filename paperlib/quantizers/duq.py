@@ -29,7 +29,7 @@ class DuQ(Quantizer):
     ``one_scale=True`` takes s(a) for s(c), too: the levels end where the clip does, as with PACT and LSQ.
 
     *Gradient*: dy/dx = s(c)/s(a) inside the clip, else 0; dy/da = -sigmoid(a) s(c) (x+b)/s(a)**2 inside, else 0;
-    dy/dc = sigmoid(c) round(K v)/K everywhere; dy/db = dy/dx; dy/dd = 1.
+    dy/dc = sigmoid(c) round(K v)/K everywhere; dy/db = dy/dx; dy/dd = 1.  With one scale a gets both.
 
     *Initialisation*: s(a) = s(c) = 0.9 max|w| for weights; the 95th percentile of the positive part of x + b for
     activations (of |x| when signed); b = -d = -floor.

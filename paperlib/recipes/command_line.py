@@ -10,6 +10,7 @@ from .. import recipes
 from ..errors import InputError
 from ..system import kinds
 from . import Recipe, profiles
+from .baselines import METHODS
 from .profiles import Profile
 
 OPTIONS = ("model", "w_bits", "a_bits", "distillation", "order", "method")      # as argparse calls them
@@ -55,7 +56,7 @@ def add_recipe(options: argparse.ArgumentParser) -> None:
     options.add_argument("--distillation", type=float, metavar="SHARE",
                          help="QIL: the teacher's share of the loss (default: 0)")
     options.add_argument("--method", nargs="+", metavar="NAME",
-                         help="activations_then_weights: duq, duq_zeros, pact, lsq, qil (default: duq pact)")
+                         help=f"activations_then_weights: {', '.join(METHODS)} (default: duq pact)")
     options.add_argument("--weights", metavar="WEIGHTS", help="a file, a name such as IMAGENET1K_V1, or none "
                          "(default: the profile's)")
     options.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")

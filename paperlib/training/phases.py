@@ -73,7 +73,7 @@ class Phase:
     with ``milestones`` instead to a tenth at each of these epochs. ``per_epoch``: it changes once an epoch, as in
     PROFIT's code, not every step. ``quantizer_lr`` is the rate of the quantizers' parameters relative to ``lr``,
     ``linear_lr`` the rate of fully connected layers, which their quantizers don't exceed: the gradient of a range is a
-    sum over all weights, so that QIL's intervals would leap out of the weights of a wide layer in the first steps.
+    sum over all weights, so that QIL's intervals may leap out of the weights of a wide layer.
 
     ``averaging_epochs`` is the horizon of both moving averages, the weights' EMA and batch norm's statistics, in
     epochs.  PROFIT's constants, EMA 0.9997 and BN momentum 3e-4 at 5 005 steps an epoch, are two thirds of an epoch

@@ -325,8 +325,8 @@ def test_a_network_of_ones_own_learns_quantized():
     net = models.calibrate(models.quantize(Plain(), Scheme()), x)
     assert list(models.plan(net).kind) == ["first", "conv", "linear"]
     assert list(models.plan(net).input) == ["signed", ">= 0", ">= 0"]
-    optimizer, losses = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9), []
-    for _ in range(60):
+    optimizer, losses = torch.optim.Adam(net.parameters(), 0.01), []
+    for _ in range(100):
         optimizer.zero_grad()
         losses.append(nn.functional.cross_entropy(net(x), y))
         losses[-1].backward()

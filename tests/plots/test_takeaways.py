@@ -165,11 +165,11 @@ def test_what_intervals_prune():
 
 def test_what_photographs_lose():
     def table(*accuracies):
-        return pd.DataFrame({"network": "ResNet-18", "distillation": 0, "bits": [5, 2], "accuracy": accuracies,
+        return pd.DataFrame({"network": "ResNet-18", "distillation": 0, "bits": [4, 2], "accuracy": accuracies,
                              "outcome": ""})
 
     assert qil_photographs._fall(table(70.0, 60.0), table(71.0, 66.0)) == (
-        "From 5 to 2 bits ResNet-18 loses 10.0 points here, 5.0 in the paper (λ = 0)")
+        "From 4 to 2 bits ResNet-18 loses 10.0 points here, 5.0 in the paper (λ = 0)")
     assert qil_photographs._fall(table(70.0, float("nan")), table(71.0, 66.0)) == ""
 
 

@@ -86,7 +86,8 @@ CASES = [*(Case("sawb", bits=bits, channels=ch, options={"levels": n})
            for bits, n in ((4, 15), (2, 3), (8, 15)) for ch in (0, 4)),
          *(Case("qil", bits=bits, channels=ch, options={"version": "cvpr"}) for bits in (2, 3, 8) for ch in (0, 4)),
          Case("qil", "activation", False, bits=3, options={"version": "cvpr"}),
-         *(Case("duq", *FORMS[i], bits, options={"learn_offset": True}) for i in (1, 2) for bits in (1, 4, 8))]
+         *(Case("duq", *FORMS[i], bits, options={"learn_offset": True}) for i in (1, 2) for bits in (1, 4, 8)),
+         *(Case("duq", *form, 4, options={"one_scale": True}) for form in FORMS[:2])]
 for form in FORMS:
     for case in (Case(name, *form, bits, channels) for name in quantizers.names(form[0]) for bits in quantizers.BITS
                  for channels in ((0, 4) if form[0] == "weight" else (0,))):
@@ -308,18 +309,18 @@ def top_code(case):
 def duq(case, x, p, soft=False):
     lo, k, b, d = -1 if case.signed else 0, top_code(case), p.get("b", -case.floor), p.get("d", case.floor)
     v = ((x + b) / s(p["a"])).clamp(lo, 1)
-    return s(p["c"]) * steps(k * v, soft) / k + d, s(p["c"]) * lo + d, s(p["c"]) + d
+    return s(p.get("c", p["a"])) * steps(k * v, soft) / k + d, s(p.get("c", p["a"])) * lo + d, s(p.get("c", p["a"])) + d
 
 
 def duq_gradients(case, x, g, p):
     lo, k, b = -1 if case.signed else 0, top_code(case), p.get("b", -case.floor)
     u, everywhere = (x + b) / s(p["a"]), x == x
-    inside, ratio = (lo < u) & (u < 1), s(p["c"]) / s(p["a"])
-    sigmoid_a, sigmoid_c = (1 / (1 + (-p[i]).exp()) for i in "ac")
-    return g * inside * ratio, {
-        "a": (-sigmoid_a * s(p["c"]) * (x + b) / s(p["a"])**2 * inside, None, 1),
-        "c": (sigmoid_c * (k * u.clamp(lo, 1)).round() / k, everywhere, 1),
-        "b": (ratio * inside, None, 1), "d": (1 + 0 * x, everywhere, 1)}
+    a, c = p["a"], p.get("c", p["a"])
+    inside, ratio = (lo < u) & (u < 1), s(c) / s(a)
+    sigmoid_a, sigmoid_c = (1 / (1 + (-i).exp()) for i in (a, c))
+    by_a, by_c = -sigmoid_a * s(c) * (x + b) / s(a)**2 * inside, sigmoid_c * (k * u.clamp(lo, 1)).round() / k
+    by = {"a": (by_a, None, 1), "c": (by_c, everywhere, 1)} if "c" in p else {"a": (by_a + by_c, everywhere, 1)}
+    return g * inside * ratio, by | {"b": (ratio * inside, None, 1), "d": (1 + 0 * x, everywhere, 1)}
 
 
 def pact(case, x, p, soft=False):
@@ -527,7 +528,8 @@ def test_values_and_gradients_against_the_papers(case):
         torch.testing.assert_close(parameter.grad, want, **EXACT, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@each(*PAPERS, where=lambda c: c.method not in ("sawb", "twn", "bc"))      # whose gradients are rules, not derivatives
+# the others' gradients are rules, not derivatives; with one scale they are a sum of both
+@each(*PAPERS, where=lambda c: c.method not in ("sawb", "twn", "bc") and "one_scale" not in c.options)
 def test_gradients_against_finite_differences(case):
     (q, p, x), (forward, gradients), g, h = prepared(case), PAPERS[case.method], normal(4, 11, 3, 3, seed=8), 1e-6
     near = {"rtol": 1e-6, "atol": 1e-6}
