@@ -37,8 +37,8 @@ def parts(found: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """Tabulate the validation accuracy (%) at the end of the runs {part of the recipe that is left out: runs}, of which
     the first has all parts.
 
-    Columns part, seed, accuracy, loss (points by which it is below the first with the same
-    seed), outcome ("", or why there is no loss: Run.outcome of one of the two).
+    Columns part, seed, accuracy, loss (points by which it is below the first with the same seed), outcome ("", or why
+    there is no loss: Run.outcome of one of the two).
     """
     whole, rows = next(iter(found.values())), []
     for part, runs in found.items():

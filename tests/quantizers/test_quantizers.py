@@ -308,8 +308,8 @@ def top_code(case):
 
 def duq(case, x, p, soft=False):
     lo, k, b, d = -1 if case.signed else 0, top_code(case), p.get("b", -case.floor), p.get("d", case.floor)
-    v = ((x + b) / s(p["a"])).clamp(lo, 1)
-    return s(p.get("c", p["a"])) * steps(k * v, soft) / k + d, s(p.get("c", p["a"])) * lo + d, s(p.get("c", p["a"])) + d
+    v, scale = ((x + b) / s(p["a"])).clamp(lo, 1), s(p.get("c", p["a"]))
+    return scale * steps(k * v, soft) / k + d, scale * lo + d, scale + d
 
 
 def duq_gradients(case, x, g, p):
