@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from .. import runs
 from ..analysis.qil_tables import DISTILLATION, TABLE1_BITS
 from ..models import Scheme
+from ..models.scheme import FLOAT
 from ..recipes import Recipe, activations_then_weights, profiles, profit, qil, vgg7, weights_alone
 from ..recipes.qil import OTHERS
 from ..system import kinds
@@ -152,11 +153,22 @@ def hswish(profile: str, seeds: int = 0, bits: int = 4) -> Wanted:
 
 def accuracy(profile: str, seeds: int = 0, bits: Iterable[int] = (), models: Iterable[str] = MODELS) -> Wanted:
     """PROFIT, Table 1.  {(model, bits of weights and activations): runs}; their first two phases are the float rows.
+    With 4 bits among them, 32 are the float network trained as long as 4 bits.
 
     ``bits``: none for those that belong to the profile."""
     bits = tuple(bits) or profiles.get(profile).accuracy_bits
-    return {(model, b): _for_each_seed(profit, model, profile=profile, seeds=seeds, beside=model != MODELS[-1],
-                                       w_bits=b, a_bits=b) for model in models for b in bits}
+
+    def as_long(*what, **settings) -> Recipe:
+        return float_as_long(profit(*what, order="none", **settings))
+
+    found: Wanted = {}
+    for model in models:
+        found |= {(model, b): _for_each_seed(profit, model, profile=profile, seeds=seeds, beside=model != MODELS[-1],
+                                             w_bits=b, a_bits=b) for b in bits}
+        if 4 in bits:
+            found[model, FLOAT] = _for_each_seed(as_long, model, profile=profile, seeds=seeds, beside=True, w_bits=4,
+                                                 a_bits=4)
+    return found
 
 
 def integers(profile: str, bits: int = 4) -> Wanted:
@@ -329,7 +341,7 @@ def qil_parts() -> Wanted:
 def qil_intervals(profile: str, seeds: int = 0) -> Wanted:
     """QIL, Fig. 4 and 5: runs of Table 1 whose intervals are looked at.  {bits: runs}; the paper does not say which
     lambda, we take 0.5."""
-    cells = qil_table1(profile, seeds or profiles.get(profile).seeds)       # none beyond: their networks are looked at
+    cells = qil_table1(profile, seeds)
     return {b: cells[b, b, 0.5] for b in (5, 4, 3)}
 
 

@@ -7,6 +7,7 @@ from matplotlib import pyplot as plt
 from paperlib import analysis, claims, plots
 from paperlib.claims import CONTRADICTED, SUPPORTED, experiments, paper_tables
 from paperlib.errors import InputError
+from paperlib.runs import Run
 
 V3 = "mobilenet_v3_large"
 
@@ -14,7 +15,7 @@ V3 = "mobilenet_v3_large"
 def run(bits, seed=0, model=V3, full=80.0, taught=81.0, end=80.0):
     """A run with these accuracies at the end of "float", of "fine-tuning" and of all; 30 before each, other splits and
     losses beside them, and averaged weights five points better."""
-    recipe = experiments.accuracy("laptop", seed + 1, (bits,), (model,))[model, bits][seed]
+    recipe = experiments.accuracy("laptop", seed + 1, {bits, 4} - {32}, (model,))[model, bits][seed]
     rows = [(phase.name, epoch, *other) for phase in recipe.phases for epoch in range(phase.epochs + 1)
             for other in (("train", "accuracy", 99.0), ("val", "loss", 1.0))]
     return ends_at(recipe, end, {"float": full, "fine-tuning": taught}, averaged=5, rows=rows)
@@ -29,7 +30,7 @@ def test_within_the_abstracts_points(reference, loss, verdict):
 
 
 def test_full_precision_is_trained_as_long_and_averaged():
-    longer = [run(4), run(4, seed=1, end=80.0)]
+    longer = [run(32), run(32, seed=1, end=80.0)]
     found = claims.accuracy.four_bits_stay_close(V3, [run(4, end=79.0), run(4, seed=1, end=70.0)], longer)
     assert found.differences.difference.tolist() == [1.0, 10.0] and agree(found) == [1]
     assert leans(found) == CONTRADICTED
@@ -72,6 +73,25 @@ def test_float_rows_count_once(table):
     phases = run(4).recipe.phases
     assert epochs["MobileNet-v3-Large", "Full"] == phases[0].epochs
     assert epochs["MobileNet-v3-Large", "4 bits"] == sum(p.epochs for p in phases)
+
+
+def test_float_is_trained_as_long_as_four_bits():
+    longer, four = run(32), run(4)
+    assert not {p.scheme.w_bits for p in longer.recipe.phases[1:]} - {32} and longer.recipe.phases[0].scheme is None
+    assert [(p.epochs, p.lr) for p in longer.recipe.phases] == [(p.epochs, p.lr) for p in four.recipe.phases]
+    assert ("mobilenet_v3_large", 32) not in experiments.accuracy("laptop", 1, (8, 5))
+    found = {(V3, 4): [four], (V3, 32): [run(32, end=79.0)]}
+    table = analysis.accuracy.accuracies(found).set_index("precision")
+    assert table.index.tolist() == ["Full", "Full+", "4 bits", "float, as long"]
+    assert table.accuracy["float, as long"] == 79 and table.epochs.nunique() == 3
+    assert analysis.accuracy.precisions(table.reset_index()) == ["Full", "Full+", "float, as long", "4 bits"]
+    assert analysis.accuracy.above_full(table.reset_index()).to_dict() == {("MobileNet-v3-Large", 0, "4 bits"): False}
+    assert analysis.accuracy.points(found).w_bits.tolist() == [4]
+    figure = plots.accuracy.draw(table.reset_index(), allowance=1.48, footnote="made up")
+    assert any("grey: from float, as long" in text.get_text() for text in figure.texts)
+    plt.close("all")
+    found[V3, 32] = [Run.unrecorded(found[V3, 32][0].recipe)]
+    assert analysis.accuracy.accuracies(found).precision.tolist() == ["Full", "Full+", "4 bits"]
 
 
 def test_table_shows_spread_and_number(table):

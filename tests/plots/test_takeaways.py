@@ -74,6 +74,8 @@ def test_networks_within_the_margin_are_counted():
     index = pd.MultiIndex.from_product([["a", "b", "c"], ["Full", "4 bits"]], names=["network", "precision"])
     means = pd.Series([70.0, 69.0, 60.0, 61.0, 50.0, 40.0], index)
     assert accuracy._within(means, "4 bits", 1.5) == "At 4 bits, 2 of 3 networks end at most 1.5 points below Full"
+    longer = means.set_axis(index.set_levels(["4 bits", accuracy.AS_LONG], level="precision"))
+    assert accuracy._within(longer, "4 bits", 1.5).endswith("1.5 points below a float network trained as long")
     assert "0 of 2" in accuracy._within(means[[True, True, False, True, True, True]], "4 bits", 0.5)
 
 
