@@ -37,7 +37,8 @@ def accuracies(found: Found) -> pd.DataFrame:
     for (model, bits), runs in by_network(found).items():
         for run in runs:
             names = [p.name for p in run.recipe.phases]
-            for precision, phase in ((FULL, "float"), (TAUGHT, "fine-tuning"), (AS_LONG if bits == FLOAT else f"{bits} bits", names[-1])):
+            last = AS_LONG if bits == FLOAT else f"{bits} bits"
+            for precision, phase in ((FULL, "float"), (TAUGHT, "fine-tuning"), (last, names[-1])):
                 value, averaged = (accuracy_after(run, phase, split) for split in ("val", "val_ema"))
                 rows.append((bit_operations.NAMES[model], precision, run.recipe.seed, value, averaged,
                              sum(p.epochs for p in run.recipe.phases[:names.index(phase) + 1])))
@@ -55,7 +56,8 @@ def precisions(table: pd.DataFrame) -> list[str]:
 def above_full(table: pd.DataFrame) -> pd.Series:
     """Tell for each quantized run whether it ends above the float network that it began with."""
     full = table[table.precision == FULL].set_index(["network", "seed"]).accuracy
-    quantized = table[~table.precision.isin([FULL, TAUGHT, AS_LONG])].set_index(["network", "seed", "precision"]).accuracy
+    floating = table.precision.isin([FULL, TAUGHT, AS_LONG])
+    quantized = table[~floating].set_index(["network", "seed", "precision"]).accuracy
     return quantized > full.reindex(quantized.index.droplevel("precision")).to_numpy()
 
 

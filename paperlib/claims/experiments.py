@@ -207,10 +207,15 @@ def _at_once(method: str, *, epochs: int | None, floating: bool, **settings) -> 
 
 def float_as_long(recipe: Recipe) -> Recipe:
     """Train the float network on, for the epochs and at the rates of this recipe's stages, quantizing nothing."""
-    begun, *stages = recipe.phases
     floating = Scheme(w_bits=32, a_bits=32, negative_padding=False)
-    return dataclasses.replace(recipe, label="float, trained as long", phases=(begun, *(
-        dataclasses.replace(phase, scheme=floating) for phase in stages)))
+    return _changed(recipe, "float, trained as long", lambda stage: {"scheme": floating})
+
+
+def _changed(recipe: Recipe, label: str, change: Callable[[Phase], dict]) -> Recipe:
+    """Give the stages after the float network the settings that ``change`` makes of each."""
+    begun, *stages = recipe.phases
+    return dataclasses.replace(recipe, label=label, phases=(begun, *(
+        dataclasses.replace(stage, **change(stage)) for stage in stages)))
 
 
 def ablations(profile: str, seeds: int = 0, bits: Iterable[int] = ()) -> dict[int, Wanted]:
@@ -231,14 +236,14 @@ def ablation_photographs() -> dict[int, Wanted]:
 def identity_path() -> Wanted:
     """PROFIT, supplement section 5: Table 3's row DuQ at 3 bits, with the identity path of residual blocks in 3 bits as
     well, and the float network trained as long; recorded.  {path: runs}"""
-    def quantized(recipe: Recipe) -> Recipe:
-        begun, *stages = recipe.phases
-        return dataclasses.replace(recipe, label="DuQ, identity path in 3 bits", phases=(begun, *(
-            dataclasses.replace(p, scheme=dataclasses.replace(p.scheme, identity_bits=3)) for p in stages)))
-
     rows = ablation("recorded", bits=3)
-    return {"high precision": rows["DuQ"], "3 bits": [quantized(recipe) for recipe in rows["DuQ"]],
-            FLOAT_ROW: rows[FLOAT_ROW]}
+    quantized = [_changed(recipe, "DuQ, identity path in 3 bits", _scheme(identity_bits=3)) for recipe in rows["DuQ"]]
+    return {"high precision": rows["DuQ"], "3 bits": quantized, FLOAT_ROW: rows[FLOAT_ROW]}
+
+
+def _scheme(**settings) -> Callable[[Phase], dict]:
+    """Change these settings of a stage's scheme."""
+    return lambda stage: {"scheme": dataclasses.replace(stage.scheme, **settings)}
 
 
 def folding(profile: str, seeds: int = 0, model: str = "mobilenet_v3_large") -> Wanted:
@@ -308,8 +313,7 @@ def qil_reasons() -> dict[str, Wanted]:
 
     def slower(*what, **settings):
         recipe = qil(*what, **settings)
-        *before, last = recipe.phases
-        return dataclasses.replace(recipe, phases=(*before, dataclasses.replace(last, lr=0.01)))
+        return _changed(recipe, recipe.label, lambda stage: {"lr": 0.01})
 
     longer, wider = profiles.changed("laptop", stage_epochs=25), profiles.changed("laptop", vgg_width=0.25)
     return {"nothing changed": tried("laptop"), "a tenth of the rate": tried("laptop", make=slower),
@@ -322,18 +326,12 @@ def qil_parts() -> Wanted:
     intervals of fully connected layers learn faster if these do; recorded.  {part: runs}"""
     def without(*what, change: Callable[[Phase], dict] | None, label: str, **settings) -> Recipe:
         recipe = qil(*what, **settings)
-        *before, last = recipe.phases
-        if change is None:
-            return recipe
-        return dataclasses.replace(recipe, label=label, phases=(*before, dataclasses.replace(last, **change(last))))
+        return recipe if change is None else _changed(recipe, label, change)
 
-    def scheme(**settings) -> Callable[[Phase], dict]:
-        return lambda phase: {"scheme": dataclasses.replace(phase.scheme, **settings)}
-
-    changes = {"as in the table": None, "weights not normalized": scheme(weight_options={}),
-               "fully connected layers at the full rate": lambda phase: {"linear_lr": 1.0},
-               "first and last layer quantized": scheme(quantize_first=True, quantize_last=True),
-               "intervals left as they were set": lambda phase: {"quantizer_lr": 0.0}}
+    changes = {"as in the table": None, "weights not normalized": _scheme(weight_options={}),
+               "fully connected layers at the full rate": lambda stage: {"linear_lr": 1.0},
+               "first and last layer quantized": _scheme(quantize_first=True, quantize_last=True),
+               "intervals left as they were set": lambda stage: {"quantizer_lr": 0.0}}
     return {part: _recorded(without, "vgg7", seeds=3, w_bits=2, a_bits=2, distillation=0.5, profile="pretrained",
                             change=change, label=f"QIL, {part}") for part, change in changes.items()}
 
@@ -347,10 +345,10 @@ def qil_intervals(profile: str, seeds: int = 0) -> Wanted:
 
 def qil_photographs() -> dict[str, Wanted]:
     """QIL, Table 3, as far as two CPU cores go: networks from random weights, few and small photographs of ten
-    classes, a short schedule; recorded.  {network: {(bits, lambda): [run]}}, 5 bits first; each width starts from the
+    classes, a short schedule; recorded.  {network: {(bits, lambda): runs}}, 5 bits first; each width starts from the
     one above it."""
     scales = {model: dataclasses.replace(FEW_PHOTOGRAPHS, float_lr=lr) for model, lr in FEW_PHOTOGRAPHS_LR.items()}
-    return {model: {(b, share): _recorded(qil, model, w_bits=b, a_bits=b, distillation=share, profile=scale)
+    return {model: {(b, share): _recorded(qil, model, seeds=3, w_bits=b, a_bits=b, distillation=share, profile=scale)
                     for share in (0.0, 0.5) for b in (5, 4, 3, 2)} for model, scale in scales.items()}
 
 

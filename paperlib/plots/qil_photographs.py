@@ -18,7 +18,8 @@ from .style import GREY, STYLE, blank, finish
 
 def draw(ours: pd.DataFrame, *, footnote: str) -> Figure:
     """Draw accuracy by bit-width: the paper's in the upper row, ours in the lower one, a column for each network and
-    scales of their own.  Dashed: the float network.  Crosses: failed trainings, which no line joins.
+    scales of their own.  Lines join means over seeds, small marks are seeds.  Dashed: the float network.  Crosses:
+    failed trainings, which count for no mean.
 
     ``ours``: :func:`paperlib.analysis.qil_photographs.accuracies`.
     """
@@ -34,18 +35,20 @@ def draw(ours: pd.DataFrame, *, footnote: str) -> Figure:
                     ax.set_axis_off()
                     ax.text(0.5, 0.5, f"{network}: none of ours", color=GREY, ha="center", transform=ax.transAxes)
                     continue
-                full = here[here.bits == 32].accuracy.iloc[0]
+                full = here[here.bits == 32].accuracy.mean()
                 ax.axhline(full, color=GREY, linestyle="--", linewidth=1.6, zorder=0)
                 ax.annotate(f"float {full:.1f}", (1.8, full), (0, 4), textcoords="offset points", color=GREY,
                             fontsize=11, path_effects=[withStroke(linewidth=3, foreground="w")])
                 for share in DISTILLATION:
                     marker, color = MARKS[share]
-                    line = here[(here.bits < 32) & (here.distillation == share)].sort_values("bits")
+                    line = here[(here.bits < 32) & (here.distillation == share)]
                     if "outcome" in line:
                         failed, line = line[line.outcome == FAILED], line[line.outcome == ""]
                         ax.plot(failed.bits, failed.accuracy, "x", color=color, markersize=9, markeredgewidth=2)
+                        ax.plot(line.bits, line.accuracy, marker, color=color, markersize=4, alpha=0.5)
                     if len(line):
-                        ax.plot(line.bits, line.accuracy, marker=marker, color=color, markersize=8, markeredgecolor="w",
+                        means = line.groupby("bits").accuracy.mean()
+                        ax.plot(means.index, means, marker=marker, color=color, markersize=8, markeredgecolor="w",
                                 label=f"λ = {share:g}")
                 ax.set(title=f"{network}, {whose}", xlim=(1.7, 5.3), xticks=[2, 3, 4, 5])
                 ax.margins(y=0.15)

@@ -61,6 +61,18 @@ def test_one_network_that_guesses_leaves_no_verdict():
     plt.close("all")
 
 
+def test_means_are_over_the_seeds_that_did_not_fail():
+    rows = [("AlexNet", b, 0.0, a, seed, outcome) for b, seed, a, outcome in (
+        (32, 0, 60.0, ""), (32, 1, 70.0, ""), (2, 0, 50.0, ""), (2, 1, 10.0, claims.FAILED))]
+    ours = pd.DataFrame(rows, columns=[*COLUMNS, "seed", "outcome"])
+    shown = analysis.qil_photographs.summary(ours)["AlexNet", "λ = 0"]
+    assert shown.to_dict() == {"A2W2": "50.0 (+10.0), 1 failed", "float": "65.0"}
+    panel = plots.qil_photographs.draw(ours, footnote="made up").axes[3]
+    assert [line.get_ydata()[0] for line in panel.lines if len(line.get_ydata())] == [
+        65.0, 10.0, 50.0, 50.0]    # float, failed, seed, mean
+    plt.close("all")
+
+
 def test_picture_and_words():
     figure = plots.qil_photographs.draw(GOOD, footnote="made up")
     titles = [ax.get_title(loc="left") for ax in figure.axes]
@@ -79,7 +91,8 @@ def test_a_network_that_was_not_run_is_said_to_be_missing():
 def test_runs_go_down_from_five_bits():
     for model, cells in experiments.qil_photographs().items():
         assert [bits for bits, share in cells if not share] == [5, 4, 3, 2]
-        for (bits, share), [recipe] in cells.items():
+        for (bits, share), (recipe, *further) in cells.items():
+            assert [r.seed for r in (recipe, *further)] == list(range(len(further) + 1)) and len(further) > 1
             assert recipe.recorded and recipe.model == model and recipe.weights is None and recipe.input_size == 96
             assert recipe.phases == cells[2, share][0].phases[:len(recipe.phases)]
             assert recipe.phases[-1].scheme.w_bits == recipe.phases[-1].scheme.a_bits == bits
