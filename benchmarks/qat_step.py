@@ -1,14 +1,16 @@
 """Time and memory of a quantized training step (forward, backward, SGD), as ratios to the float step.
 
-All variants take turns within one run, so that a machine whose speed drifts is fair to all; medians are shown.  Other
-libraries take part if they are installed (benchmarks/peers.py).  ``--csv`` adds a run to a file; steps.csv beside this
-file holds those of the README's table (steps_table.py).  ``python benchmarks/qat_step.py --help`` lists the options.
+All variants take turns within one run, so that a machine whose speed drifts is fair to all, each time in another order,
+since one step's memory traffic slows the next one; medians are shown.  Other libraries take part if they are installed
+(benchmarks/peers.py).  ``--csv`` adds a run to a file; steps.csv beside this file holds those of the README's table
+(steps_table.py).  ``python benchmarks/qat_step.py --help`` lists the options.
 """
 from __future__ import annotations
 
 import argparse
 import contextlib
 import copy
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -121,7 +123,7 @@ def measure(name: str, batch: int, size: int, args: argparse.Namespace) -> pd.Da
                   for variant, (net, _) in nets.items()}
     times: dict[str, list[float]] = {variant: [] for variant in nets}
     for i in range(args.steps + 2):
-        for variant, (net, in_c) in nets.items():
+        for variant, (net, in_c) in random.Random(i).sample(list(nets.items()), len(nets)):
             with loops(in_c):
                 seconds = step(net, optimizers[variant], x, y)
             if i >= 2:
