@@ -90,10 +90,11 @@ def draw_parts(table: pd.DataFrame, *, footnote: str) -> Figure:
 
 
 def _worst(table: pd.DataFrame) -> str:
-    """Say in a sentence what makes trainings fail, or else costs most; "" if nothing does."""
-    failed = table[table.outcome == FAILED].part.unique()
+    """Say in a sentence how many trainings fail with which part left out, or else what costs most; "" if nothing."""
+    failed = (table.outcome == FAILED).groupby(table.part, sort=False).agg(["sum", "size"]).query("sum > 0")
     if len(failed):
-        return f"Trainings fail with {' and with '.join(failed)}"
+        return "Failed trainings: " + ", ".join(f"{count} of {runs} with {part}" for part, (count, runs)
+                                                in failed.T.items())
     means = table.groupby("part", sort=False).loss.mean().dropna()
     return f"Most is lost with {means.idxmax()}: {means.max():.1f} points" if (means > 0).any() else ""
 

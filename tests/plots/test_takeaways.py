@@ -25,7 +25,7 @@ from paperlib.plots import (
     scoreboard,
 )
 from paperlib.plots.style import finish
-from paperlib.runs.outcomes import NOT_RECORDED
+from paperlib.runs.outcomes import FAILED, NOT_RECORDED
 from paperlib.system.paths import ROOT
 
 ALT = "A figure without anything in it that could be seen."
@@ -197,3 +197,12 @@ def test_methods_in_the_order_of_their_losses():
 def test_every_recorded_figure_has_a_takeaway(file):
     facts = json.loads(file.read_text(encoding="utf-8"))
     assert len(facts["takeaway"].split()) > 5 or NOT_RECORDED in facts["alt"]
+
+
+def test_the_part_that_fails_or_costs_most_is_named():
+    table = pd.DataFrame({"part": ["none", "none", "first", "first", "last"], "outcome": "",
+                          "loss": [0.0, 0.0, 1.0, 3.0, 0.5]})
+    assert qil_reasons._worst(table) == "Most is lost with first: 2.0 points"
+    assert qil_reasons._worst(table.assign(loss=0.0)) == ""
+    table.loc[[2, 4], "outcome"] = FAILED
+    assert qil_reasons._worst(table) == "Failed trainings: 1 of 2 with first, 1 of 1 with last"
