@@ -120,5 +120,5 @@ def test_a_part_whose_trainings_fail_is_named_in_the_picture(parts):
     figure = plots.qil_reasons.draw_parts(analysis.qil_reasons.parts(parts), footnote="made up")
     ax, = figure.axes
     assert "failed training: 10.0, 10.0, 10.0" in [t.get_text() for t in ax.texts]
-    assert figure.takeaway == "Trainings fail with weights not normalized"
+    assert figure.takeaway == "Failed trainings: 3 of 3 with weights not normalized"
     plt.close("all")
