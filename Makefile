@@ -73,7 +73,7 @@ test-quick: $(READY)  ## unit tests without those that train, start processes, j
 site: $(READY)  ## notebooks, figures, glossary and API as pages that need no network: build/site/index.html
 	$(PY) site/build.py
 
-slides: $(READY)  ## the lessons as slides: build/slides/learn_N_....html, for a browser with a network
+slides: $(READY)  ## the lessons as slides: build/slides/learn_N_....html (without a network: see notebooks/teaching/README.md)
 	$(PY) site/slides.py
 
 handouts: $(READY)  ## the lessons as handouts, a page of A4 each: build/handouts/learn_N_....pdf (with Chromium)

@@ -1,4 +1,5 @@
-"""Slides of the lessons: ``make slides`` writes build/slides/learn_N_….html, for a browser with a network.
+"""Slides of the lessons: ``make slides`` writes build/slides/learn_N_….html, for a browser with a network, or, where the
+package sphinx-revealjs is installed, for one without.
 
 Each heading begins a slide; each cell of code and each picture has one below it, so that a prediction is on the screen
 before its answer.  Folded answers stay folded, sections of exercises are left to the notebook, and an exercise among
@@ -7,7 +8,9 @@ other cells is shown without what its check says.
 import copy
 import html
 import re
+import shutil
 import sys
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import nbformat
@@ -22,6 +25,14 @@ STYLE = """<style>
 .reveal pre { font-size: 16px !important; line-height: 1.35 !important; }
 .reveal .jp-InputPrompt, .reveal .jp-OutputPrompt { display: none; }
 </style>
+"""
+THEME = "dist/theme/simple.css"
+ASSETS = ("dist/reveal.js", "dist/reveal.css", THEME, "LICENSE")
+WITHOUT_NETWORK = """<style>.reveal .slides section { max-height: 600px; overflow-y: auto; }</style>
+<script>MathJax = { tex: { inlineMath: [["$", "$"]] }, options: { enableMenu: false } };</script>
+<script src="reveal.js/tex-svg.js"></script>
+<script src="reveal.js/dist/reveal.js"></script>
+<script>Reveal.initialize({ width: 960, height: 600, hash: true, transition: "none", slideNumber: "c/t" });</script>
 """
 UNSOLVED = re.compile(r"^\d\.\d is open: .*\n(?:Until then .*\n)?", re.MULTILINE)
 
@@ -79,14 +90,44 @@ def cut(markdown: str) -> list[str]:
     return ["".join(part).strip() for part in parts]
 
 
+def shipped(package: str, name: str) -> Path | None:
+    """Return the file of an installed package whose path ends with ``name``, None if it is not installed."""
+    try:
+        return next(Path(file.locate()) for file in files(package) if file.as_posix().endswith(name))
+    except PackageNotFoundError:
+        return None
+
+
+def reveal(folder: Path) -> bool:
+    """Copy reveal.js and MathJax into ``folder``, if sphinx-revealjs, which brings the first, is installed."""
+    for asset in ASSETS:
+        if (source := shipped("sphinx-revealjs", f"revealjs/{asset}")) is None:
+            return False
+        (folder / asset).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / asset)
+    theme = folder / THEME
+    theme.write_text(re.sub(r"@import url\(http.*?\);", "", theme.read_text(encoding="utf-8")), encoding="utf-8")
+    shutil.copyfile(shipped("sphinx-mathjax-offline", "tex-svg.js"), folder / "tex-svg.js")
+    return True
+
+
+def without_network(page: str) -> str:
+    """Have slides load nothing but what :func:`reveal` copies beside them."""
+    page = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    return page.replace("</body>", WITHOUT_NETWORK + "</body>", 1)
+
+
 def write(folder: Path, **settings) -> list[Path]:
     """Write the slides of all lessons into ``folder``; ``settings`` go to nbconvert's SlidesExporter."""
     folder.mkdir(parents=True, exist_ok=True)
+    beside = reveal(folder / "reveal.js")
+    settings = ({"reveal_url_prefix": "reveal.js"} if beside else {}) | settings
     exporter = SlidesExporter(**{"reveal_scroll": True, "reveal_transition": "none", "reveal_number": "c/t",
                                  "reveal_width": "960", "reveal_height": "600"} | settings)
     written = []
     for file in lessons():
         text, _ = exporter.from_notebook_node(slides(nbformat.read(file, as_version=4)))
+        text = without_network(text) if beside else text
         written.append(folder / f"{file.stem}.html")
         written[-1].write_text(text.replace("</head>", STYLE + "</head>", 1), encoding="utf-8")
     return written

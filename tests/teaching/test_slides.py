@@ -1,4 +1,5 @@
 """Slides: nothing of a lesson is lost or moved, and each heading begins one."""
+import re
 import sys
 
 import nbformat
@@ -40,3 +41,15 @@ def test_pages(tmp_path):
     written = slides.write(tmp_path / "slides")
     assert [f.stem for f in written] == [f.stem for f in LESSONS]
     assert all(file.read_text().count("<section") > 10 for file in written)
+
+
+def test_with_reveal_installed_slides_load_only_what_is_beside_them(tmp_path, monkeypatch):
+    asset, shipped = tmp_path / "asset", slides.shipped
+    asset.write_text("@import url(https://fonts.example/css?family=a);\nbody {}")
+    monkeypatch.setattr(slides, "shipped", lambda package, name: (
+        asset if package == "sphinx-revealjs" else shipped(package, name)))
+    monkeypatch.setattr(slides, "lessons", lambda: LESSONS[:1])
+    written, = slides.write(tmp_path / "slides")
+    loaded = re.findall(r'<(?:script|link)[^>]+(?:src|href)="([^"]+)"', written.read_text())
+    assert len(loaded) == 4 and all((written.parent / name).is_file() for name in loaded)
+    assert "http" not in (written.parent / "reveal.js" / slides.THEME).read_text()
