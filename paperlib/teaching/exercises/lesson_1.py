@@ -102,7 +102,7 @@ def relative_error(error) -> str:
     assert not isinstance(got, Tensor) or got.numel() == 1, (
         f"you return {got.numel()} numbers for {len(x)} values", "take the mean: one number for the whole tensor")
     got = float(got)
-    mean = off.square().mean().item()
+    mean, mean_of_ratios = off.square().mean().item(), (off / x).square().mean().item()
     told = f"for x = {[round(v, 2) for v in x.tolist()]}, a top of 0.9 and 3 bits it is {right:.5f}, you have {got:.5f}"
     expect(got, right, told, (
         (mean, "that is the mean squared difference itself", "divide it by the mean square of x"),
@@ -113,6 +113,7 @@ def relative_error(error) -> str:
         (right**0.5, "that is the root of it", "leave out the root"),
         (off.square().sum().item() / x.square().mean().item(), "one of the two is a sum, the other a mean"),
         (mean / x.var().item(), "you divided by the variance", "divide by the mean of x squared, x.square().mean()"),
+        (mean_of_ratios, "you divided before you took the mean", "two means are asked for, and then their ratio"),
         (1 / right, "that is the other way round: the difference belongs above"),
         (mean / x.mean().item() ** 2, "you squared the mean of x", "square x first, then take the mean")),
         "quantize(x, top, bits) - x is the difference", within=1e-5)
@@ -146,6 +147,8 @@ def range_of_least_error(calibrate) -> str:
             told, "that is the step of the best grid", "its last level is some steps away from 0")
         assert times(top / 2) > 1.02, (
             told, "that is the distance of the best grid's two ends", "its last level is half as far")
+        assert not _near(top, 3 * weight.std().item()), (
+            told, "three standard deviations are a rule of thumb, too wide at few bits", "compute the error of many tops")
         assert top > 1 or times(top * widest) > 1.02, (
             told, "that is the best top as a share of the largest weight", "multiply it by the largest weight")
         assert abs(top / least - 1) > 0.02 and abs(top / (weight.square().mean().item() * least) - 1) > 0.02, (

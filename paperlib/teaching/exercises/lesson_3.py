@@ -49,7 +49,7 @@ def step_beside_a_channel(answer):
 
 
 @exercise("3.2", "the shift of the mean in standard deviations, from a divergence in nats",
-          "put equal variances into the formula of section 3, see what remains, and solve it for the shift")
+          "put equal variances into the formula of section 2, see what remains, and solve it for the shift")
 def shift_behind_a_divergence(answer):
     for kl in (0.5, 0.02):
         got, right = float(answer(kl)), (2 * kl)**0.5

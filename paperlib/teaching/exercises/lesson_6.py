@@ -94,11 +94,12 @@ def missing_means(missing) -> str:
     answer = missing(wanted.clone(), got.clone())
     told = f"for outputs of shape (2, 3, 2, 2) whose channels differ by {short(right)} on average you have "
     assert isinstance(answer, Tensor), (f"{told}{answer}", "return a tensor, a number for each channel")
-    told += f"{short(answer) if answer.numel() < 9 else f'the shape {tuple(answer.shape)}'}"
+    shown = answer.shape == (3,) or answer.numel() == 1
+    told += f"{short(answer) if shown else f'the shape {tuple(answer.shape)}'}"
     assert answer.numel() > 1, (told, "that is one number for all channels", "each channel has a bias of its own")
     assert answer.shape != (2,) and answer.shape[:1] != (2,), (
         told, "the first axis is the image, the second the channel", "take the mean over the images, too")
-    assert answer.shape == (3,), (f"{told}, of shape {tuple(answer.shape)}", "three channels: the shape is (3,)")
+    assert answer.shape == (3,), (told, "three channels: the shape is (3,)")
     expect(answer, right, told, (
         (-right, "the sign is the wrong way round", "the bias has to add what is missing"),
         (right.abs(), "that is without its sign: positive and negative shifts both occur"),

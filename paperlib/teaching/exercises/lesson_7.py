@@ -12,7 +12,7 @@ def _lloyd(x, levels):
     return torch.stack([x.flatten()[nearest == i].mean() for i in range(len(levels))])
 
 
-@exercise("7.1", "for each level the mean of the values that are nearest to it",
+@exercise("7.1", "the mean of the values that are nearest to each level",
           "find the number of the nearest level of each value, then take the mean of the values with number 0, 1, ...",
           _lloyd)
 def moved_levels(lloyd) -> str:
