@@ -403,6 +403,8 @@ def test_each_module_moves_in_jupyterlab(chromium, lab):
     for cell in (grid, oscillation, freezing, costs):
         cell.scroll_into_view_if_needed()
         cell.locator(".live [data-told]").first.wait_for()
+    grid.locator("input").press("ArrowLeft")
+    assert grid.locator("input").input_value() == "97"
     told = moved(grid, select=2, input=98)
     assert told["step"] == told["top"] == 1 and moved(grid, input=48)["top"] == 0.5
     expected = in_numbers(one_weight.descend(0.95, 0.2))

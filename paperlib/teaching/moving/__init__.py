@@ -28,6 +28,8 @@ def html(name: str, data: dict | None = None) -> str:
 {module}
 const el = document.querySelector('div.live[data-key="{key}"]:empty'), data = {text};
 render({{ el, model: {{ get: () => data }} }});
+// in JupyterLab arrow keys would go to another cell
+el.querySelectorAll("input, select, button").forEach(control => control.dataset.lmSuppressShortcuts = true);
 </script>"""
 
 
