@@ -1,5 +1,5 @@
-"""Slides of the lessons: ``make slides`` writes build/slides/learn_N_….html, for a browser with a network, or, where the
-package sphinx-revealjs is installed, for one without.
+"""Slides of the lessons: ``make slides`` writes build/slides/learn_N_….html, for a browser with a network, or for one
+without, where the package sphinx-revealjs is installed.
 
 Each heading begins a slide; each cell of code and each picture has one below it, so that a prediction is on the screen
 before its answer.  Folded answers stay folded, sections of exercises are left to the notebook, and an exercise among

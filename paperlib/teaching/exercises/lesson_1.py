@@ -148,7 +148,8 @@ def range_of_least_error(calibrate) -> str:
         assert times(top / 2) > 1.02, (
             told, "that is the distance of the best grid's two ends", "its last level is half as far")
         assert not _near(top, 3 * weight.std().item()), (
-            told, "three standard deviations are a rule of thumb, too wide at few bits", "compute the error of many tops")
+            told, "three standard deviations are a rule of thumb, too wide at few bits",
+            "compute the error of many tops")
         assert top > 1 or times(top * widest) > 1.02, (
             told, "that is the best top as a share of the largest weight", "multiply it by the largest weight")
         assert abs(top / least - 1) > 0.02 and abs(top / (weight.square().mean().item() * least) - 1) > 0.02, (
