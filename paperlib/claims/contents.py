@@ -15,6 +15,7 @@ from ..analysis.hswish import hswish_grids, hswish_histograms, hswish_layers, hs
 from ..analysis.oscillations import norms_taken_anew, wrong_statistics
 from ..analysis.qil_intervals import interval_histograms, interval_pruning
 from ..errors import InputError
+from ..models.scheme import FLOAT
 from ..recipes import Recipe, profiles
 from . import experiments
 from .choices import Parameter, number, one_of, some_of
@@ -93,7 +94,8 @@ NOTEBOOKS = {
         {"profile": PROFILE, "seeds": SEEDS, "bits": SEVERAL_BITS},
         [Shown(None, claims.cost_accuracy.verdicts, "counted"),
          Shown(None, claims.cost_accuracy.accuracy_gains, "ImageNet"),
-         Shown(experiments.accuracy)]),
+         Shown(lambda profile, seeds: {(model, bits): recipes for (model, bits), recipes
+                                       in experiments.accuracy(profile, seeds).items() if bits < FLOAT})]),
     "profit_supp_s5_bn_folding": Notebook(
         {"profile": PROFILE, "seeds": SEEDS},
         [Shown(experiments.folding_float, claims.bn_folding.verdicts_on_ranges, tables=(weight_ranges,)),

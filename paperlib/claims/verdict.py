@@ -16,8 +16,9 @@ differences) in 17 % of the cases, of two in 46 % and of four in 91 %; six seeds
 (tests/claims/test_verdict.py).  Where three seeds left a claim open, a fourth and a fifth may have been added; who
 looks again after each lets chance pass in 5 % of the cases, not 2.5 %.
 
-No difference comes from a run that is not there, guesses or has a collapsed quantizer, unless the claim is about
-failing; a comparison with a failed seed speaks for nothing, since the seeds that survive are no fair sample.
+No difference comes from runs of one seed that began with different float networks, or from a run that is not there,
+guesses or has a collapsed quantizer, unless the claim is about failing; a comparison with a failed seed speaks for
+nothing, since the seeds that survive are no fair sample.
 """
 from __future__ import annotations
 
@@ -37,6 +38,7 @@ from ..runs.outcomes import FAILED, NOT_RECORDED
 SUPPORTED, CONTRADICTED, NOT_ENOUGH = "supported", "contradicted", "not enough evidence"
 NOT_APPLICABLE, NOT_TESTABLE = "not applicable", "not testable here"
 VERDICTS = SUPPORTED, CONTRADICTED, NOT_ENOUGH, NOT_APPLICABLE, NOT_TESTABLE
+OTHER_BEGINNING = "other float networks"      # of runs of one seed, which therefore are no pair
 FOR, AGAINST, OPEN = "for", "against", "open"       # what a comparison says
 CLAIM, CONTROL, BEYOND = "claim", "control", "beyond the texts"     # a sentence of a paper, or what stands beside them
 PAPERS, OURS = "the paper's", "ours"        # whose margin
@@ -49,11 +51,11 @@ class Verdict:
     """A claim, where it is made, and what the runs say: one difference per seed and comparison.
 
     ``differences`` has columns comparison, seed, difference, and outcome: "", or why there is no difference (NaN),
-    NOT_RECORDED or FAILED.  ``least``, ``most``: the region of effects that the claim is about.  ``margin``: whose
-    bounds these are, PAPERS or OURS; "" where the sign alone counts.  ``unit`` of the differences.  ``printed``: the
-    number that the paper prints, "" if none.  ``kind``: CLAIM, CONTROL or BEYOND.  ``counted``: nothing was trained and
-    nothing drawn, so that a single number is exact.  ``premise``: what must be supported for the claim to apply.
-    ``needs``: what is missing where there are no comparisons.  ``runs``: those that are compared, each once.
+    NOT_RECORDED, FAILED or OTHER_BEGINNING. ``least``, ``most``: the region of effects that the claim is about.
+    ``margin``: whose bounds these are, PAPERS or OURS; "" where the sign alone counts. ``unit`` of the differences.
+    ``printed``: the number that the paper prints, "" if none. ``kind``: CLAIM, CONTROL or BEYOND. ``counted``: nothing
+    was trained and nothing drawn, so that a single number is exact. ``premise``: what must be supported for the claim
+    to apply. ``needs``: what is missing where there are no comparisons. ``runs``: those that are compared, each once.
     """
 
     claim: str
@@ -117,6 +119,8 @@ class Verdict:
         for word in (NOT_RECORDED, FAILED):
             if (self.differences.outcome == word).any():
                 return word
+        if (table.n == 0).any():
+            return OTHER_BEGINNING
         return "one seed" if (table.n == 1).any() else "the interval is too wide"
 
     def deciding(self) -> pd.Series | None:
@@ -214,7 +218,14 @@ def _runs(given: object) -> list[Run]:
 
 def _outcome(group: Sequence[Run], of_failure: bool) -> str:
     found = {run.outcome for run in group}
-    return NOT_RECORDED if NOT_RECORDED in found else FAILED if FAILED in found and not of_failure else ""
+    if NOT_RECORDED in found:
+        return NOT_RECORDED
+    if FAILED in found and not of_failure:
+        return FAILED
+    # recorded in several places, the same recipe for the float network may have led to several
+    recorded = [run for run in group if run.folder is not None and run.recipe.phases[0].epochs]
+    begins = {(run.recipe.phases[0], run.beginning) for run in recorded}
+    return OTHER_BEGINNING if len(begins) > len({run.recipe.phases[0] for run in recorded}) else ""
 
 
 def measured(groups: Iterable[tuple[Run, ...]], names: Sequence[str], measure: Callable[..., Sequence[float]]

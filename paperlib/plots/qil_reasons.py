@@ -69,15 +69,15 @@ def draw_parts(table: pd.DataFrame, *, footnote: str) -> Figure:
         for y, part in enumerate(parts):
             good, color = results[results.part == part], BLUE if y else GREY
             if len(good) < (table.part == part).sum():
-                ax.text(0.02, y if good.empty else y + 0.36, accuracies_in_words(table[table.part == part]), color=GREY, va="center", fontsize=11,
-                        transform=ax.get_yaxis_transform(), path_effects=halo)
+                ax.text(0.02, y if good.empty else y + 0.36, accuracies_in_words(table[table.part == part]), color=GREY,
+                        va="center", fontsize=11, transform=ax.get_yaxis_transform(), path_effects=halo)
             if good.empty:
                 continue
             ax.plot([good.accuracy.mean()] * 2, [y - 0.3, y + 0.3], color=color, linewidth=3)
             ax.plot(good.accuracy, [y] * len(good), "o", color=color, markeredgecolor="w")
-            ax.annotate(f"{good.accuracy.mean():.1f}" + (f"  ({0 - good.loss.mean().round(1):+.1f} points)" if y else ""),
-                        (good.accuracy.max(), y), (9, 0), textcoords="offset points", va="center", fontsize=11,
-                        path_effects=halo)
+            gain = f"  ({0 - good.loss.mean().round(1):+.1f} points)" if y else ""
+            ax.annotate(f"{good.accuracy.mean():.1f}{gain}", (good.accuracy.max(), y), (9, 0),
+                        textcoords="offset points", va="center", fontsize=11, path_effects=halo)
         ax.axvline(results[results.part == parts[0]].accuracy.mean(), color=GREY, linestyle="--", zorder=0)
         ax.set(ylim=(len(parts) - 0.5, -0.5), xlabel="validation accuracy (%)")
         ax.margins(x=0.3)

@@ -80,6 +80,13 @@ class Run:
     def outcome(self) -> str:
         return outcomes.NOT_RECORDED if self.absent else outcomes.FAILED if self.failures else ""
 
+    @functools.cached_property
+    def beginning(self) -> tuple[float, ...]:
+        """The validation losses of the first phase by epoch, by which float networks are told apart."""
+        first = self.recipe.phases[0].name
+        h = self.history
+        return tuple(h[(h.phase == first) & (h.split == "val") & (h.metric == "loss")].value.round(4))
+
     def model(self, phase: str | None = None, *, averaged: bool = False) -> nn.Module:
         """The network after the last phase, or after the named one; ``averaged``: the moving average of its weights.
 

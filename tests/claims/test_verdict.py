@@ -4,8 +4,18 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ends_at
 
-from paperlib.claims import CONTRADICTED, NOT_APPLICABLE, NOT_ENOUGH, NOT_TESTABLE, SUPPORTED, Verdict, overview
+from paperlib.claims import (
+    CONTRADICTED,
+    NOT_APPLICABLE,
+    NOT_ENOUGH,
+    NOT_TESTABLE,
+    SUPPORTED,
+    Verdict,
+    experiments,
+    overview,
+)
 from paperlib.claims.verdict import AGAINST, FOR, OPEN, at_scale
 
 
@@ -127,3 +137,21 @@ def test_claims_on_the_border_are_contradicted_in_less_than_5_of_100_cases(effec
 def test_the_power_that_is_stated(seeds, effect, power):
     drawn = effect + np.random.default_rng(2).standard_normal((5_000, seeds))
     assert 100 * (verdict(*drawn.tolist()).table().says == FOR).mean() == pytest.approx(power, abs=2)
+
+
+def test_recorded_runs_of_one_seed_are_a_pair_if_they_began_with_one_float_network(tmp_path):
+    def run(seed, end, began):
+        recipe = experiments.ablation("laptop", seed + 1)["DuQ"][seed]
+        made = ends_at(recipe, end, rows=[("float", 1, "val", "loss", began)])
+        made.folder = tmp_path
+        return made
+
+    def judged(*began):
+        pairs = [(run(seed, 80.0 + seed, 1.0), run(seed, 70.0, b)) for seed, b in enumerate(began)]
+        return Verdict.of("A beats B", "Fig. 9", [("A minus B", (a, b), a.accuracy() - b.accuracy())
+                                                  for a, b in pairs], above=0)
+
+    assert judged(1.0, 1.0).differences.difference.tolist() == [10.0, 11.0]
+    apart = judged(1.0, 1.1)
+    assert apart.differences.outcome.tolist() == ["", "other float networks"] and apart.table().n.tolist() == [1]
+    assert judged(1.1, 1.2).reason == "other float networks"
