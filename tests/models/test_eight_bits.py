@@ -1,4 +1,4 @@
-"""Eight bits cost nothing: just quantized, a network that has learned something stays within four points of float."""
+"""Eight bits cost nothing: just quantized, a network that has learned something stays within two points of float."""
 import functools
 
 import pytest
@@ -13,7 +13,8 @@ from paperlib.models import Scheme
 
 CLASSES, IMAGES, BATCH = 4, 500, 50     # each class of the embedded subset that takes part has 125 images
 FLOOR = 60      # percent at least in float; guessing has 25
-POINTS = 4      # ten of the 250 images that are looked at; processors differ by five
+POINTS = 2      # five of the 250 images that are looked at
+QIL_POINTS = 4  # of QIL on MobileNet-v2, whose float network comes out otherwise on another make of processor
 # epochs, learning rate; AlexNet has a narrow end, since it has no width
 FAMILIES = {"mobilenet_v1": (9, 0.05), "mobilenet_v2": (6, 0.05), "mobilenet_v3_large": (8, 0.05),
             "vgg7_hardtanh": (4, 0.05), "alexnet": (4, 0.02)}
@@ -95,6 +96,7 @@ def test_eight_bits_stay_within_two_points_of_float(method, family, one_thread):
     eight = accuracy(quantized, x, y)
     assert float_ >= FLOOR
     if (method, family) in CANNOT:
-        assert eight < float_ - POINTS / 2, f"it can: take it off the list ({CANNOT[method, family]})"
+        assert eight < float_ - POINTS, f"it can: take it off the list ({CANNOT[method, family]})"
     else:
-        assert eight >= float_ - POINTS
+        most = QIL_POINTS if method.startswith("QIL") and family == "mobilenet_v2" else POINTS
+        assert eight >= float_ - most
