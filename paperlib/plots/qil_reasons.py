@@ -80,7 +80,7 @@ def draw_parts(table: pd.DataFrame, *, footnote: str) -> Figure:
                         textcoords="offset points", va="center", fontsize=11, path_effects=halo)
         ax.axvline(results[results.part == parts[0]].accuracy.mean(), color=GREY, linestyle="--", zorder=0)
         ax.set(ylim=(len(parts) - 0.5, -0.5), xlabel="validation accuracy (%)")
-        ax.margins(x=0.3)
+        ax.margins(x=0.4)
         ax.set_yticks(range(len(parts)), parts)
         ax.grid(axis="y", visible=False)
         told = ", ".join(f"{part} {mean_accuracy(rows)}" for part, rows in table.groupby("part", sort=False))
