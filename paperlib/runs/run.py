@@ -83,7 +83,9 @@ class Run:
     @functools.cached_property
     def beginning(self) -> tuple[float, ...]:
         """The validation losses of the first phase by epoch, by which float networks are told apart."""
-        return tuple(self.values(self.recipe.phases[0].name, "val").round(4))
+        first = self.recipe.phases[0].name
+        h = self.history
+        return tuple(h[(h.phase == first) & (h.split == "val") & (h.metric == "loss")].value.round(4))
 
     def model(self, phase: str | None = None, *, averaged: bool = False) -> nn.Module:
         """The network after the last phase, or after the named one; ``averaged``: the moving average of its weights.
