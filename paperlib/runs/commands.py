@@ -109,8 +109,10 @@ def repeat_command(options: ArgumentParser) -> Callable:
             print("it was trained here before: set PAPERLIB_RUNS to an empty folder to train it once more")
         losses = table[(table.metric == "loss") & (table.epoch > 0)].difference.abs().max()
         points = table[table.metric == "accuracy"].difference.abs().max()
-        print(f"largest difference in any epoch: {losses:.4f} of a loss, {points:.3f} points of accuracy; another "
-              f"processor may cost a run as short as smoke_vgg7 {obtaining.TOLERANCE} of a loss.\n"
+        print(f"largest difference in any epoch: {losses:.4f} of a loss, {points:.3f} points of accuracy\n"
+              f"recorded on {table.attrs['recorded_cpu']}, repeated on {table.attrs['cpu']}. Processors round "
+              f"differently: for a run as short as smoke_vgg7, two of one make may differ by {obtaining.TOLERANCE} of "
+              f"a loss, and two of different makes by {obtaining.ACROSS_MAKES} in a single epoch.\n"
               f"The code that decides numbers {'is' if table.attrs['same_code'] else 'is not'} what it was recorded "
               "with")
     return work

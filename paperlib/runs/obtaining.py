@@ -109,7 +109,9 @@ def obtain_each(wanted: Mapping[Hashable, Sequence[Recipe]], *, complete: bool =
             for name, recipes in there.items()}
 
 
-TOLERANCE = 0.02    # of a loss: what sixty steps make of another processor's rounding; another seed lies beyond it
+# of a loss: what sixty steps make of the rounding of another processor of the same make, and of another make's (Intel
+# against AMD) in a single epoch; another seed lies beyond the first
+TOLERANCE, ACROSS_MAKES = 0.02, 0.15
 
 
 def repeat(name: str) -> pd.DataFrame:
@@ -118,7 +120,7 @@ def repeat(name: str) -> pd.DataFrame:
     Columns phase, epoch, split, metric (loss, or accuracy in per cent), recorded, repeated, difference.  The same code
     on the same kind of machine gives the same numbers; attrs["same_code"] says whether the code that decides numbers is
     still the one that recorded it, attrs["trained"] how many phases were trained: those in the store (data/runs, or
-    where PAPERLIB_RUNS says) are not.
+    where PAPERLIB_RUNS says) are not; attrs["recorded_cpu"] and attrs["cpu"] name the processors.
     """
     told, before = recorded.read(name), recorded.table(paths.recorded_dir() / name, "history")
     if resolve(told.recipe) != told.recipe:
@@ -128,7 +130,8 @@ def repeat(name: str) -> pd.DataFrame:
     table = before.merge(after.history, on=CURVE, suffixes=("_recorded", "_repeated"))
     table = table.rename(columns={"value_recorded": "recorded", "value_repeated": "repeated"})
     table = table[[*CURVE, "recorded", "repeated"]].assign(difference=table.repeated - table.recorded)
-    table.attrs.update(same_code=told.key == after.key, trained=trained)
+    table.attrs.update(same_code=told.key == after.key, trained=trained, cpu=after.environment["cpu"],
+                       recorded_cpu=told.environment["cpu"])
     return table
 
 
