@@ -33,7 +33,8 @@ def _for_each_seed(make: Callable[..., Recipe], *what, profile: str, seeds: int,
     if profiles.get(profile).replays and not seeds:
         return _recorded(make, *what, profile=profile, seeds=profiles.get(profile).seeds, **settings)
     count = kinds.read("seeds", seeds or profiles.get(profile).seeds, kinds.Seeds)
-    recipes = [make(*what, profile=profile, seed=seed, **settings) for seed in range(count)]
+    first = make(*what, profile=profile, seed=0, **settings)
+    recipes = [dataclasses.replace(first, seed=seed) for seed in range(count)]
     if not (beside and profiles.get(profile).reuse_recorded):
         return recipes
     return [dataclasses.replace(r, recorded=runs.is_recorded(r)) for r in recipes]
@@ -47,7 +48,8 @@ def _replaying(profile: str, other: str) -> str | profiles.Profile:
 def _recorded(make: Callable[..., Recipe], *what, seeds: int = 1, **settings) -> list[Recipe]:
     """Make a recipe for each seed, and for further ones that are recorded, found in data/recorded/ whatever the profile
     is."""
-    each = (dataclasses.replace(make(*what, seed=seed, **settings), recorded=True) for seed in itertools.count())
+    first = dataclasses.replace(make(*what, seed=0, **settings), recorded=True)
+    each = (dataclasses.replace(first, seed=seed) for seed in itertools.count())
     return [*itertools.islice(each, seeds), *itertools.takewhile(runs.is_recorded, each)]
 
 

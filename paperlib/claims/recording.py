@@ -80,7 +80,7 @@ def tasks(profile: str = "recorded", names: Iterable[str] = (), seeds: int = 0) 
     for item in names or sorted(contents.names(), key=lambda name: (*MOST_WORTH, name).index(name)):
         for recipe, looks in contents.needed(profile, item, seeds):
             recipe = dataclasses.replace(recipe, recorded=False)
-            task = found.setdefault(repr(recipe.identity()), Task(recipe))
+            task = found.setdefault(recipe.known_by, Task(recipe))
             task.items += [item] * (item not in task.items)
             task.tables += [look for look in looks if look not in task.tables]
             task.packed |= contents.NOTEBOOKS[item].packed

@@ -1,6 +1,8 @@
 """What a recipe is."""
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
@@ -136,6 +138,11 @@ class Recipe:
     def identity(self) -> dict:
         """What a run is known by: :meth:`to_dict` without the fields that do not change the result."""
         return {k: v for k, v in self.to_dict().items() if k not in ("label", "recorded")}
+
+    @functools.cached_property
+    def known_by(self) -> str:
+        """:meth:`identity` as one line of text."""
+        return json.dumps(self.identity(), sort_keys=True)
 
     @classmethod
     def from_dict(cls, d: dict) -> Recipe:

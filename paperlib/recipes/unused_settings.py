@@ -32,7 +32,7 @@ def heeding(make):
                 without = make(*args, profile=dataclasses.replace(profile, **{name: value}), **options)
             except InputError:
                 continue        # it does change something
-            if without.identity() == recipe.identity():
+            if without.known_by == recipe.known_by:
                 raise InputError(f"the recipe {make.__name__} ({recipe.label}, {recipe.model}) has no use for {name}="
                                  f"{getattr(profile, name)!r}: leave {name} out"
                                  + (", or add paper=False" if profile.paper else ""))

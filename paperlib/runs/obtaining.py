@@ -204,4 +204,4 @@ def _recorded(recipe: Recipe) -> Run:
 
 def is_recorded(recipe: Recipe) -> bool:
     """Whether data/recorded/ has this recipe's run, be it damaged."""
-    return recorded.recorded_at(recipe) is not None or recorded.usual_place(recipe).is_dir()
+    return recorded.usual_place(recipe).is_dir() or recorded.recorded_at(recipe) is not None

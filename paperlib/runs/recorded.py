@@ -34,15 +34,15 @@ def read(name: str) -> Description:
     if not name or not file.parent.is_dir():
         raise InputError(f"no recorded run {name!r}: data/recorded/index.csv lists them")
     try:
-        return _known(os.fspath(file), _version(os.fspath(file)))[1]
+        return _known(os.fspath(file), _version(os.fspath(file)))
     except OSError:
         return _read(file)      # which says what is the matter
 
 
 def places(recipe: Recipe) -> list[Path]:
     """The folders with this recipe's run: one, or none, or several where a folder was copied."""
-    wanted = known_by(recipe)
-    return [paths.recorded_dir() / name for name, (key, _) in _descriptions(recipe).items() if key == wanted]
+    return [paths.recorded_dir() / name for name, told in _descriptions(recipe).items()
+            if told.recipe.known_by == recipe.known_by]
 
 
 def recorded_at(recipe: Recipe) -> Path | None:
@@ -50,15 +50,10 @@ def recorded_at(recipe: Recipe) -> Path | None:
     return next(iter(places(recipe)), None)
 
 
-def known_by(recipe: Recipe) -> str:
-    """All that determines a run, as one line of text."""
-    return json.dumps(recipe.identity(), sort_keys=True)
-
-
 def usual_place(recipe: Recipe) -> Path:
     """The folder for this recipe's run, unless it is told another name."""
     label = "-".join(re.findall(r"[a-z0-9]+", recipe.label.lower()))
-    digest = hashlib.sha256(known_by(recipe).encode()).hexdigest()
+    digest = hashlib.sha256(recipe.known_by.encode()).hexdigest()
     return paths.recorded_dir() / f"{label}_{recipe.model}_{recipe.seed}_{digest[:6]}"
 
 
@@ -86,8 +81,11 @@ def history(folder: Path, recipe: Recipe) -> pd.DataFrame:
     """The history of a recorded run; InputError if it is damaged or not all of the recipe's phases."""
     found = table(folder, "history")
     try:
+        of = {phase.name: [] for phase in recipe.phases}
+        for phase, *row in found[HISTORY_COLUMNS].values.tolist():
+            of.get(phase, []).append(row)
         for phase in recipe.phases:
-            check_history(found.loc[found.phase == phase.name, HISTORY_COLUMNS[1:]].values.tolist(), phase.epochs)
+            check_history(of[phase.name], phase.epochs)
     except (KeyError, ValueError) as error:
         raise InputError(f"{folder / 'history.csv'} is damaged ({error}): {_cure(folder)}") from error
     return found
@@ -104,7 +102,7 @@ def replaced(name: str, recipe: Recipe, key: str) -> Iterator[Path]:
     place = paths.recorded_dir() / name
     with paths.alone(place.parent):
         before = read(name) if place.exists() else None
-        if before and known_by(before.recipe) != known_by(recipe):
+        if before and before.recipe.known_by != recipe.known_by:
             raise InputError(f"{place} holds another run: choose another name")
         with paths.atomic_folder(place) as folder:
             if before and before.key == key:
@@ -134,7 +132,7 @@ def index() -> pd.DataFrame:
     accuracy (validation, in per cent, after the last epoch); whether its network lies there; the machine; the key.
     What is damaged is left out, with a warning."""
     rows = []
-    for name, (_, told) in _descriptions().items():
+    for name, told in _descriptions().items():
         try:
             curves = table(folder := paths.recorded_dir() / name, "history")
         except InputError as error:
@@ -160,9 +158,9 @@ def write_index() -> None:
         index().to_csv(temp, index=False, lineterminator="\n")
 
 
-def _descriptions(of: Recipe | None = None) -> dict[str, tuple[str, Description]]:
-    """{name: (what its recipe is known by, its description)}, in the order of names; ``of``: of runs that may be this
-    recipe's alone, since checking them all takes seconds."""
+def _descriptions(of: Recipe | None = None) -> dict[str, Description]:
+    """{name: its description}, in the order of names; ``of``: of runs that may be this recipe's alone, since checking
+    them all takes seconds."""
     found, folder = {}, os.fspath(paths.recorded_dir())
     first = of and tuple(getattr(of, field) for field in FIRST)
     # hundreds of folders, each time that a run is looked for: strings and one look at each file take a tenth of the
@@ -197,10 +195,9 @@ def _first(file: str, version: tuple[int, ...]) -> tuple | None:
 
 
 @functools.cache
-def _known(file: str, version: tuple[int, ...]) -> tuple[str, Description]:
-    """(what its recipe is known by, its description), read only once while the file stays the same."""
-    told = _read(Path(file))
-    return known_by(told.recipe), told
+def _known(file: str, version: tuple[int, ...]) -> Description:
+    """A run's description, read only once while the file stays the same."""
+    return _read(Path(file))
 
 
 def _read(file: Path) -> Description:
