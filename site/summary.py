@@ -1,6 +1,7 @@
 """The numbers of the reproducibility summary, from the recorded runs and the scoreboard's verdicts."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pandas as pd
@@ -79,9 +80,11 @@ def _listed(claims: pd.DataFrame) -> str:
 
 def inserted() -> dict[str, Callable[[], str]]:
     """Return {"summary: name": what stands in its place in a page}."""
+    index = functools.cache(recorded.index)
+
     def filled(part):
         table = pd.read_csv(FIGURES / "scoreboard.csv", keep_default_na=False)
-        return part(table[table.kind == CLAIM], recorded.index())
+        return part(table[table.kind == CLAIM], index())
 
     return {f"summary: {part.__name__}": lambda part=part: filled(part)
             for part in (scope, results, seeds, easy, hard, cost)}
