@@ -123,7 +123,7 @@ def shares(q: Quantizer, x: Tensor) -> Tensor:
 
 
 def _collect(run: Run, net: nn.Module, look: Callable[[str, nn.Module, Tensor], Iterable[dict]]) -> pd.DataFrame:
-    """The rows that ``look(name, layer, input)`` gives for each layer behind an h-swish, in their order."""
+    """The rows that ``look(name, layer, input)`` gives for each layer that follows an h-swish, in their order."""
     names = layers_behind(net)
     inputs = capture_inputs(net, first_test_images(run, net), names)
     with torch.no_grad():

@@ -25,7 +25,6 @@ import pandas as pd
 
 from ..errors import InputError
 from ..recipes import Recipe
-from ..runs import recorded
 from ..runs.descriptions import once
 from ..runs.outcomes import FAILED, NOT_RECORDED
 from ..system import kinds, paths

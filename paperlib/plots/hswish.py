@@ -82,9 +82,10 @@ def draw_errors(grids: pd.DataFrame, layers: Mapping[str, pd.DataFrame], *, foot
             ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=1 if ax is axes[0] else 2)
         medians = ["; ".join(f"{name} {values.median():.3f}" for name, values in curves.items())
                    for curves in (left, right)]
-        return finish(figure, f"Two panels of dots, a row for each of {len(names)} layers behind an h-swish, to the "
-                      "right the larger error as a share of the input's variance: grids with their best step on the "
-                      f"same values, and trained networks. Medians: {medians[0]}; trained {medians[1]}.", footnote,
+        return finish(figure, f"Two panels of dots, a row for each of {len(names)} layers that follow an h-swish; "
+                      "further to the right, the error is a larger share of the input's variance. Left: grids with "
+                      "their best step on the same values. Right: trained networks. Medians on the left: "
+                      f"{medians[0]}. On the right: {medians[1]}.", footnote,
                       _ratio(left))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ... import deploy
 from ...deploy.fixed_rules import Factor
@@ -61,6 +62,19 @@ def one_pixel(answer):
     return "The second term has no input in it: it is computed once per channel, before any image is there."
 
 
+class _Called(TorchFunctionMode):
+    """Within the block, keeps the names of torch's convolutions that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolutions = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__name__", "").startswith("conv"):
+            self.convolutions.append(function.__name__)
+        return function(*args, **(kwargs or {}))
+
+
 def _accumulate(codes, weight):
     height, width = codes.shape[2] - 2, codes.shape[3] - 2
     total = 0
@@ -79,7 +93,11 @@ def multiply_accumulate(answer):
     codes = torch.randint(0, 16, (2, 3, 5, 6), dtype=torch.int32, generator=torch.Generator().manual_seed(0))
     weight = torch.tensor([[[1, -2, 3], [-4, 5, -6], [7, -1, 2]], [[0, 1, 2], [-3, 4, 0], [1, 1, -7]],
                            [[2, 2, 2], [-1, 0, 3], [5, -5, 6]]], dtype=torch.int32)
-    given, wanted = answer(codes.clone(), weight.clone()), _accumulate(codes, weight)
+    with _Called() as called:
+        given = answer(codes.clone(), weight.clone())
+    wanted = _accumulate(codes, weight)
+    assert not called.convolutions, ("torch's own convolution adds the products up here",
+                                     "shift the codes by a row or a column and multiply them yourself")
     assert isinstance(given, Tensor), (f"you have a {type(given).__name__}", "the sums are a tensor")
     told = f"for codes of shape (2, 3, 5, 6) the sums have the shape (2, 3, 3, 4), you have {tuple(given.shape)}"
     assert given.shape != (2, 3, 5, 6), (told, "the codes are padded already: the window stays inside")
