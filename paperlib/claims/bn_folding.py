@@ -26,8 +26,11 @@ def verdicts_on_ranges(cells: Cells, profile: str) -> list[Verdict]:
 
 
 def kept(run: Run) -> float:
-    """The validation accuracy that a run ends with, as a share of its float network's.  Below 1/2 it has failed."""
-    return run.accuracy("weights") / run.accuracy("float")
+    """The validation accuracy that a run ends with, as a share of its float network's, among the images' own classes
+    where the network tells more.  Below 1/2 it has failed."""
+    metric = "accuracy_among" if (run.history.metric == "accuracy_among").any() else "accuracy"
+    end, start = (run.values(phase, "val", metric).iloc[-1] for phase in ("weights", "float"))
+    return end / start
 
 
 def folded_weights_are_wider(runs: Sequence[Run]) -> Verdict:

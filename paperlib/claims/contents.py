@@ -83,7 +83,8 @@ NOTEBOOKS = {
         {"profile": PROFILE, "seeds": SEEDS, "bits": BITS, "quantizer_lr": number(1.0, 0, 100), "extension": SWITCH},
         [Shown(experiments.pact_vs_duq, claims.pact_vs_duq.verdicts),
          Shown(lambda profile, seeds: experiments.pact_vs_duq(profile, seeds, methods=("lsq", "qil"))),
-         Shown(lambda _, seeds: experiments.pact_vs_duq("recorded", seeds, quantizer_lr=0.01)),
+         Shown(lambda: experiments.pact_vs_duq("recorded", quantizer_lr=0.01), claims.pact_vs_duq.verdicts,
+               "quantizers at a hundredth of the rate", recorded=True),
          Shown(experiments.duq_scales, claims.pact_vs_duq.verdicts_on_scales, "one scale", recorded=True)]),
     "profit_supp_fig3_hswish_histograms": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "bits": BITS},
@@ -127,7 +128,8 @@ NOTEBOOKS = {
     "beyond_context": Notebook({"profile": PROFILE}),
     "beyond_oscillations": Notebook(
         {"profile": PROFILE, "seeds": SEEDS, "bits": one_of(0, *WIDTHS)},
-        [Shown(experiments.oscillations, claims.oscillations.verdicts, tables=(wrong_statistics, norms_taken_anew))]),
+        [Shown(experiments.oscillations, claims.oscillations.verdicts, tables=(wrong_statistics, norms_taken_anew)),
+         Shown(experiments.obstacle, claims.oscillations.verdicts_on_the_obstacle, "3 bits", recorded=True)]),
     "scoreboard": Notebook({"profile": PROFILE, "seeds": SEEDS}),
     "own_network": Notebook(
         {"bits": number(4, 2, 8), "float_epochs": number(5, 1, 1000), "epochs": number(2, 1, 1000),

@@ -125,6 +125,13 @@ def oscillations(profile: str, seeds: int = 0, bits: int = 0) -> Wanted:
             for name, (order, stopped) in AGAINST_OSCILLATIONS.items()}
 
 
+def obstacle() -> Wanted:
+    """PROFIT, abstract: networks of 3 bits in whose training nothing was frozen, and the float network trained as long;
+    recorded.  {what: runs}"""
+    return {"nothing frozen": oscillations("recorded")["nothing frozen"],
+            FLOAT_ROW: ablation("recorded", bits=3)[FLOAT_ROW]}
+
+
 # by PROFIT's order of freezing; thresholds and strength are those of the authors' released code at 3 bits
 AGAINST_OSCILLATIONS = {
     "nothing frozen": ("none", Oscillations()), "PROFIT": ("aiwq", Oscillations()),

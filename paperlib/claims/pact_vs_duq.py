@@ -21,13 +21,15 @@ def verdicts(found: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
 def verdicts_on_scales(found: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:
     """Judge the runs of :func:`paperlib.claims.experiments.duq_scales`.
 
-    Supplement section 2: "additional parameters in post transformation eventually helps increase the accuracy".  Read
-    as: DuQ with both scales ends more accurate than with one.  ``difference`` is the former minus the latter, in
-    points."""
-    rows = [("two scales minus one, 4 bits (points)", pair, pair[0].accuracy() - pair[1].accuracy())
+    Supplement section 2: "additional parameters in post transformation eventually helps increase the accuracy of
+    network as the validation loss shows at the end of training".  Read as: DuQ with both scales ends with a lower
+    validation loss than with one.  ``difference`` is the former minus the latter."""
+    rows = [("validation loss, two scales minus one, 4 bits", pair,
+             pair[0].values("weights", "val").iloc[-1] - pair[1].values("weights", "val").iloc[-1])
             for pair in shared_seeds(found["duq"], found["duq_one_scale"])]
-    return at_scale(profile, [Verdict.of("DuQ's scale after the rounding, a parameter of its own, raises the accuracy",
-                                         "PROFIT, supplement, section 2", rows, above=0)])
+    return at_scale(profile, [Verdict.of(
+        "DuQ's scale after the rounding, a parameter of its own, leads to a lower validation loss at the end",
+        "PROFIT, supplement, section 2", rows, below=0, unit="nats")])
 
 
 def verdicts_on_others(duq: Sequence[Run], others: Mapping[str, Sequence[Run]], profile: str) -> list[Verdict]:

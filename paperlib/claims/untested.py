@@ -7,10 +7,10 @@ from .verdict import NOT_RECORDED, Verdict
 SENTENCES = {
     "profit_supp_s5_bn_folding": [
         ("MobileNet-v1 with folded batch norms fails at 4 bits as well", "PROFIT, supplement, section 5",
-         "runs of MobileNet-v1", True)],
+         "missing: runs of MobileNet-v1", True)],
     "qil_fig4_5_intervals": [
         ("Weights trained at few bits have distributions of quite another shape", "QIL, section 4.1 and Fig. 5",
-         "a measure of shape beside that of a float network trained as long", True)],
+         "missing: a float network trained as long, to compare shapes with", True)],
     "qil_table3_4_imagenet": [
         ("On ImageNet distillation alone (lambda 1) lowers the accuracy", "QIL, section 4.2 and Table 3", NOT_RECORDED,
          True),

@@ -81,6 +81,16 @@ def test_claims_follow_the_accuracies():
     assert {v.verdict for v in oscillations.verdicts(found, "laptop")[2:]} == {NOT_ENOUGH}
 
 
+@pytest.mark.parametrize("anew, verdict", [(76.0, SUPPORTED), (72.0, CONTRADICTED)])
+def test_the_key_obstacle_costs_half_of_what_is_lost(anew, verdict):
+    """Of ten points, six or two come back."""
+    found = {"nothing frozen": [run(s, rounds=70, anew=anew) for s in range(3)],
+             "float": [run(s, end=80.0) for s in range(3)]}
+    judged, = oscillations.verdicts_on_the_obstacle(found, "recorded")
+    assert leans(judged) == verdict
+    assert judged.differences.difference.tolist() == pytest.approx([(anew - 70) / 10] * 3)
+
+
 def test_statistics_taken_anew_show_which_norm_was_wrong(one_thread):
     recipe = recipes.profit(profile="smoke", order="none")
     net = models.build("mobilenet_v3_large", num_classes=10, width=0.5, input_size=32, weights="CIFAR10_V1").eval()

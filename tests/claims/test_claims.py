@@ -86,13 +86,14 @@ def test_another_method_in_the_place_of_pact_is_no_claim_of_the_paper(values, ve
     assert found.differences.difference.tolist() == [1 - value for value in values]
 
 
-@pytest.mark.parametrize("end, verdict", [(64.0, SUPPORTED), (65.0, CONTRADICTED)])
+@pytest.mark.parametrize("end, verdict", [(1.5, SUPPORTED), (1.0, CONTRADICTED)])
 def test_a_scale_of_its_own(end, verdict):
-    ends = {"duq": 65.0, "duq_one_scale": end}
+    ends = {"duq": 1.0, "duq_one_scale": end}
     judged, = verdicts_on_scales(
-        {method: [ends_at(r, ends[method]) for r in recipes] for method, recipes in experiments.duq_scales().items()},
-        "recorded")
-    assert leans(judged) == verdict and set(judged.differences.difference) == {65.0 - end}
+        {method: [made_up(r, [("weights", epoch, "val", "loss", 2.0 if epoch < 5 else ends[method])
+                              for epoch in range(6)]) for r in recipes]
+         for method, recipes in experiments.duq_scales().items()}, "recorded")
+    assert leans(judged) == verdict and set(judged.differences.difference) == {1.0 - end}
 
 
 def test_a_method_beside_guessing():
