@@ -1,7 +1,7 @@
 """Handouts of the lessons, a page of A4 each: ``make handouts`` writes build/handouts/learn_N_….pdf with Chromium.
 
 All of it is from the notebook: the question and its picture, what one will be able to do and needs, every prediction
-with a line for the answer, and what to take along.
+with a line for the answer, and the takeaways.
 """
 import html
 import re
@@ -19,7 +19,7 @@ MATHJAX = next(f for f in files("sphinx-mathjax-offline") if f.name == "tex-svg.
 GOALS = r"\*\*You will be able to\*\*.+?(?=\n\n\*\*You need)"
 NEEDS = r"\*\*You need\*\*.+?(?=\n\n)"
 PREDICTION = r"\*Predict:\*\s*(.+?)(?=\n\n|\Z)"
-TAKE_ALONG = r"## (?:To )?[Tt]ake along\n\n((?:\*[^\n]+\n?)+)"
+TAKEAWAYS = r"## Takeaways\n\n((?:\*[^\n]+\n?)+)"
 STYLE = """
 @page { size: A4; margin: 0; }
 body { width: 182mm; margin: 0 auto; padding: 12mm 0; font: 10pt/1.35 "DejaVu Sans", sans-serif; color: #111; }
@@ -58,7 +58,7 @@ def page(notebook: nbformat.NotebookNode, name: str) -> str:
 <img alt="{alt}" src="data:image/png;base64,{picture.data["image/png"]}">
 {rendered[1]}{rendered[2]}
 <h2>Predict, before you run the cell</h2><div class="predict">{markdown2html(predictions)}</div>
-<h2>Take along</h2>{markdown2html(part(TAKE_ALONG))}
+<h2>Takeaways</h2>{markdown2html(part(TAKEAWAYS))}
 <footer>notebooks/{name}.ipynb; its solutions are in {name}_solutions.ipynb</footer></body></html>"""
 
 

@@ -25,8 +25,8 @@ def verdicts_on_the_obstacle(found: Mapping[str, Sequence[Run]], profile: str) -
     """Judge the runs of :func:`paperlib.claims.experiments.obstacle`.
 
     PROFIT, abstract: AIWQ "is the key obstacle to sub-4-bit quantization of mobile networks", since it makes the
-    running statistics of batch norms wrong.  Read as: statistics taken anew after the last round give back half at
-    least of the points that 3 bits have lost against a float network trained as long.  ``difference`` is the share that
+    running statistics of batch norms wrong.  Read as: statistics taken anew after the last round give back at least
+    half of the points that 3 bits have lost against a float network trained as long.  ``difference`` is the share that
     they give back."""
     def given_back(free: Run, longer: Run) -> list[float]:
         anew = _anew(free)

@@ -38,7 +38,7 @@ def collapsed(run: Run) -> list[tuple[str, str]]:
     """List (phase, quantizer) of those that had collapsed at the end of a phase, by what the engine found there or by
     the intervals of QIL that the history tracks (c - d and c + d both at most 0: no weight gets a gradient)."""
     h = run.history
-    if not h.split.isin(["quantizer", COLLAPSED]).any():
+    if h.empty or not h.split.isin(["quantizer", COLLAPSED]).any():
         return []
     ends = h.groupby("phase", sort=False).epoch.transform("max") == h.epoch
     tracked = h[ends & (h.split == "quantizer")]

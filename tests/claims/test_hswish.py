@@ -216,7 +216,7 @@ def test_pictures_say_what_they_show():
     assert [ax.get_title(loc="left") for ax in one.axes[:3]] == ["1 depthwise", "7 depthwise", "classifier 0"]
     assert "between 0.62 and" in one.alt
     assert len(two.axes[0].lines) == 3
-    assert two.alt.endswith("trained DuQ 0.100.")
+    assert two.alt.endswith("On the right: DuQ 0.100.")
     empty = lines.assign(share=[0.5, 0.5, 1.0, 0.0, 0.5, 0.5])
     assert "In 1 of 3 layers (7 depthwise) no value" in analysis.hswish.in_words(layers, empty)
     plt.close("all")

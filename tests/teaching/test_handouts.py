@@ -1,4 +1,4 @@
-"""Handouts: each lesson's question, picture, predictions and points to take along, on one page."""
+"""Handouts: each lesson's question, picture, predictions and takeaways, on one page."""
 import re
 import sys
 

@@ -22,7 +22,7 @@ def inside(v, low, high):
 
 
 def residue(v, low, high):
-    """LSQ's dy/ds."""
+    """LSQ's dx̂/ds."""
     return torch.where(inside(v, low, high), v.round() - v, v.clamp(low, high))
 
 
@@ -148,6 +148,7 @@ def shares(codes):
 
 def moved(x, levels, by=torch.mean):
     """Levels at the ``by`` of the values nearest to them."""
+    x = x.flatten()
     numbers = (x[:, None] - levels).abs().argmin(1)
     return torch.stack([by(x[numbers == i]) for i in range(len(levels))])
 
@@ -216,7 +217,7 @@ MISTAKES = [
     ("2.2", lambda v, low, high: (inside(v, low, high), v.clamp(low, high).round() - v), "x has no part"),
     ("2.2", lambda v, low, high: (inside(v, low, high), ~inside(v, low, high) * v.clamp(low, high)), "PACT's rule"),
     ("2.2", lambda v, low, high: (inside(v, low, high), residue(v, low, high).neg()), "wrong way round everywhere"),
-    ("2.2", lambda v, low, high: (residue(v, low, high), inside(v, low, high)), "return dy/dx first"),
+    ("2.2", lambda v, low, high: (residue(v, low, high), inside(v, low, high)), "return dx̂/dx first"),
     ("2.2", lambda v, low, high: (inside(v, -4, 3), residue(v, -4, 3)), "use low and high, not the numbers"),
     ("2.3", lambda s, error: s, "has not moved"),
     ("2.3", lambda s, error: by_adam(s, error, lr=6.0), "it has grown"),
@@ -338,6 +339,8 @@ MISTAKES = [
      "stay coarse cost something"),
     ("6.5", lambda table, budget: bought(table, budget, table.sensitivity / (table.fine - table.coarse), stop=True),
      "b does not fit, but d"),
+    ("6.5", lambda table, budget: bought(table, budget, table.sensitivity / table.fine), "each extra bit operation"),
+    ("6.5", lambda table, budget: bought(table, budget, table.sensitivity / table.coarse), "each extra bit operation"),
     ("6.5", lambda table, budget: len(table), "a list of the layers' names"),
     ("6.5", lambda table, budget: [], "something is left"),
     # lesson 7
@@ -360,6 +363,8 @@ MISTAKES = [
      "back into the shape"),
     ("7.3", lambda w, size, bits: per_row(w.reshape(-1, 2), w.reshape(-1, 2).abs().amax(1, keepdim=True) + 1e-9,
                                           bits + 1).view_as(w), "7 steps to each side"),
+    ("7.3", lambda w, size, bits: per_row(w.reshape(-1, 2), w.reshape(-1, 2).abs().amax(1, keepdim=True) + 1e-9,
+                                          bits).view_as(w), "use size, not the number"),
     ("7.4", lambda s, e, m: (-1) ** s * 2 ** e * (1 + m / 2), "bias is missing"),
     ("7.4", lambda s, e, m: (-1) ** s * 2 ** (e - 1) * (1 + m / 2), "exponent 0 is special"),
     ("7.4", lambda s, e, m: (-1) ** s * (2 ** (e - 1) * (1 + m) if e else m / 2), "worth a half"),

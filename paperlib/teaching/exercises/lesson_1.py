@@ -52,7 +52,7 @@ def step_of_a_grid(step) -> str:
     got = float(step(0.6, 2))
     expect(got, 0.6, f"your step is right at 3 bits, but at 2 bits, for a top of 0.6, you have {got:.5g}", (),
            "at 2 bits there are three levels: the number of steps depends on bits")
-    return "One bit more halves the step, almost: 3 steps on each side of 0 become 7."
+    return "One bit more makes the step a little less than half as long: 3 steps on each side of 0 become 7."
 
 
 @exercise("1.2", "the number of the nearest level for each value of x, from -K to K, with K = 2**(bits-1) - 1",

@@ -61,8 +61,8 @@ def straight_through_rounding(answer) -> str:
     return "Forward it is a staircase; backward it is a line."
 
 
-@exercise("2.2", "dy/dx and dy/ds at each place v = x / s, of y = s * round(clip(v, low, high))",
-          "inside, dy/ds is the derivative of s * round(x / s) by the product rule, with round' = 1", _slopes)
+@exercise("2.2", "dx̂/dx and dx̂/ds at each place v = x / s, of x̂ = s * round(clip(v, low, high))",
+          "inside, dx̂/ds is the derivative of s * round(x / s) by the product rule, with round' = 1", _slopes)
 def slopes_of_lsq(answer) -> str:
     low, high = -4, 3
     v = torch.tensor([-7.5, -2.25, -0.75, 0.25, 0.8, 1.75, 5.0])
@@ -71,7 +71,7 @@ def slopes_of_lsq(answer) -> str:
         raise Open
     assert isinstance(got, tuple) and len(got) == 2, (
         f"you return {f'{len(got)} things' if isinstance(got, tuple) else f'one {type(got).__name__}'}",
-        "return two tensors, dy/dx and dy/ds, with a comma between them")
+        "return two tensors, dx̂/dx and dx̂/ds, with a comma between them")
     assert all(isinstance(part, Tensor) and part.shape == v.shape for part in got), (
         f"the two have the shapes {[tuple(part.shape) if isinstance(part, Tensor) else part for part in got]}",
         f"each has a number for each of the {len(v)} values: nothing is summed here")
@@ -79,35 +79,35 @@ def slopes_of_lsq(answer) -> str:
     inside, residue = (v > low) & (v < high), v.round() - v
     right_x, right_s = _slopes(v, low, high)
     where = f"for v = {short(v)}, low = -4 and high = 3"
-    told = f"{where} dy/dx must be {short(right_x)}, you have {short(by_x)}"
-    assert not torch.allclose(by_x, right_s), (told, "that is dy/ds: return dy/dx first")
+    told = f"{where} dx̂/dx must be {short(right_x)}, you have {short(by_x)}"
+    assert not torch.allclose(by_x, right_s), (told, "that is dx̂/ds: return dx̂/dx first")
     assert by_x.any(), (told, "that is the slope of the staircase itself", "straight-through puts 1 in its place")
     assert not torch.allclose(by_x, torch.ones_like(v)), (
         told, "beyond the range the output stays the same whatever x does")
-    assert torch.allclose(by_x, right_x), (told, "dy/dx is 1 inside the range and 0 beyond it")
-    told = f"{where} dy/ds must be {short(right_s)}, you have {short(by_s)}"
+    assert torch.allclose(by_x, right_x), (told, "dx̂/dx is 1 inside the range and 0 beyond it")
+    told = f"{where} dx̂/ds must be {short(right_s)}, you have {short(by_s)}"
     expect(by_s, right_s, told, (
         (v.clamp(low, high).round(), "inside, that is the code alone", "x / s changes with s as well: its part of "
          "the product rule is -v"),
         (torch.where(inside, v.round(), 0), "inside, that is the code alone, and beyond the range it is missing",
-         "beyond the range y = s * low or s * high"),
+         "beyond the range x̂ = s * low or s * high"),
         (torch.where(inside, -v, v.clamp(low, high)), "inside, the code is missing",
          "s multiplies round(v): its derivative by that s is round(v)"),
         (torch.where(inside, -residue, v.clamp(low, high)), "inside, the sign is the wrong way round"),
         (torch.where(inside, -residue, -v.clamp(low, high)), "the sign is the wrong way round everywhere"),
-        (torch.where(inside, residue, 0), "beyond the range it is not 0", "y is s * low or s * high there"),
+        (torch.where(inside, residue, 0), "beyond the range it is not 0", "x̂ is s * low or s * high there"),
         (torch.where(inside, 0, v.clamp(low, high)), "that is PACT's rule, which is 0 inside",
          "LSQ counts the rounding residue as well"),
-        (residue, "beyond the range that is still the residue", "y is s * low or s * high there"),
-        (torch.where(inside, residue, v.sign()), "beyond the range y is s * low or s * high, not s or -s"),
-        (v.clamp(low, high).round() - v, "beyond the range x has no part in y = s * low or s * high"),
-        (torch.where(inside, residue, v.clamp(low, high).abs()), "below the range y = s * low, and low is "
+        (residue, "beyond the range that is still the residue", "x̂ is s * low or s * high there"),
+        (torch.where(inside, residue, v.sign()), "beyond the range x̂ is s * low or s * high, not s or -s"),
+        (v.clamp(low, high).round() - v, "beyond the range x has no part in x̂ = s * low or s * high"),
+        (torch.where(inside, residue, v.clamp(low, high).abs()), "below the range x̂ = s * low, and low is "
          "negative")),
         "inside it is round(v) - v, beyond the range low or high")
     finer = _slopes(v, -8, 7)[1]
     got = answer(v, -8, 7)[1]
     assert torch.allclose(got.float(), finer), (
-        f"your slopes are right for -4 and 3, but for low = -8 and high = 7 dy/ds is {short(finer)}, you have "
+        f"your slopes are right for -4 and 3, but for low = -8 and high = 7 dx̂/ds is {short(finer)}, you have "
         f"{short(got)}", "use low and high, not the numbers")
     return "Inside a value pulls on s by its rounding residue, beyond the range by the code of the last level."
 

@@ -16,9 +16,10 @@ def _lloyd(x, levels):
           "find the number of the nearest level of each value, then take the mean of the values with number 0, 1, ...",
           _lloyd)
 def moved_levels(lloyd) -> str:
-    x, levels = torch.tensor([-1.0, -0.8, -0.1, 0.0, 0.2, 0.3, 0.9, 1.5]), torch.tensor([-1.2, 0.2, 1.0])
+    x = torch.tensor([[-1.0, -0.8, -0.1, 0.0], [0.2, 0.3, 0.9, 1.5]])
+    levels = torch.tensor([-1.2, 0.2, 1.0])
     got, right = lloyd(x.clone(), levels.clone()), _lloyd(x, levels)
-    told = f"for the values {short(x)} the levels {short(levels)} move to {short(right)}, you have "
+    told = f"for the values {short(x.flatten())} the levels {short(levels)} move to {short(right)}, you have "
     assert isinstance(got, Tensor), (f"{told}{got}", "return a tensor: torch.stack makes one of a list of means")
     got = got.detach()
     told += f"{short(got)}"
@@ -85,6 +86,11 @@ def a_grid_for_each_group(by_group) -> str:
         (_by_group(w.T.contiguous(), 2, 3).T, "your groups go down the columns", "neighbours in a row are a group"),
         (_by_group(w, 2, 4), "that is with 7 steps to each side: at 3 bits the last code is 3")),
         "each group has its own step: its largest |w| over 3")
+    row = w.view(1, 8)
+    got, right = by_group(row.clone(), 8, 3), _by_group(row, 8, 3)
+    assert isinstance(got, Tensor) and got.shape == row.shape and torch.allclose(got.detach(), right), (
+        f"your groups of 2 are right, but with all weights in one row, a group of 8, it is {short(right[0])}",
+        "use size, not the number: a whole row may be one group")
     return "With a scale of 16 bits for 16 weights, 4-bit weights take 5 bits each: smaller groups are not for free."
 
 

@@ -29,7 +29,7 @@ def oscillation() -> Image:
         for height, text, color in ((path.weight.iloc[-1], "the weight", BLUE), (1.0, "its quantized value", ORANGE),
                                     (optimum, "the optimum", GREY)):
             ax.annotate(text, (1.01, height), xycoords=("axes fraction", "data"), color=color, va="center")
-        ax.set(title=f"learning rate {rate:g}: {told['jumps']} jumps in {LAST} updates", xlabel="update",
+        ax.set(title=f"learning rate {rate:g}: {told['jumps']} jumps in the last {LAST} updates", xlabel="update",
                ylabel="in steps", ylim=(-0.1, 1.12), xlim=(0, len(path) - 1))
         return (f"Three lines over {len(path) - 1} updates: a weight near the threshold at 0.5, its quantized value, "
                 f"which jumps between 0 and 1, and the optimum at {optimum:g}. At a learning rate of {rate:g} it jumps "
