@@ -104,6 +104,11 @@ NOTEBOOKS = {
          Shown(experiments.folding_float_photographs, claims.bn_folding.verdicts_on_ranges, tables=(weight_ranges,),
                **IMAGENETTE),
          Shown(experiments.folding_photographs, claims.bn_folding.verdicts, **IMAGENETTE)]),
+    "beyond_context": Notebook({"profile": PROFILE}),
+    "beyond_oscillations": Notebook(
+        {"profile": PROFILE, "seeds": SEEDS, "bits": one_of(0, *WIDTHS)},
+        [Shown(experiments.oscillations, claims.oscillations.verdicts, tables=(wrong_statistics, norms_taken_anew)),
+         Shown(experiments.obstacle, claims.oscillations.verdicts_on_the_obstacle, "3 bits", recorded=True)]),
     "qil_fig1_3_quantizer": Notebook(
         {"profile": PROFILE, "w_bits": number(3, 2, 8), "a_bits": number(2, 1, 8), "c": number(0.5, 0.01, 100),
          "d": number(0.4, 0.01, "c"), "images": number(2, 1, 1000)}),
@@ -125,11 +130,6 @@ NOTEBOOKS = {
         [Shown(lambda profile, _: experiments.integers(profile))], packed=True),
     "learn_1_grids_and_error": Notebook(
         shows=[Shown(lambda profile, _: {"float": [experiments.float_network(profile)]})], packed=True),
-    "beyond_context": Notebook({"profile": PROFILE}),
-    "beyond_oscillations": Notebook(
-        {"profile": PROFILE, "seeds": SEEDS, "bits": one_of(0, *WIDTHS)},
-        [Shown(experiments.oscillations, claims.oscillations.verdicts, tables=(wrong_statistics, norms_taken_anew)),
-         Shown(experiments.obstacle, claims.oscillations.verdicts_on_the_obstacle, "3 bits", recorded=True)]),
     "scoreboard": Notebook({"profile": PROFILE, "seeds": SEEDS}),
     "own_network": Notebook(
         {"bits": number(4, 2, 8), "float_epochs": number(5, 1, 1000), "epochs": number(2, 1, 1000),

@@ -10,7 +10,7 @@ SENTENCES = {
          "missing: runs of MobileNet-v1", True)],
     "qil_fig4_5_intervals": [
         ("Weights trained at few bits have distributions of quite another shape", "QIL, section 4.1 and Fig. 5",
-         "missing: a float network trained as long, to compare shapes with", True)],
+         "missing: float trained as long", True)],
     "qil_table3_4_imagenet": [
         ("On ImageNet distillation alone (lambda 1) lowers the accuracy", "QIL, section 4.2 and Table 3", NOT_RECORDED,
          True),

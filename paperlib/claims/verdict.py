@@ -193,7 +193,7 @@ def comparisons(verdicts: Sequence[Verdict], digits: int = 2) -> pd.DataFrame:
 def listed(verdicts: Sequence[Verdict]) -> str:
     """Number claims, verdicts and the means of their comparisons, in Markdown."""
     def told(verdict):
-        return "; ".join(f"{row.comparison}: {row.mean if isinstance(row.mean, str) else format(row.mean, '.2f')}"
+        return "; ".join(f"{row.comparison}: {row.mean if isinstance(row.mean, str) else format(row.mean, '.3g')}"
                          for row in comparisons([verdict]).itertuples()) or "no comparison"
 
     return "\n\n".join(f"{i}. **{v.claim}**: {in_words(v)} ({told(v)})" for i, v in enumerate(verdicts, 1))
